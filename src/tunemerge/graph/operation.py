@@ -1,0 +1,57 @@
+"""Operations: what a step does. A plain function from a job (paths in, a folder to fill) to what it cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tunemerge.graph.cost import Cost
+from tunemerge.registry import Registry
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker hands to an operation. `out` is an empty folder; what is in it at the end is published."""
+
+    params: Mapping[str, Any]
+    inputs: Mapping[str, tuple[Path, ...]]
+    out: Path
+    progress: Callable[[float, str], None] = lambda fraction, message: None
+
+    def one(self, name: str) -> Path:
+        """The single path given under this input's name."""
+        (path,) = self.inputs[name]
+        return path
+
+
+Environment = Callable[[], Mapping[str, str]]
+
+
+@dataclass(frozen=True)
+class Operation:
+    """`version` is raised by hand whenever the result for the same inputs changes.
+
+    `environment` names what else changes the numbers (torch version, device, threads); it is part of the key.
+    """
+
+    name: str
+    version: int
+    run: Callable[[Job], Cost]
+    environment: Environment
+
+
+OPERATIONS: Registry[Operation] = Registry("operation")
+
+
+def operation(
+    name: str, *, version: int, environment: Environment = dict
+) -> Callable[[Callable[[Job], Cost]], Callable[[Job], Cost]]:
+    """Register a function as an operation. Modules of operations must import in milliseconds: no torch on top."""
+
+    def register(run: Callable[[Job], Cost]) -> Callable[[Job], Cost]:
+        OPERATIONS.add(name, Operation(name, version, run, environment))
+        return run
+
+    return register

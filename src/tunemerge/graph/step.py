@@ -1,0 +1,72 @@
+"""Nodes of the graph: leaves that exist already, steps that will be computed, and the key of each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from tunemerge.graph.operation import OPERATIONS
+from tunemerge.store.digest import digest_json
+
+Role = Literal["model", "rows", "test"]
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """Something that exists before the run: a model folder or one split of the rows.
+
+    Its key is its content, not its path. `role` "test" marks rows that only a last evaluation may read.
+    """
+
+    digest: str
+    path: Path
+    role: Role
+    label: str
+
+    @property
+    def key(self) -> str:
+        return self.digest
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One operation applied to inputs. `params` are resolved (defaults filled in) and JSON; inputs are named.
+
+    Two steps with the same key are the same step, whoever asked for them. `label` is for people.
+    """
+
+    op: str
+    params: Mapping[str, Any]
+    inputs: Mapping[str, tuple[Node, ...]] = field(default_factory=dict)
+    label: str = ""
+
+    @cached_property
+    def key(self) -> str:
+        """Known when the plan is made: from the keys of the inputs, never from their content."""
+        operation = OPERATIONS[self.op]
+        return digest_json(
+            {
+                "op": self.op,
+                "version": operation.version,
+                "params": json.loads(json.dumps(self.params, allow_nan=False)),
+                "inputs": {name: [n.key for n in nodes] for name, nodes in sorted(self.inputs.items())},
+                "environment": dict(operation.environment()),
+            }
+        )
+
+    def parents(self) -> Iterator[Node]:
+        for _, nodes in sorted(self.inputs.items()):
+            yield from nodes
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Step) and other.key == self.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+
+Node = Leaf | Step
