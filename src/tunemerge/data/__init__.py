@@ -1,1 +1,1 @@
-
+"""Rows: reading tables, checking columns, and splitting them so that nothing leaks."""

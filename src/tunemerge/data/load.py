@@ -1,0 +1,126 @@
+"""Read a table (CSV, JSONL, Parquet) and turn it into rows: text, label, unit, weight."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from tunemerge.errors import UsageError
+from tunemerge.findings import Finding, error, warning
+from tunemerge.registry import nearest
+
+READERS = {
+    ".csv": lambda p: pd.read_csv(p, keep_default_na=False, na_values=[""], dtype=object),
+    ".tsv": lambda p: pd.read_csv(p, keep_default_na=False, na_values=[""], dtype=object, sep="\t"),
+    ".jsonl": lambda p: pd.read_json(p, lines=True, dtype=False, convert_dates=False),
+    ".parquet": pd.read_parquet,
+}
+ROW_COLUMNS = ["text", "label", "unit", "weight"]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns of a table mean what. `labels` renames raw values; `where` keeps rows with these values."""
+
+    text: str
+    label: str
+    unit: str | None = None
+    weight: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    where: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """The table at `path`; values stay as written ('None' and 'NA' are texts). Raises UsageError."""
+    if not path.exists():
+        raise UsageError(f"{path}: no such file")
+    suffix = next((s for s in reversed(path.suffixes) if s in READERS), None)
+    if suffix is None:
+        raise UsageError(f"{path}: can't tell the format; expected one of {', '.join(READERS)} (also .gz)")
+    try:
+        return READERS[suffix](path)
+    except Exception as e:
+        raise UsageError(f"{path}: can't be read as {suffix[1:]}: {e}") from e
+
+
+def rows_of(table: pd.DataFrame, columns: Columns, where: str) -> tuple[pd.DataFrame, list[Finding]]:
+    """Rows (columns text, label, unit, weight; index = line in the table) and what is wrong with them.
+
+    A row's unit is its `unit` column, or itself. Rows that can't be used are findings of severity error:
+    nothing is dropped silently.
+    """
+    found: list[Finding] = []
+    names = {"text": columns.text, "label": columns.label, "unit": columns.unit, "weight": columns.weight}
+    names |= {f"where.{c}": c for c in columns.where}
+    for role, column in names.items():
+        if column is not None and column not in table.columns:
+            hint = nearest(column, [str(c) for c in table.columns])
+            found.append(error("no-such-column", f"no column {column!r} (for {role}){hint}", where))
+    if found:
+        return pd.DataFrame(columns=ROW_COLUMNS), found
+    for column, value in columns.where.items():
+        kept = table[table[column].astype(str) == str(value)]
+        if kept.empty:
+            known = sorted({str(v) for v in table[column].unique()})[:20]
+            found.append(
+                error("no-rows", f"no row has {column} = {value!r}{nearest(str(value), known)}", where)
+            )
+        table = kept
+    if table.empty:
+        return pd.DataFrame(columns=ROW_COLUMNS), found or [error("no-rows", "the table is empty", where)]
+    missing = table[table[columns.text].isna() | table[columns.label].isna()]
+    if len(missing):
+        lines = ", ".join(str(i + 2) for i in missing.index[:5])
+        found.append(
+            error("missing-value", f"{len(missing)} rows lack a text or a label (lines {lines}, ...)", where,
+                  "fill or delete these rows")
+        )  # fmt: skip
+    label = table[columns.label].astype(str)
+    unknown = sorted(set(label) - set(columns.labels)) if columns.labels else []
+    if unknown:
+        found.append(
+            error(
+                "unknown-label",
+                f"label values {unknown[:8]} are not in the map {dict(columns.labels)}",
+                where,
+            )
+        )
+    weight = pd.to_numeric(table[columns.weight], errors="coerce") if columns.weight else 1.0
+    rows = pd.DataFrame(
+        {
+            "text": table[columns.text].astype(str),
+            "label": label.map(dict(columns.labels)) if columns.labels else label,
+            "unit": table[columns.unit].astype(str) if columns.unit else table.index.astype(str),
+            "weight": weight,
+        },
+        index=table.index,
+    )
+    bad = rows[~(rows["weight"] > 0)]
+    if len(bad):
+        found.append(
+            error(
+                "bad-weight", f"{len(bad)} weights are not positive numbers (line {bad.index[0] + 2})", where
+            )
+        )
+    return rows.astype({"weight": float}), found
+
+
+def duplicates_across(parts: Mapping[str, pd.DataFrame], where: str) -> list[Finding]:
+    """Texts or units that stand on both sides of training and test: a leak."""
+    if "test" not in parts:
+        return []
+    found = []
+    test = parts["test"]
+    for name, rows in parts.items():
+        if name == "test":
+            continue
+        texts = len(set(rows["text"]) & set(test["text"]))
+        if texts:
+            found.append(
+                warning("duplicate-text", f"{texts} texts stand in both {name} and test", where,
+                        "delete them from one side: they make the test easier than new data")
+            )  # fmt: skip
+    return found

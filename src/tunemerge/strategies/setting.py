@@ -1,0 +1,210 @@
+"""What a strategy is given: the models, the rows and the budget of one seed, and the steps it can ask for.
+
+Nothing runs while a strategy is read: every call returns a node of the graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tunemerge.graph.step import Leaf, Node, Step
+
+
+class UnavailableError(Exception):
+    """This order can't be had in this study; the message says why. The plan lists it, nothing fails."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows to tune on, with the rows that choose the checkpoint; `size` is the number of training rows."""
+
+    name: str
+    train: tuple[Leaf, ...]
+    validation: tuple[Leaf, ...]
+    size: int
+
+    def __add__(self, other: Rows) -> Rows:
+        return Rows(
+            f"{self.name}+{other.name}",
+            self.train + other.train,
+            self.validation + other.validation,
+            self.size + other.size,
+        )
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A model, the rows it is tuned on, and its share of a budget as a fraction."""
+
+    model: Node
+    rows: Rows
+    share: float
+    name: str
+
+
+@dataclass(frozen=True)
+class Merging:
+    """A merge method inside a study: how many candidates its coefficient is chosen from, and its parameters."""
+
+    method: str
+    candidates: Sequence[Mapping[str, Any]]
+    average: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Mean of several models' probabilities: an honest control, not a checkpoint."""
+
+    models: tuple[Node, ...]
+
+
+@dataclass(frozen=True)
+class PerTask:
+    """One model a task: an honest control, not a checkpoint."""
+
+    models: Mapping[str, Node]
+
+
+Answer = Node | Ensemble | PerTask
+
+
+def allot(steps: int, shares: Sequence[float]) -> list[int]:
+    """Whole optimizer steps in proportion to `shares`, summing to `steps` exactly (largest remainder).
+
+    >>> allot(10, [1, 1, 1])
+    [4, 3, 3]
+    """
+    exact = [steps * s / sum(shares) for s in shares]
+    out = [int(x) for x in exact]
+    by_remainder = sorted(range(len(out)), key=lambda i: (out[i] - exact[i], i))
+    for i in by_remainder[: steps - sum(out)]:
+        out[i] += 1
+    return out
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One seed of a study, as a strategy sees it.
+
+    `budget` is in optimizer steps of `batch_size` examples; every tuned arm spends exactly all of it. `pool` maps a
+    name to a model, `adapt` and `source` a task's name to its rows, in the study file's order. Where there is one `target`,
+    `adapt` has only that task.
+    """
+
+    seed: int
+    base_model: Node | None
+    pool: Mapping[str, Node]
+    adapt: Mapping[str, Rows]
+    source: Mapping[str, Rows]
+    target: str | None
+    budget: int
+    batch_size: int
+    pool_examples: int
+    task: Mapping[str, Any]
+    tuning: Mapping[str, Any]
+    metric: str
+    merging: Mapping[int, Merging] | str = field(default_factory=dict)
+
+    # What there is
+
+    @property
+    def base(self) -> Node:
+        if self.base_model is None:
+            raise UnavailableError("the study names no base")
+        return self.base_model
+
+    @property
+    def mix(self) -> Rows:
+        """The adapt rows of all tasks, one after the other (with one target: its adapt rows)."""
+        first, *rest = self.adapt.values()
+        return sum(rest, first)
+
+    @property
+    def pairs(self) -> list[Pair]:
+        """Each task with the pool's model of the same name (else the base); with one target, each model of the pool with it.
+
+        Shares are in proportion to the joint mixture: by rows for several tasks, equal for one target.
+        """
+        if self.target is not None:
+            (rows,) = self.adapt.values()
+            models = self.pool or {"base": self.base}
+            return [Pair(model, rows, 1 / len(models), name) for name, model in models.items()]
+        strangers = [name for name in self.pool if name not in self.adapt]
+        if strangers:
+            raise UnavailableError(f"no adapt rows for the pool's {', '.join(strangers)}")
+        total = self.mix.size
+        return [
+            Pair(self.pool[name] if name in self.pool else self.base, rows, rows.size / total, name)
+            for name, rows in self.adapt.items()
+        ]
+
+    def rows_for(self, name: str) -> Rows:
+        """The adapt rows on which the pool's model `name` would be tuned alone."""
+        name = self.target or name
+        if name not in self.adapt:
+            raise UnavailableError(f"no adapt rows for the pool's {name}")
+        return self.adapt[name]
+
+    # What can be asked for
+
+    def tune(self, model: Node, rows: Rows, budget: int, *, head_only: bool = False) -> Step:
+        """Tune `model` on `rows` for `budget` optimizer steps."""
+        if budget < 1:
+            raise UnavailableError(f"the budget leaves no optimizer step for {rows.name}")
+        tuning = {**self.tuning, "method": "head"} if head_only else dict(self.tuning)
+        params = {**self.task, "seed": self.seed, "examples": budget * self.batch_size, "tuning": tuning}
+        inputs = {"model": (model,), "train": rows.train, "validation": rows.validation}
+        return Step("tune", params, inputs, f"tune {rows.name} ({budget} steps)")
+
+    def tune_each(self, budget: int) -> list[Step]:
+        """Every pair tuned with its share of `budget`, in the order of `pairs`."""
+        pairs = self.pairs
+        steps = allot(budget, [p.share for p in pairs])
+        return [self.tune(p.model, p.rows, n) for p, n in zip(pairs, steps, strict=True)]
+
+    def merge(self, models: Sequence[Node]) -> Node:
+        """Merge with the arm's method; its coefficient is chosen on validation. One model merges to itself."""
+        if not models:
+            return self.base
+        if len(models) == 1:
+            return models[0]
+        if isinstance(self.merging, str):
+            raise UnavailableError(self.merging)
+        merging = self.merging[len(models)]
+        base = () if self.base_model is None else (self.base_model,)
+        inputs: dict[str, tuple[Node, ...]] = {"models": tuple(models), "base": base}
+        method = {"method": merging.method, "average": list(merging.average), "seed": self.seed}
+        search = Step(
+            "search",
+            {
+                **method,
+                **self.task,
+                "candidates": [dict(c) for c in merging.candidates],
+                "metric": self.metric,
+            },
+            {**inputs, "validation": self.mix.validation},
+            f"choose coefficients of {merging.method}",
+        )
+        return Step(
+            "merge", {**method, "parameters": {}}, {**inputs, "choice": (search,)}, f"merge {merging.method}"
+        )
+
+    def select(self, models: Sequence[Node]) -> Node:
+        """The one of `models` with the best validation score (a pointer, not a new model)."""
+        if len(models) == 1:
+            return models[0]
+        scores = tuple(
+            predict([m], rows, self.task, final=False) for m in models for rows in self.mix.validation
+        )
+        params = {**self.task, "metric": self.metric}
+        return Step(
+            "select", params, {"models": tuple(models), "predictions": scores}, "select by validation"
+        )
+
+
+def predict(models: Sequence[Node], rows: Leaf, task: Mapping[str, Any], *, final: bool) -> Step:
+    """Predictions of one model, or of an ensemble, on one split."""
+    params = {**task, "final": final}
+    return Step("predict", params, {"models": tuple(models), "rows": (rows,)}, f"predict {rows.label}")
