@@ -136,7 +136,7 @@ class Setting:
             raise UnavailableError(f"no adapt rows for the pool's {', '.join(strangers)}")
         total = self.mix.size
         return [
-            Pair(self.pool[name] if name in self.pool else self.base, rows, rows.size / total, name)
+            Pair(self.pool.get(name) or self.base, rows, rows.size / total, name)
             for name, rows in self.adapt.items()
         ]
 

