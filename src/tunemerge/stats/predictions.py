@@ -1,0 +1,61 @@
+"""The predictions of one model on one test set, as the statistics take them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tunemerge.errors import UsageError
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """n rows. `unit` [n] names what the statistics resample (rows may share one); `target` [n] is the class index;
+    `logits` [n, C]; `weight` [n], positive.
+
+    Raises UsageError naming the column and the row.
+    """
+
+    unit: NDArray[np.str_] | NDArray[np.object_]
+    target: NDArray[np.integer]
+    logits: NDArray[np.float64]
+    weight: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "unit", np.asarray(self.unit))
+        object.__setattr__(self, "target", np.asarray(self.target))
+        object.__setattr__(self, "logits", np.asarray(self.logits, np.float64))
+        object.__setattr__(self, "weight", np.asarray(self.weight, np.float64))
+        n = len(self.unit)
+        if n == 0:
+            raise UsageError("predictions: no rows; expected at least 2 units")
+        if self.logits.ndim != 2 or self.logits.shape[1] < 2:
+            raise UsageError(
+                f"predictions: logits have shape {self.logits.shape}; expected [rows, classes], 2 classes or more"
+            )
+        for name, column in (("target", self.target), ("logits", self.logits), ("weight", self.weight)):
+            if len(column) != n or (column.ndim != 1 and name != "logits"):
+                raise UsageError(
+                    f"predictions: {name} has shape {column.shape}, unit has {n} rows; give one value a row"
+                )
+        if not np.issubdtype(self.target.dtype, np.integer):
+            raise UsageError(f"predictions: target has dtype {self.target.dtype}; expected class indices (integers)")
+        classes = self.logits.shape[1]
+        _refuse(
+            np.asarray(~np.isfinite(self.logits).all(axis=1)),
+            "a logit is NaN or infinite: did training diverge?",
+        )
+        _refuse((self.target < 0) | (self.target >= classes), f"the target is no index of the {classes} classes")
+        _refuse(
+            ~(np.isfinite(self.weight) & (self.weight > 0)),
+            "the weight is not a positive number: leave such rows out",
+        )
+
+
+def _refuse(wrong: NDArray[np.bool_], what: str) -> None:
+    rows = np.flatnonzero(wrong)
+    if len(rows):
+        more = f" (and {len(rows) - 1} more rows)" if len(rows) > 1 else ""
+        raise UsageError(f"predictions: row {rows[0]}: {what}{more}")

@@ -1,0 +1,64 @@
+"""The crossed bootstrap: one draw of units serves all seeds and both arms, one draw of seeds serves all tasks.
+
+Owen's pigeonhole bootstrap (0712.1111). It errs on the wide side. It gives the probability of improvement;
+verdicts rest on the variance components.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tunemerge.stats.metrics import Metric
+from tunemerge.stats.predictions import Predictions
+from tunemerge.stats.pseudo import unit_index, unit_sums
+
+Floats = NDArray[np.float64]
+
+# Rows x draws held at once: 32 MB of float64.
+_CHUNK = 4_000_000
+
+
+def crossed_bootstrap(
+    arms: Sequence[Mapping[str, Sequence[Predictions]]], metric: Metric, draws: int = 2000, seed: int = 0
+) -> Floats:
+    """Draws [len(arms), draws] of each arm's score (higher is better): mean over tasks of the mean over seeds.
+
+    Every arm maps the same tasks to the same seeds' predictions of the same rows. The metric is computed again in
+    every draw; a draw in which it is undefined (AUROC with one class drawn) is nan.
+    """
+    rng = np.random.default_rng(seed)
+    tasks = list(arms[0])
+    seeds = len(arms[0][tasks[0]])
+    drawn = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=draws) / seeds
+    out = np.zeros((len(arms), draws))
+    for task in tasks:
+        index, units = unit_index(arms[0][task][0])
+        step = max(1, _CHUNK // len(index))
+        for start in range(0, draws, step):
+            size = min(step, draws - start)
+            counts = rng.multinomial(units, np.full(units, 1 / units), size=size).astype(np.float64)
+            for a, arm in enumerate(arms):
+                by_seed = _scores(arm[task], metric, counts, index)
+                out[a, start : start + size] += (by_seed * drawn[start : start + size]).sum(axis=1) / len(tasks)
+    return out
+
+
+def _scores(seeds: Sequence[Predictions], metric: Metric, counts: Floats, index: NDArray[np.intp]) -> Floats:
+    """Scores [draws, S] under draws of units `counts` [draws, N]."""
+    if metric.is_mean:
+        sums, weight = unit_sums(seeds, metric)
+        return metric.sign * (counts @ sums.T) / (counts @ weight)[:, None]
+    weights = counts[:, index] * seeds[0].weight
+    return metric.sign * np.stack([metric.many(p.target, p.logits, weights) for p in seeds], axis=1)
+
+
+def probability_first_better(draws: Floats) -> float:
+    """Share of draws [2, draws] in which the first arm is above the second; ties count half, undefined draws not."""
+    difference = draws[0] - draws[1]
+    difference = difference[~np.isnan(difference)]
+    if len(difference) == 0:
+        return 0.5
+    return float(((difference > 0) + 0.5 * (difference == 0)).mean())

@@ -1,0 +1,137 @@
+"""Two-way variance components: what test units and training seeds each add to the uncertainty of a mean.
+
+All seeds are tested on the same units, so neither is nested in the other: an interval from seeds alone leaves out the
+test set's own sampling, one from units alone leaves out training's randomness. Every function takes leading batch
+dimensions, so that thousands of simulated studies go through the code that decides real ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import stdtr, stdtrit
+
+Floats = NDArray[np.float64]
+
+# A variance below this share of the squared values is rounding, not variation.
+_ROUNDING = 1e-24
+
+
+@dataclass(frozen=True)
+class TwoWay:
+    """Variance components of the mean over tasks of the mean over seeds and units; all [...] but `by_seed` [..., S].
+
+    `seed`, `unit`, `residual`: the mean squares as parts of the mean's variance, Vs, Vu, Vr. `variance` is their
+    combination and `df` its Satterthwaite degrees of freedom. `unit_df` belongs to the unit part alone.
+    """
+
+    mean: Floats
+    by_seed: Floats
+    seed: Floats
+    unit: Floats
+    residual: Floats
+    variance: Floats
+    df: Floats
+    unit_df: Floats
+
+    def half_width(self, level: float) -> Floats:
+        """Half the width of the two-sided t interval at `level`."""
+        return np.asarray(stdtrit(self.df, 0.5 + level / 2) * np.sqrt(self.variance), np.float64)
+
+    def p(self) -> Floats:
+        """Two-sided p value of "the mean is 0" (1 where neither mean nor variance differ from 0)."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            t = np.where(self.mean == 0, 0.0, np.abs(self.mean) / np.sqrt(self.variance))
+        return np.asarray(2 * stdtr(self.df, -t), np.float64)
+
+
+def two_way(tasks: Sequence[Floats]) -> TwoWay:
+    """Components from one array [..., S, N_t] a task; seeds are shared across tasks, units of tasks are independent.
+
+    With the mean over tasks of d as estimate: Vs = var(seed means)/S, Vu = sum_t var(unit means_t)/N_t / T^2,
+    Vr = sum_t residual mean square_t/(S N_t) / T^2. Vs + Vu - Vr is unbiased; V = max(Vs + Vu - Vr, Vs, Vu) never
+    claims less than either part shows. df = V^2 / (Vs^2/(S-1) + sum_t Vu_t^2/(N_t-1) + sum_t Vr_t^2/((S-1)(N_t-1))).
+    With one seed only the unit part is known, and V = Vu.
+
+    Raises ValueError when a task has fewer than 2 units.
+    """
+    count, seeds = len(tasks), tasks[0].shape[-2]
+    seed_means, units, residuals, unit_noise, residual_noise, scale = [], [], [], [], [], []
+    for d in tasks:
+        n = d.shape[-1]
+        if n < 2:
+            raise ValueError(f"{n} units; the variance over units needs at least 2")
+        by_seed, by_unit = d.mean(axis=-1), d.mean(axis=-2)
+        seed_means.append(by_seed)
+        unit = by_unit.var(axis=-1, ddof=1) / n / count**2
+        units.append(unit)
+        unit_noise.append(unit**2 / (n - 1))
+        scale.append((d**2).max(axis=(-2, -1)))
+        if seeds > 1:
+            # Residual sum of squares = total - seeds - units, by the decomposition of a balanced two-way layout.
+            grand = by_seed.mean(axis=-1)
+            total = ((d - grand[..., None, None]) ** 2).sum(axis=(-2, -1))
+            rows = n * ((by_seed - grand[..., None]) ** 2).sum(axis=-1)
+            columns = seeds * ((by_unit - grand[..., None]) ** 2).sum(axis=-1)
+            square = np.maximum(total - rows - columns, 0) / ((seeds - 1) * (n - 1))
+            residual = square / (seeds * n) / count**2
+            residuals.append(residual)
+            residual_noise.append(residual**2 / ((seeds - 1) * (n - 1)))
+    by_seed = np.mean(seed_means, axis=0)
+    mean, unit, noise = by_seed.mean(axis=-1), np.sum(units, axis=0), np.sum(unit_noise, axis=0)
+    seed, residual = np.zeros_like(unit), np.zeros_like(unit)
+    variance = unit
+    unit_df = _ratio(unit**2, noise, min(d.shape[-1] for d in tasks) - 1)
+    if seeds > 1:
+        seed, residual = by_seed.var(axis=-1, ddof=1) / seeds, np.sum(residuals, axis=0)
+        variance = np.maximum(np.maximum(seed + unit - residual, seed), unit)
+        noise = noise + seed**2 / (seeds - 1) + np.sum(residual_noise, axis=0)
+    df = _ratio(variance**2, noise, unit_df)
+    variance = np.where(variance <= _ROUNDING * np.max(scale, axis=0), 0.0, variance)
+    return TwoWay(mean, by_seed, seed, unit, residual, variance, df, unit_df)
+
+
+def _ratio(top: Floats, bottom: Floats, otherwise: Floats | float) -> Floats:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(np.where(bottom > 0, top / bottom, otherwise), np.float64)
+
+
+def smallest_detectable(parts: TwoWay, power: float = 0.8, level: float = 0.95) -> Floats:
+    """The true difference that a study with these components would find at `level` with probability `power`."""
+    t = stdtrit(parts.df, 0.5 + level / 2) + stdtrit(parts.df, power)
+    return np.asarray(t * np.sqrt(parts.variance), np.float64)
+
+
+def seeds_to_settle(parts: TwoWay, fewest: int, level: float = 0.95) -> int | None:
+    """How many seeds (at least `fewest`) bring the half-width under |mean|, were mean and components to stay.
+
+    None when even endless seeds would not: the unit part Vu - Vr stays, more test units are needed. None too with
+    one seed, which says nothing about seeds. Unbatched components only.
+    """
+    seeds, target = len(parts.by_seed), abs(float(parts.mean))
+    if seeds < 2 or target == 0:
+        return None
+    stays = max(float(parts.unit - parts.residual), 0.0)
+    shrinks = max(float(parts.variance) - stays, 0.0) * seeds
+    unit_df = float(parts.unit_df)
+
+    def settled(count: float) -> bool:
+        part = shrinks / count
+        noise = part**2 / (count - 1) + stays**2 / unit_df
+        df = (part + stays) ** 2 / noise if noise > 0 else unit_df
+        return bool(stdtrit(df, 0.5 + level / 2) * np.sqrt(part + stays) < target)
+
+    low, high = fewest - 1, fewest
+    if float(stdtrit(unit_df if stays > 0 else np.inf, 0.5 + level / 2)) * np.sqrt(stays) >= target:
+        return None
+    while not settled(high):
+        if high > 10**9:
+            return None
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if settled(middle) else (middle, high)
+    return high

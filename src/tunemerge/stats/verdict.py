@@ -1,0 +1,35 @@
+"""What one contrast supports: a pure decision."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from tunemerge.stats.components import Contrast
+
+Outcome = Literal["better", "worse", "equivalent", "inconclusive", "leads"]
+
+LEVEL = 0.05
+FEWEST_SEEDS = 5
+
+
+def decide(contrast: Contrast, p_holm: float, margin: float, seeds: int) -> Outcome:
+    """The outcome of arm a against arm b.
+
+    `p_holm` is the contrast's p value adjusted over the study's family; `margin` (>= 0, in the metric's unit) is the
+    difference that makes no odds. In this order:
+
+    - one seed: inconclusive, since nothing is known about training's randomness;
+    - equivalent: the 90% interval lies inside [-margin, margin] (two one-sided tests at 5%), significant or not: a
+      difference too small to matter is no reason to pay more;
+    - p_holm < .05: better or worse, or with fewer than 5 seeds "leads" (the arm that the difference's sign favours);
+    - inconclusive.
+    """
+    if seeds < 2:
+        return "inconclusive"
+    if -margin <= contrast.low90 and contrast.high90 <= margin:
+        return "equivalent"
+    if p_holm < LEVEL:
+        if seeds < FEWEST_SEEDS:
+            return "leads"
+        return "better" if contrast.difference > 0 else "worse"
+    return "inconclusive"
