@@ -65,9 +65,7 @@ def rows_of(table: pd.DataFrame, columns: Columns, where: str) -> tuple[pd.DataF
         kept = table[table[column].astype(str) == str(value)]
         if kept.empty:
             known = sorted({str(v) for v in table[column].unique()})[:20]
-            found.append(
-                error("no-rows", f"no row has {column} = {value!r}{nearest(str(value), known)}", where)
-            )
+            found.append(error("no-rows", f"no row has {column} = {value!r}{nearest(str(value), known)}", where))
         table = kept
     if table.empty:
         return pd.DataFrame(columns=ROW_COLUMNS), found or [error("no-rows", "the table is empty", where)]
@@ -101,9 +99,7 @@ def rows_of(table: pd.DataFrame, columns: Columns, where: str) -> tuple[pd.DataF
     bad = rows[~(rows["weight"] > 0)]
     if len(bad):
         found.append(
-            error(
-                "bad-weight", f"{len(bad)} weights are not positive numbers (line {bad.index[0] + 2})", where
-            )
+            error("bad-weight", f"{len(bad)} weights are not positive numbers (line {bad.index[0] + 2})", where)
         )
     return rows.astype({"weight": float}), found
 

@@ -13,9 +13,7 @@ from tunemerge.errors import UsageError
 NAMES = ("test", "validation", "adapt", "source")
 
 
-def make_splits(
-    rows: pd.DataFrame, sizes: Mapping[str, float], seed: int, name: str
-) -> dict[str, pd.DataFrame]:
+def make_splits(rows: pd.DataFrame, sizes: Mapping[str, float], seed: int, name: str) -> dict[str, pd.DataFrame]:
     """Split rows into test, validation, adapt and source, stratified by label; a unit is never divided.
 
     `sizes`: a fraction of all rows (below 1) or a number of rows (1 and more), for each split wanted. The test set depends on
@@ -23,9 +21,7 @@ def make_splits(
     """
     wanted = {k: _count(sizes[k], len(rows)) for k in NAMES if k in sizes}
     if sum(wanted.values()) > len(rows):
-        raise UsageError(
-            f"{name}: splits ask for {sum(wanted.values())} rows ({wanted}), there are {len(rows)}"
-        )
+        raise UsageError(f"{name}: splits ask for {sum(wanted.values())} rows ({wanted}), there are {len(rows)}")
     rest, out = rows, {}
     for split, n in wanted.items():
         salt = f"{name}/{split}" if split == "test" else f"{name}/{split}/{seed}"

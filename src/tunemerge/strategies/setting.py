@@ -5,8 +5,8 @@ Nothing runs while a strategy is read: every call returns a node of the graph.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from tunemerge.graph.step import Leaf, Node, Step
@@ -14,6 +14,10 @@ from tunemerge.graph.step import Leaf, Node, Step
 
 class UnavailableError(Exception):
     """This order can't be had in this study; the message says why. The plan lists it, nothing fails."""
+
+
+class BudgetError(UnavailableError):
+    """The budget is too small for this order; the plan refuses the study, since a larger one would have it."""
 
 
 @dataclass(frozen=True)
@@ -105,9 +109,14 @@ class Setting:
     task: Mapping[str, Any]
     tuning: Mapping[str, Any]
     metric: str
-    merging: Mapping[int, Merging] | str = field(default_factory=dict)
+    merging: Callable[[int], Merging | str] | None = None
 
     # What there is
+
+    @property
+    def scoring(self) -> Mapping[str, Any]:
+        """What a prediction depends on besides model and rows."""
+        return {**self.task, "max_length": self.tuning["max_length"], "precision": self.tuning["precision"]}
 
     @property
     def base(self) -> Node:
@@ -136,8 +145,7 @@ class Setting:
             raise UnavailableError(f"no adapt rows for the pool's {', '.join(strangers)}")
         total = self.mix.size
         return [
-            Pair(self.pool.get(name) or self.base, rows, rows.size / total, name)
-            for name, rows in self.adapt.items()
+            Pair(self.pool.get(name) or self.base, rows, rows.size / total, name) for name, rows in self.adapt.items()
         ]
 
     def rows_for(self, name: str) -> Rows:
@@ -152,7 +160,7 @@ class Setting:
     def tune(self, model: Node, rows: Rows, budget: int, *, head_only: bool = False) -> Step:
         """Tune `model` on `rows` for `budget` optimizer steps."""
         if budget < 1:
-            raise UnavailableError(f"the budget leaves no optimizer step for {rows.name}")
+            raise BudgetError(f"the budget leaves no optimizer step for {rows.name}")
         tuning = {**self.tuning, "method": "head"} if head_only else dict(self.tuning)
         params = {**self.task, "seed": self.seed, "examples": budget * self.batch_size, "tuning": tuning}
         inputs = {"model": (model,), "train": rows.train, "validation": rows.validation}
@@ -170,9 +178,11 @@ class Setting:
             return self.base
         if len(models) == 1:
             return models[0]
-        if isinstance(self.merging, str):
-            raise UnavailableError(self.merging)
-        merging = self.merging[len(models)]
+        if self.merging is None:
+            raise UnavailableError("the strategy merges, but is registered without merges=True")
+        merging = self.merging(len(models))
+        if isinstance(merging, str):
+            raise UnavailableError(merging)
         base = () if self.base_model is None else (self.base_model,)
         inputs: dict[str, tuple[Node, ...]] = {"models": tuple(models), "base": base}
         method = {"method": merging.method, "average": list(merging.average), "seed": self.seed}
@@ -187,24 +197,18 @@ class Setting:
             {**inputs, "validation": self.mix.validation},
             f"choose coefficients of {merging.method}",
         )
-        return Step(
-            "merge", {**method, "parameters": {}}, {**inputs, "choice": (search,)}, f"merge {merging.method}"
-        )
+        return Step("merge", {**method, "parameters": {}}, {**inputs, "choice": (search,)}, f"merge {merging.method}")
 
     def select(self, models: Sequence[Node]) -> Node:
         """The one of `models` with the best validation score (a pointer, not a new model)."""
         if len(models) == 1:
             return models[0]
-        scores = tuple(
-            predict([m], rows, self.task, final=False) for m in models for rows in self.mix.validation
-        )
+        scores = tuple(predict([m], rows, self.scoring, final=False) for m in models for rows in self.mix.validation)
         params = {**self.task, "metric": self.metric}
-        return Step(
-            "select", params, {"models": tuple(models), "predictions": scores}, "select by validation"
-        )
+        return Step("select", params, {"models": tuple(models), "predictions": scores}, "select by validation")
 
 
-def predict(models: Sequence[Node], rows: Leaf, task: Mapping[str, Any], *, final: bool) -> Step:
-    """Predictions of one model, or of an ensemble, on one split."""
-    params = {**task, "final": final}
+def predict(models: Sequence[Node], rows: Leaf, scoring: Mapping[str, Any], *, final: bool) -> Step:
+    """Predictions of one model, or of an ensemble, on one split; `final` is the last evaluation on a test set."""
+    params = {**scoring, "final": final}
     return Step("predict", params, {"models": tuple(models), "rows": (rows,)}, f"predict {rows.label}")

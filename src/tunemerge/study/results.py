@@ -38,7 +38,8 @@ class Interval(_Model):
 
 
 class TaskInfo(_Model):
-    """One task: `role` is "task" (several tasks), "target", "source" (only its pool model is used), "retention" or "unseen"."""
+    """One task. `role`: "task" (one of several), "target", "source" (only its pool model is used), "retention"
+    or "unseen"."""
 
     name: str
     role: Literal["task", "target", "source", "retention", "unseen"]
@@ -62,8 +63,10 @@ class TaskScore(_Model):
 class ArmResult(_Model):
     """One arm. `role`: "order" (compared in the verdict), "alternative" (same budget, no merge), "control".
 
+    `matched`: within the budget; arms that spend more stand apart and are never handed back.
     `validation` and `test` are means over seeds of the mean over tasks; the lists are per seed, in `seeds` order.
-    `marginal` is what the arm added to what existed, a mean over seeds; `total` includes making the pool (None: unknown).
+    `marginal` is what the arm added to what existed, a mean over seeds; `total` includes making the pool (None:
+    unknown).
     `steps` are the keys of all its steps over all seeds.
     """
 
@@ -76,7 +79,7 @@ class ArmResult(_Model):
     deliverable: bool
     models_at_inference: int
     tuned: bool
-    same_as: str | None = None
+    matched: bool
     method_chosen: bool = True
     handed_back: bool = False
     validation: float
@@ -175,7 +178,7 @@ class BudgetInfo(_Model):
 
 
 class Results(_Model):
-    """Everything a study found out."""
+    """Everything a study found out. `pandas.DataFrame(results.table())` has a row an arm and task."""
 
     format: int = FORMAT
     name: str
@@ -205,3 +208,23 @@ class Results(_Model):
     test_openings: int
     findings: list[FindingResult]
     study_file: str
+
+    def table(self) -> list[dict[str, Any]]:
+        """A flat row for every arm and task: scores, intervals, metrics, marginal cost."""
+        return [
+            {
+                "arm": arm.name,
+                "strategy": arm.strategy,
+                "method": arm.method,
+                "role": arm.role,
+                "task": task,
+                **{f"score_{k}": v for k, v in result.score.model_dump().items()},
+                **result.metrics,
+                "normalised": result.normalised,
+                "forgetting": result.forgetting,
+                "validation": arm.validation,
+                **{f"cost_{k}": v for k, v in arm.marginal.model_dump().items()},
+            }
+            for arm in self.arms
+            for task, result in arm.tasks.items()
+        ]

@@ -8,8 +8,6 @@ from tunemerge.strategies.strategy import strategy
 def sequential(s: Setting) -> Answer:
     """Tune the base on each task's adapt rows, one task after the other."""
     model = s.base
-    for rows, steps in zip(
-        s.adapt.values(), allot(s.budget, [r.size for r in s.adapt.values()]), strict=True
-    ):
+    for rows, steps in zip(s.adapt.values(), allot(s.budget, [r.size for r in s.adapt.values()]), strict=True):
         model = s.tune(model, rows, steps)
     return model

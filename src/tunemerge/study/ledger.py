@@ -1,0 +1,61 @@
+"""Who paid for what: an arm's cost is that of all its steps, the study's that of their union."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+
+from tunemerge.graph.cost import Cost, total
+from tunemerge.graph.step import Step
+from tunemerge.store.artifacts import Artifact
+from tunemerge.study.plan import Arm, StudyPlan, ancestors
+from tunemerge.study.results import CostLine
+
+
+@dataclass(frozen=True)
+class ArmCost:
+    """`marginal` is what the arm added to what existed; `total` includes making base and pool (None: nobody knows)."""
+
+    marginal: Cost
+    total: Cost | None
+
+
+def arm_cost(plan: StudyPlan, arm: Arm, artifacts: Mapping[str, Artifact]) -> ArmCost:
+    """Means over the seeds. A step from the store counts with what it cost when it ran."""
+    added = [steps_cost(plan.adaptation(arm, seed), artifacts) for seed in plan.settings]
+    everything = [steps_cost(ancestors(arm.nodes(seed)), artifacts) for seed in plan.settings]
+    return ArmCost(mean(added), None if _uses_unknown(plan, arm) else _with_given(plan, arm, mean(everything)))
+
+
+def steps_cost(steps: Iterable[Step], artifacts: Mapping[str, Artifact]) -> Cost:
+    return total(Cost.of(artifacts[s.key].cost) for s in steps)
+
+
+def mean(costs: list[Cost]) -> Cost:
+    """Field by field; counts are rounded to whole numbers."""
+    summed = total(costs)
+    values = {}
+    for f in fields(Cost):
+        value = getattr(summed, f.name) / len(costs)
+        values[f.name] = round(value) if isinstance(getattr(summed, f.name), int) else value
+    return Cost(**{**values, "peak_memory": summed.peak_memory})
+
+
+def line(cost: Cost) -> CostLine:
+    return CostLine(**cost.as_dict())  # type: ignore[arg-type]
+
+
+def _given_in(plan: StudyPlan, arm: Arm) -> list[int | None]:
+    """What each given checkpoint that the arm uses cost to make, in examples; None where nobody said."""
+    seed, setting = next(iter(plan.settings.items()))
+    used = {s.key for s in ancestors(arm.nodes(seed))}
+    given = [name for name in plan.config.pool if setting.pool[name].key in used]
+    return [getattr(plan.config.pool[name], "examples", None) for name in given]
+
+
+def _uses_unknown(plan: StudyPlan, arm: Arm) -> bool:
+    return None in _given_in(plan, arm)
+
+
+def _with_given(plan: StudyPlan, arm: Arm, cost: Cost) -> Cost:
+    return cost + Cost(examples=sum(n or 0 for n in _given_in(plan, arm)))

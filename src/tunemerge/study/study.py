@@ -1,0 +1,133 @@
+"""The study as a person uses it: check, plan, run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tunemerge.compat.models import check_models
+from tunemerge.errors import TunemergeError
+from tunemerge.findings import Finding, FindingsError, error, refuse_errors
+from tunemerge.graph.executors.base import Executor
+from tunemerge.graph.executors.local import LocalExecutor
+from tunemerge.graph.plan import Plan
+from tunemerge.graph.run import Event, failed_attempts, run_plan
+from tunemerge.store.artifacts import Store
+from tunemerge.store.atomic import write_file
+from tunemerge.store.digest import digest_json
+from tunemerge.store.journal import Journal
+from tunemerge.study.collect import RunFacts, collect
+from tunemerge.study.config import StudyConfig, load_study
+from tunemerge.study.estimate import enough_disk
+from tunemerge.study.plan import StudyPlan, leaves_of, locate_models, make_plan, unknown_names
+from tunemerge.study.results import Results
+from tunemerge.study.rows import read_rows
+from tunemerge.yamlfile import Lines
+
+STORE = ".tunemerge"
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study file in a folder. Paths in it are relative to `folder`; the store and the runs lie in `workdir`."""
+
+    config: StudyConfig
+    folder: Path
+    workdir: Path
+    text: str
+    lines: Lines
+    file: str
+
+    @classmethod
+    def from_yaml(cls, path: str | Path, overrides: list[str] | None = None, workdir: str | Path = ".") -> Study:
+        """Read a study file. Raises FindingsError with every unknown key and bad value, and its line."""
+        path = Path(path)
+        config, lines, text = load_study(path, overrides)
+        return cls(config, path.resolve().parent, Path(workdir).resolve(), text, lines, path.name)
+
+    @classmethod
+    def from_dict(cls, study: dict[str, Any], folder: str | Path = ".", workdir: str | Path = ".") -> Study:
+        """A study from Python values: what the YAML file would hold. Raises pydantic's ValidationError."""
+        config = StudyConfig.model_validate(study)
+        text = yaml.safe_dump(study, sort_keys=False, allow_unicode=True)
+        return cls(config, Path(folder).resolve(), Path(workdir).resolve(), text, {}, "study")
+
+    @property
+    def store(self) -> Store:
+        return Store(self.workdir / STORE)
+
+    @property
+    def run_folder(self) -> Path:
+        return self.workdir / "runs" / self.config.name
+
+    def check(self) -> list[Finding]:
+        """Everything that is wrong or worth knowing, all at once. Nothing is written, nothing is trained."""
+        try:
+            return list(self.plan().findings)
+        except FindingsError as e:
+            return list(e.findings)
+
+    def plan(self) -> StudyPlan:
+        """The graph of all steps. Raises FindingsError with all findings when there are errors among them."""
+        found = unknown_names(self.config, self.lines, self.file)
+        models, problems = locate_models(self.config, self.folder)
+        found += problems
+        base = models.pop("base", None)
+        found += check_models({n: leaf.path for n, leaf in models.items()}, base.path if base else None)
+        rows, problems = read_rows(self.config, self.folder, self.store.root)
+        found += problems
+        refuse_errors(found)
+        plan = make_plan(self.config, rows, base, models)
+        found += plan.findings
+        found += enough_disk(plan, self.store)
+        return plan.with_findings(refuse_errors(found))
+
+    def run(self, on_event: Callable[[Event], None] = lambda event: None, executor: Executor | None = None) -> Results:
+        """Run what the store lacks, and write `results.json` into `runs/<name>/`.
+
+        After a kill or an error, running again goes on where it was. Raises FindingsError before anything is done,
+        StepFailedError when a step fails (the others are kept), KeyboardInterrupt.
+        """
+        plan = self.plan()
+        journal = Journal(self.run_folder / "journal.jsonl")
+        write_file(self.run_folder / "study.yaml", self.text.encode())
+        plan.rows.write(leaves_of(plan.graph))
+        cached = frozenset(s.key for s in plan.graph.steps if self.store.get(s.key))
+        openings = self._open_test(plan.graph, cached)
+        artifacts = run_plan(plan.graph, self.store, executor or LocalExecutor(), journal, on_event)
+        failed, seconds = failed_attempts(journal)
+        facts = RunFacts(cached, failed, seconds, openings, self.text)
+        results = collect(plan, artifacts, facts)
+        write_file(self.run_folder / "results.json", results.model_dump_json(indent=1).encode())
+        return results
+
+    def _open_test(self, graph: Plan, cached: frozenset[str]) -> int:
+        """How many different plans have opened one of these test sets, this one included. Recorded before it happens."""
+        tests = sorted(leaf.key for leaf in leaves_of(graph) if leaf.role == "test")
+        plan = digest_json(sorted(s.key for s in graph.steps))
+        entries = [e for e in self.store.journal.read() if e.get("event") == "test_opened"]
+        plans = {e["plan"] for e in entries if set(e["tests"]) & set(tests)}
+        if plan not in plans:
+            self.store.journal.append({"event": "test_opened", "plan": plan, "tests": tests, "study": self.config.name})
+        return len(plans | {plan})
+
+
+def read_results(run: Path) -> Results:
+    """The results of a run folder (or the results.json itself). Raises TunemergeError."""
+    file = run / "results.json" if run.is_dir() else run
+    if not file.exists():
+        raise FindingsError(
+            [
+                error(
+                    "no-results", "no results.json here: has the study finished?", str(file), "tunemerge run study.yaml"
+                )
+            ]
+        )
+    try:
+        return Results.model_validate_json(file.read_bytes())
+    except ValueError as e:
+        raise TunemergeError(f"{file}: not a results.json of this version: {e}") from None
