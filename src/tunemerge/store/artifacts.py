@@ -1,0 +1,212 @@
+"""The store of artifacts: a step is finished, with a manifest of digests, or it never happened.
+
+    <root>/artifacts/<key[:2]>/<key>/   files, and manifest.json (sealed: it carries its own checksum)
+    <root>/tmp/<owner>/                 scratch folders of one live process, which holds <owner>.lock
+    <root>/locks/<key>.lock             held while a step is computed
+    <root>/logs/<key>.log               what a step printed
+    <root>/journal.jsonl
+
+Nothing is written before something is stored, so reading a store that isn't there leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tunemerge.errors import StoreError
+from tunemerge.store.atomic import replace_folder, write_file
+from tunemerge.store.digest import FileEntry, digest_folder, seal, unseal
+from tunemerge.store.journal import Journal
+from tunemerge.store.lock import locked
+from tunemerge.store.scratch import owned_folder
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What a finished step published: the folder `path`, the digest of its content, and what it cost."""
+
+    key: str
+    op: str
+    path: Path
+    digest: str
+    cost: Mapping[str, float]
+    meta: Mapping[str, Any]
+
+
+class Store:
+    """Artifacts by key under one folder, shared by all runs and processes that name it. OSErrors are StoreErrors."""
+
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root).absolute()
+        self._trusted: dict[str, tuple[Any, ...]] = {}
+
+    @property
+    def journal(self) -> Journal:
+        return Journal(self.root / "journal.jsonl")
+
+    def lock(self, key: str) -> AbstractContextManager[bool]:
+        """Hold this key's kernel lock; waits for another holder."""
+        return locked(self.root / "locks" / f"{_checked(key)}.lock")
+
+    def log(self, key: str) -> Path:
+        """Where a worker keeps what the step printed."""
+        return self.root / "logs" / f"{_checked(key)}.log"
+
+    def path(self, key: str) -> Path:
+        """Where the artifact of this key is, or would be."""
+        return self.root / "artifacts" / _checked(key)[:2] / key
+
+    def get(self, key: str) -> Artifact | None:
+        """The artifact if it is complete: a sound manifest, and every file there at its size."""
+        path = self.path(key)
+        try:
+            manifest = _manifest(path, key)
+            for name, entry in manifest["files"].items():
+                if (path / name).stat().st_size != entry["size"]:
+                    return None
+        except (OSError, StoreError):
+            return None
+        return Artifact(key, manifest["op"], path, manifest["digest"], manifest["cost"], manifest["meta"])
+
+    def verify(self, artifact: Artifact) -> None:
+        """Read every byte and compare with the manifest; StoreError names the first file that differs."""
+        with _errors_named("reading", artifact.path):
+            expected: dict[str, FileEntry] = _manifest(artifact.path, artifact.key)["files"]
+            _, found = digest_folder(artifact.path, links=False)
+        found.pop(MANIFEST, None)
+        for name in sorted({*expected, *found}):
+            where = f"{artifact.path / name}: "
+            if name not in found:
+                raise StoreError(where + "the file is missing")
+            if name not in expected:
+                if Path(name).name.startswith("."):  # a file manager's own
+                    continue
+                raise StoreError(where + "the file is not in the manifest")
+            if found[name] != expected[name]:
+                raise StoreError(
+                    f"{where}found {found[name]['size']} bytes with SHA-256 {found[name]['sha256'][:16]}..., "
+                    f"expected {expected[name]['size']} with {expected[name]['sha256'][:16]}..."
+                )
+
+    def verify_input(self, path: Path) -> None:
+        """Verify the artifact that `path` lies in, once a process; nothing to do for paths outside the store.
+
+        A damaged artifact is removed, so that the next run makes it again, and reported (StoreError).
+        """
+        artifacts = self.root / "artifacts"
+        if not path.is_relative_to(artifacts):
+            return
+        key = path.relative_to(artifacts).parts[1]
+        artifact = self.get(key)
+        try:
+            if artifact is None:
+                raise StoreError(f"{self.path(key)}: the artifact is incomplete")
+            stamp = tuple((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in sorted(artifact.path.rglob("*")))
+            if self._trusted.get(key) != stamp:
+                self.verify(artifact)
+                self._trusted[key] = stamp
+        except StoreError as problem:
+            self.discard(key)
+            raise StoreError(f"{problem}. The damaged artifact was removed: run again, and it is made anew") from None
+
+    def publish(self, key: str, op: str, folder: Path, cost: Mapping[str, float], meta: Mapping[str, Any]) -> Artifact:
+        """Move a scratch folder to its final name, durably: all of it, or (StoreError) nothing of it.
+
+        Where a complete artifact stands already, it stays and is returned: the first to finish wins.
+        """
+        existing = self.get(key)
+        if existing is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+            return existing
+        with _errors_named("storing", self.path(key)):
+            digest, files = digest_folder(folder, links=False)
+            if MANIFEST in files:
+                raise StoreError(f"{folder / MANIFEST}: a step may not write a file of this name, it is the store's")
+            manifest: dict[str, Any] = {
+                "format": FORMAT,
+                "key": key,
+                "op": op,
+                "digest": digest,
+                "files": files,
+                "cost": dict(cost),
+                "meta": dict(meta),
+            }
+            write_file(folder / MANIFEST, seal(manifest))
+            self.discard(key)
+            replace_folder(folder, self.path(key))
+        return Artifact(key, op, self.path(key), digest, manifest["cost"], manifest["meta"])
+
+    def put_leaf(self, folder: Path) -> Artifact:
+        """Publish a folder under the digest of its content; a scratch folder is moved, any other copied."""
+        with _errors_named("reading", folder):
+            key, _ = digest_folder(folder)
+        with self.lock(key):
+            existing = self.get(key)
+            if existing is not None:
+                return existing
+            if not folder.is_relative_to(self.root / "tmp"):
+                copy = self.scratch(key)
+                with _errors_named("copying", folder):
+                    shutil.copytree(folder, copy, dirs_exist_ok=True)
+                folder = copy
+            return self.publish(key, "leaf", folder, {}, {})
+
+    def scratch(self, key: str) -> Path:
+        """A fresh empty folder on the store's file system; it is swept away after this process has ended."""
+        with _errors_named("making a scratch folder in", self.root):
+            folder = owned_folder(self.root / "tmp") / f"{_checked(key)[:16]}-{secrets.token_hex(4)}"
+            folder.mkdir()
+        return folder
+
+    def discard(self, key: str) -> None:
+        """Take what stands under this key away, complete or not; nothing happens where nothing does."""
+        path = self.path(key)
+        if path.exists():
+            with _errors_named("removing", path):
+                away = self.scratch(key) / "discarded"
+                path.rename(away)
+                shutil.rmtree(away.parent, ignore_errors=True)
+
+
+def _manifest(path: Path, key: str) -> dict[str, Any]:
+    file = path / MANIFEST
+    try:
+        manifest: dict[str, Any] = unseal(file.read_bytes())
+    except (ValueError, KeyError) as problem:
+        raise StoreError(f"{file}: damaged ({problem})") from problem
+    if manifest["format"] != FORMAT or manifest["key"] != key:
+        raise StoreError(
+            f"{file}: found format {manifest['format']} and key {manifest['key']}, expected {FORMAT} and {key}"
+        )
+    return manifest
+
+
+def _checked(key: str) -> str:
+    if not re.fullmatch(r"[0-9a-z][0-9a-z_-]{2,127}", key):
+        raise StoreError(f"{key!r} can't be a key of the store: expected a digest in hex")
+    return key
+
+
+@contextmanager
+def _errors_named(doing: str, path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as problem:
+        fix = ""
+        if problem.errno in (errno.ENOSPC, errno.EDQUOT):
+            free = shutil.disk_usage(next(p for p in (path, *path.parents) if p.exists())).free
+            fix = f" ({free / 1e6:,.0f} MB are free); free some space and run again"
+        where = f" ({os.fspath(problem.filename)})" if problem.filename is not None else ""
+        raise StoreError(f"{doing} {path} failed: {problem.strerror or problem}{where}{fix}") from problem

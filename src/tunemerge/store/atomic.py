@@ -1,0 +1,92 @@
+"""Writes that are all there or not there at all, also after a power cut: temporary name, fsync, rename, fsync."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+from pathlib import Path
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """os.write until every byte is written."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def fsync_path(path: Path) -> None:
+    """Make a file's bytes, or a folder's entries, durable."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def fsync_tree(folder: Path) -> None:
+    """fsync every file and folder under `folder`, and the folder itself."""
+    for parent, _, files in os.walk(folder, topdown=False, onerror=_raise):
+        for name in sorted(files):
+            fsync_path(Path(parent) / name)
+        fsync_path(Path(parent))
+
+
+def make_folder(path: Path) -> None:
+    """mkdir -p whose new entries are durable."""
+    if path.is_dir():
+        return
+    make_folder(path.parent)
+    path.mkdir(exist_ok=True)
+    fsync_path(path.parent)
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write or replace a file; a crash leaves the old bytes or the new ones, and an error the old ones."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        try:
+            write_all(fd, data)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.replace(temporary, path)  # noqa: PTH105 (beside the other os calls)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+    fsync_path(path.parent)
+
+
+def replace_folder(temporary: Path, target: Path) -> None:
+    """Durably put the folder `temporary` at `target` (same file system); what was there before is removed.
+
+    On an error (OSError) nothing, or what was there before, stands at `target`.
+    """
+    fsync_tree(temporary)
+    make_folder(target.parent)
+    old = target.with_name(f".{target.name}.{secrets.token_hex(4)}.old")
+    had_old = target.exists()
+    if had_old:
+        target.rename(old)
+    try:
+        temporary.rename(target)
+        try:
+            fsync_path(target.parent)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                target.rename(temporary)
+            raise
+    except BaseException:
+        if had_old:
+            with contextlib.suppress(OSError):
+                old.rename(target)
+        raise
+    if had_old:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _raise(error: OSError) -> None:
+    raise error

@@ -1,0 +1,48 @@
+import os
+
+import pytest
+
+from tunemerge.store.atomic import replace_folder, write_file
+
+
+def names(folder):
+    return [entry.name for entry in folder.iterdir()]
+
+
+def test_write_file_writes_and_replaces(tmp_path):
+    write_file(tmp_path / "f", b"one")
+    write_file(tmp_path / "f", b"two")
+    assert (tmp_path / "f").read_bytes() == b"two"
+    assert names(tmp_path) == ["f"]
+
+
+def test_write_file_copes_with_short_writes(tmp_path, monkeypatch):
+    real = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: real(fd, bytes(data)[:3]))
+    write_file(tmp_path / "f", b"0123456789")
+    assert (tmp_path / "f").read_bytes() == b"0123456789"
+
+
+@pytest.mark.parametrize("call", ["open", "write", "fsync", "replace"])
+def test_a_failed_write_leaves_the_old_bytes_and_no_temporary(tmp_path, monkeypatch, call):
+    (tmp_path / "f").write_bytes(b"old")
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, call, full)
+    with pytest.raises(OSError):
+        write_file(tmp_path / "f", b"new")
+    monkeypatch.undo()
+    assert (tmp_path / "f").read_bytes() == b"old"
+    assert names(tmp_path) == ["f"]
+
+
+def test_replace_folder_moves_and_replaces(tmp_path):
+    for version in ("one", "two"):
+        (tmp_path / "tmp").mkdir()
+        (tmp_path / "tmp" / "f").write_text(version)
+        replace_folder(tmp_path / "tmp", tmp_path / "out" / "target")
+        assert (tmp_path / "out" / "target" / "f").read_text() == version
+        assert names(tmp_path / "out") == ["target"]
+        assert not (tmp_path / "tmp").exists()
