@@ -1,0 +1,29 @@
+"""The step "predict" of the graph."""
+
+from __future__ import annotations
+
+from tunemerge.evaluate.predict import FILE, predict, write_predictions
+from tunemerge.graph.cost import Cost
+from tunemerge.graph.operation import Job, operation
+from tunemerge.tasks import hub
+from tunemerge.tasks.precision import environment
+
+
+@operation("predict", version=1, environment=environment)
+def run(job: Job) -> Cost:
+    """Inputs models (several: an ensemble), rows; params task, labels, max_length, precision ("auto" unless given).
+
+    The parameter `final` marks the one evaluation that may read a test split; it changes nothing here.
+    """
+    with hub.one_thread():
+        predicted = predict(
+            job.inputs["models"],
+            job.inputs["rows"],
+            labels=job.params["labels"],
+            max_length=job.params["max_length"],
+            precision=job.params.get("precision", "auto"),
+            task=job.params["task"],
+            progress=job.progress,
+        )
+    write_predictions(predicted.predictions, job.out / FILE)
+    return predicted.cost

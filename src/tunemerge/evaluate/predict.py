@@ -1,0 +1,109 @@
+"""Predictions of one model, or of several as an ensemble: every row's logits are stored, metrics follow from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tunemerge.errors import UsageError
+from tunemerge.graph.cost import Cost
+from tunemerge.stats.metrics import log_softmax
+from tunemerge.stats.predictions import Predictions
+from tunemerge.tasks import flops, hub
+from tunemerge.tasks.forward import logits
+from tunemerge.tasks.meter import metered
+from tunemerge.tasks.precision import torch_device
+from tunemerge.tasks.rows import Rows
+from tunemerge.tasks.task import TASKS
+
+FILE = "predictions.parquet"
+Progress = Callable[[float, str], None]
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """Predictions in row order, and what the forward passes cost."""
+
+    predictions: Predictions
+    cost: Cost
+
+
+def predict(
+    models: Sequence[Path],
+    rows: Path | Sequence[Path],
+    *,
+    labels: Sequence[str],
+    max_length: int = 256,
+    precision: str = "auto",
+    task: str = "text-classification",
+    progress: Progress = lambda fraction, message: None,
+) -> Predicted:
+    """Logits of every row. With several models: the log of their mean probabilities; one is in memory at a time.
+
+    Rows come back in the order of the files; the same inputs give the same bits on one CPU thread.
+    """
+    if not models:
+        raise UsageError("no model to predict with")
+    kind = TASKS[task]
+    read = kind.read([rows] if isinstance(rows, Path) else rows, labels)
+    total, cost = np.zeros((len(read), len(labels))), Cost()
+    for number, folder in enumerate(models):
+
+        def tell(fraction: float, number: int = number) -> None:
+            progress((number + fraction) / len(models), f"model {number + 1} of {len(models)}")
+
+        values, spent = _one(folder, read, labels, max_length, precision, task, tell)
+        total, cost = total + (values if len(models) == 1 else np.exp(log_softmax(values))), cost + spent
+    if len(models) > 1:
+        total = np.log(np.maximum(total / len(models), np.finfo(np.float64).tiny))
+    return Predicted(Predictions(np.array(read.unit, object), read.target, total, read.weight), cost)
+
+
+def _one(
+    folder: Path,
+    rows: Rows,
+    labels: Sequence[str],
+    max_length: int,
+    precision: str,
+    task: str,
+    progress: Callable[[float], None],
+) -> tuple[np.ndarray, Cost]:
+    kind = TASKS[task]
+    with hub.quiet():
+        net = kind.load(folder, labels).to(torch_device())
+        encoded = kind.encode(folder, net, rows, max_length)
+        with metered(net) as meter:
+            values = logits(net, encoded, precision, progress)
+        spent = flops.flops(meter.forward_shapes, flops.measure(net, encoded, "", training=False))
+    del net
+    hub.free()
+    return values, Cost(forward_examples=meter.forward_examples, forward_flops=spent)
+
+
+def write_predictions(predictions: Predictions, file: Path) -> None:
+    """Parquet with the columns unit, target (int32), logit_0 ... (float64), weight (float64)."""
+    logit = {f"logit_{i}": column for i, column in enumerate(predictions.logits.T)}
+    columns = {
+        "unit": pa.array(predictions.unit.tolist(), pa.string()),
+        "target": pa.array(predictions.target.astype(np.int32)),
+        **{name: pa.array(np.ascontiguousarray(column)) for name, column in logit.items()},
+        "weight": pa.array(predictions.weight),
+    }
+    pq.write_table(pa.table(columns), file)
+
+
+def read_predictions(file: Path) -> Predictions:
+    """What `write_predictions` wrote."""
+    table = pq.read_table(file)
+    names = [name for name in table.column_names if name.startswith("logit_")]
+    return Predictions(
+        np.array(table["unit"].to_pylist(), object),
+        table["target"].to_numpy(),
+        np.stack([table[name].to_numpy() for name in names], axis=1),
+        table["weight"].to_numpy(),
+    )

@@ -1,0 +1,132 @@
+"""Chooses a merge's coefficients on validation rows: candidates are merged and scored in memory, none is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tunemerge.checkpoint.model import open_checkpoint
+from tunemerge.checkpoint.reader import read_tensor, to_float32
+from tunemerge.errors import TunemergeError, UsageError
+from tunemerge.graph.cost import Cost
+from tunemerge.stats.metrics import METRICS, score
+from tunemerge.tasks import flops, hub
+from tunemerge.tasks.batching import Encoded
+from tunemerge.tasks.forward import logits
+from tunemerge.tasks.meter import metered
+from tunemerge.tasks.precision import torch_device
+from tunemerge.tasks.rows import Rows
+from tunemerge.tasks.task import TASKS
+
+State = dict[str, np.ndarray]
+Progress = Callable[[float, str], None]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One candidate and its score: the mean over the validation sets, higher is better."""
+
+    parameters: Mapping[str, Any]
+    score: float
+
+
+@dataclass(frozen=True)
+class Choice:
+    """All trials in the order of the candidates, the index of the best (the first of equals), and what they cost."""
+
+    trials: tuple[Trial, ...]
+    chosen: int
+    cost: Cost
+
+
+def choose(
+    models: Sequence[Path],
+    base: Path | None,
+    validation: Sequence[Path],
+    *,
+    method: str,
+    candidates: Sequence[Mapping[str, Any]],
+    labels: Sequence[str],
+    metric: str = "log_loss",
+    average: Sequence[str] = (),
+    seed: int = 0,
+    max_length: int = 256,
+    precision: str = "auto",
+    task: str = "text-classification",
+    progress: Progress = lambda fraction, message: None,
+) -> Choice:
+    """Merge `models` once per candidate and score each merge on every validation split.
+
+    All models are held in memory in float32, and one torch model. Raises UsageError for no candidate or no rows, and
+    TunemergeError where a candidate has no score (a metric that these rows leave undefined).
+    """
+    from tunemerge.merge.memory import merge_state
+
+    if not candidates or not validation:
+        raise UsageError("a search needs at least one candidate and one validation split")
+    kind = TASKS[task]
+    splits = [kind.read([path], labels) for path in validation]
+    with hub.quiet():
+        net = kind.load(models[0], labels).to(torch_device())
+        encoded = [kind.encode(models[0], net, rows, max_length) for rows in splits]
+        states, base_state = [_state(path) for path in models], _state(base) if base is not None else None
+        trials = []
+        with metered(net) as meter:
+            for number, parameters in enumerate(candidates):
+                merged = merge_state(method, states, base_state, parameters, seed, average)
+                _put(net, merged, models[0])
+                trials.append(Trial(parameters, _score(net, encoded, splits, metric, precision, parameters)))
+                best = max(trial.score for trial in trials)
+                progress((number + 1) / len(candidates), f"candidate {number + 1}/{len(candidates)}, best {best:.3f}")
+        spent = flops.flops(meter.forward_shapes, flops.measure(net, encoded[0], "", training=False))
+    scores = [trial.score for trial in trials]
+    cost = Cost(trials=len(trials), forward_examples=meter.forward_examples, forward_flops=spent)
+    return Choice(tuple(trials), scores.index(max(scores)), cost)
+
+
+def _state(folder: Path) -> State:
+    """All tensors of a checkpoint in float32."""
+    checkpoint = open_checkpoint(folder)
+    return {name: to_float32(read_tensor(checkpoint, name), info.dtype) for name, info in checkpoint.tensors.items()}
+
+
+def _put(net: Any, merged: State, folder: Path) -> None:
+    """Copy the merged tensors into the model."""
+    import torch
+
+    target = net.state_dict()
+    strange = sorted(set(merged) ^ set(target))
+    if strange:
+        raise UsageError(
+            f"{folder}: tensor {strange[0]!r} is in only one of file and model class (and {len(strange) - 1} more): "
+            "the checkpoint uses names of another version; load and save it with transformers once"
+        )
+    with torch.no_grad():
+        for name, tensor in target.items():
+            tensor.copy_(torch.from_numpy(np.ascontiguousarray(merged[name])))
+
+
+def _score(
+    net: Any,
+    encoded: Sequence[Encoded],
+    splits: Sequence[Rows],
+    metric: str,
+    precision: str,
+    parameters: Mapping[str, Any],
+) -> float:
+    """Mean of the metric over the splits, negated where lower is better."""
+    values = []
+    for inputs, rows in zip(encoded, splits, strict=True):
+        outputs = logits(net, inputs, precision)
+        values.append(score(METRICS[metric], rows.target, outputs, rows.weight))
+    mean = float(np.mean(values))
+    if not np.isfinite(mean):
+        raise TunemergeError(
+            f"{metric} of the merge with {dict(parameters)} is {mean}: the merge has no finite predictions, "
+            f"or a validation split lacks what {metric} needs (two classes, for one)"
+        )
+    return mean

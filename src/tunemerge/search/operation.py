@@ -1,0 +1,43 @@
+"""The step "search" of the graph: writes choice.json, which a merge takes its parameters from."""
+
+from __future__ import annotations
+
+import json
+
+from tunemerge.graph.cost import Cost
+from tunemerge.graph.operation import Job, operation
+from tunemerge.search.coefficients import choose
+from tunemerge.tasks import hub
+from tunemerge.tasks.precision import environment
+
+FILE = "choice.json"
+
+
+@operation("search", version=1, environment=environment)
+def search(job: Job) -> Cost:
+    """Inputs models, base (0 or 1), validation (splits); params method, candidates, average, task, labels, metric,
+    seed, and max_length, precision as in "tune" (256 and "auto" unless given)."""
+    base = job.inputs.get("base", ())
+    with hub.one_thread():
+        choice = choose(
+            job.inputs["models"],
+            base[0] if base else None,
+            job.inputs["validation"],
+            method=job.params["method"],
+            candidates=job.params["candidates"],
+            labels=job.params["labels"],
+            metric=job.params["metric"],
+            average=job.params["average"],
+            seed=job.params["seed"],
+            max_length=job.params.get("max_length", 256),
+            precision=job.params.get("precision", "auto"),
+            task=job.params["task"],
+            progress=job.progress,
+        )
+    result = {
+        "trials": [{"parameters": dict(trial.parameters), "score": trial.score} for trial in choice.trials],
+        "chosen": choice.chosen,
+        "parameters": dict(choice.trials[choice.chosen].parameters),
+    }
+    (job.out / FILE).write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
+    return choice.cost

@@ -1,0 +1,58 @@
+"""Token lists to padded batches: no more padding than the longest row of a batch needs, up to a multiple of 8."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+MULTIPLE = 8
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Rows as model inputs of unequal length: `columns[name][row]` is a list of integers, as long as the row is.
+
+    `padding` gives the filler of each column, `left` the side it goes to, `limit` the longest row that the model takes.
+    """
+
+    columns: Mapping[str, Sequence[Sequence[int]]]
+    padding: Mapping[str, int]
+    left: bool
+    limit: int
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each row, int64 (n,)."""
+        return np.array([len(ids) for ids in self.columns["input_ids"]], np.int64)
+
+    def __len__(self) -> int:
+        return len(self.columns["input_ids"])
+
+    def batch(self, rows: Sequence[int] | np.ndarray, length: int | None = None) -> dict[str, np.ndarray]:
+        """The given rows, padded to int64 arrays (len(rows), L).
+
+        L is the longest row's length rounded up to a multiple of 8, or exactly `length`: longer rows are then cut.
+        """
+        longest = int(self.lengths[np.asarray(rows)].max())
+        width = length or min(-(-longest // MULTIPLE) * MULTIPLE, max(self.limit, longest))
+        out = {}
+        for name, values in self.columns.items():
+            array = np.full((len(rows), width), self.padding[name], np.int64)
+            for target, row in zip(array, rows, strict=True):
+                cut = values[row][:width]
+                if self.left:
+                    target[width - len(cut) :] = cut
+                else:
+                    target[: len(cut)] = cut
+            out[name] = array
+        return out
+
+
+def by_length(lengths: np.ndarray, size: int) -> Iterator[np.ndarray]:
+    """Batches of row numbers for a forward pass: longest first (memory peaks at the start), ties in row order."""
+    order = np.argsort(-lengths, kind="stable")
+    for start in range(0, len(order), size):
+        yield order[start : start + size]

@@ -1,0 +1,76 @@
+"""Floating-point operations of passes through a transformer, measured on real batches and extrapolated exactly.
+
+A transformer's operations on a batch of B sequences padded to L tokens are B (a + b L + c L^2): a head that sees one
+vector a sequence, matrices applied to every token, and attention between tokens. Three counted shapes give a, b and c.
+Counted is with eager attention: torch's counter reads zero for the fused CPU kernel.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Any
+
+from tunemerge.tasks.batching import Encoded
+from tunemerge.tasks.meter import Shape
+
+Coefficients = tuple[Fraction, Fraction, Fraction]
+
+_LENGTHS = (4, 8, 12)
+_BATCH = 2
+_measured: dict[tuple[str, str, bool], Coefficients] = {}
+
+
+def flops(shapes: Mapping[Shape, int], coefficients: Coefficients) -> float:
+    """Operations of all passes: `shapes` maps (batch, padded length) to how many such passes ran."""
+    a, b, c = coefficients
+    return float(sum(count * batch * (a + b * length + c * length**2) for (batch, length), count in shapes.items()))
+
+
+def measure(model: Any, encoded: Encoded, trainable: str, training: bool) -> Coefficients:
+    """(a, b, c) of `model` for a forward pass, or a forward and a backward pass (`training`).
+
+    Measured once per process, architecture and `trainable` (a name for the set of parameters that get gradients).
+    Leaves parameters, gradients (none), random state, mode and attention implementation as they were.
+    """
+    config = {k: v for k, v in model.config.to_dict().items() if k not in ("_name_or_path", "transformers_version")}
+    key = (json.dumps(config, sort_keys=True, default=str), trainable if training else "", training)
+    if key not in _measured:
+        counts = [count(model, encoded, _BATCH, length, training) for length in _LENGTHS]
+        _measured[key] = _solve(counts)
+    return _measured[key]
+
+
+def count(model: Any, encoded: Encoded, batch: int, length: int, training: bool) -> int:
+    """Operations of one pass (forward, and backward if `training`) over real rows cut or padded to `length` tokens."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    rows = [row % len(encoded) for row in range(batch)]
+    place = next(model.parameters()).device
+    inputs = {name: torch.from_numpy(a).to(place) for name, a in encoded.batch(rows, length).items()}
+    was_training, attention = model.training, model.config._attn_implementation
+    counter = FlopCounterMode(display=False)
+    model.set_attn_implementation("eager")
+    try:
+        with torch.random.fork_rng(), torch.set_grad_enabled(training), counter:
+            model.train(training)
+            logits = model(**inputs).logits
+            if training:
+                logits.sum().backward()
+    finally:
+        model.set_attn_implementation(attention)
+        model.train(was_training)
+        if training:
+            model.zero_grad(set_to_none=True)
+    return counter.get_total_flops()
+
+
+def _solve(counts: list[int]) -> Coefficients:
+    """The parabola through three counts at equally spaced lengths, for one sequence."""
+    y0, y1, y2 = (Fraction(count, _BATCH) for count in counts)
+    start, step = _LENGTHS[0], _LENGTHS[1] - _LENGTHS[0]
+    c = (y2 - 2 * y1 + y0) / (2 * step**2)
+    b = (y1 - y0) / step - c * (2 * start + step)
+    return y0 - b * start - c * start**2, b, c

@@ -1,0 +1,85 @@
+"""Where and in what precision torch computes: known without importing torch, so that planning stays fast."""
+
+from __future__ import annotations
+
+import os
+from contextlib import AbstractContextManager
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+from tunemerge.errors import TunemergeError
+
+Precision = Literal["auto", "float32"]
+
+
+@lru_cache(maxsize=1)
+def device() -> str:
+    """'cuda' where torch is built for it and a driver shows a GPU that this process may see, else 'cpu'."""
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1")
+    if metadata.version("torch").endswith("+cpu") or hidden or not _gpus():
+        return "cpu"
+    return "cuda"
+
+
+def torch_device() -> str:
+    """`device()`, checked against torch: what the key of a step says must be what computes it."""
+    import torch
+
+    kind = device()
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise TunemergeError(
+            "a GPU and its driver are there, but torch cannot use them; update the driver or torch, "
+            'or compute on the CPU with CUDA_VISIBLE_DEVICES="" in the environment'
+        )
+    return kind
+
+
+def _gpus() -> list[str]:
+    """Names of the NVIDIA GPUs of this machine, from the driver's files."""
+    names = []
+    for file in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
+        lines = file.read_text().splitlines()
+        names += [line.partition(":")[2].strip() for line in lines if line.startswith("Model:")]
+    return names
+
+
+@lru_cache(maxsize=1)
+def _cpu_has_bf16() -> bool:
+    """Whether the processor multiplies bfloat16 in hardware; emulated it is slower than float32."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text().split()
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def uses_bf16(precision: str, kind: str) -> bool:
+    """Whether `autocast` computes in bfloat16 on this kind of device."""
+    if precision == "float32":
+        return False
+    if kind == "cpu":
+        return _cpu_has_bf16()
+    import torch
+
+    return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+
+
+def autocast(precision: str, kind: str) -> AbstractContextManager[Any]:
+    """bfloat16 autocast where the hardware has it and `precision` is 'auto'; otherwise nothing changes."""
+    import torch
+
+    return torch.autocast(kind, dtype=torch.bfloat16, enabled=uses_bf16(precision, kind))
+
+
+def environment() -> dict[str, str]:
+    """What changes the numbers of a step that runs torch: part of the step's key."""
+    kind = device()
+    return {
+        "torch": metadata.version("torch"),
+        "transformers": metadata.version("transformers"),
+        "device": kind if kind == "cpu" else f"cuda {_gpus()[0]}",
+        "precision": "bf16-autocast" if kind == "cuda" or _cpu_has_bf16() else "float32",
+        "threads": "1",
+    }

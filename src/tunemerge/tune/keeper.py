@@ -1,0 +1,91 @@
+"""Watches a training: evaluates when it is time, keeps the best state, says how far it is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tunemerge.errors import TunemergeError
+from tunemerge.stats.metrics import METRICS
+from tunemerge.tasks.batching import Encoded
+from tunemerge.tasks.forward import logits
+from tunemerge.tasks.rows import Rows
+from tunemerge.tune.config import TuneConfig
+from tunemerge.tune.schedule import evaluation_steps
+from tunemerge.tune.trainer import TrainingLoss
+
+Progress = Callable[[float, str], None]
+_SECONDS_BETWEEN_MESSAGES = 0.25
+
+
+@dataclass(frozen=True)
+class Point:
+    """One evaluation, after `step` optimizer steps and `examples` examples.
+
+    `train_loss` is the mean over the examples since the evaluation before; `validation_loss` the weighted log loss and
+    `validation_score` the weighted accuracy on all validation rows, None where there are none.
+    """
+
+    step: int
+    examples: int
+    train_loss: float
+    validation_loss: float | None = None
+    validation_score: float | None = None
+
+
+class Keeper:
+    """`chosen` is the step (from 1) whose state `restore` puts into the model: the best or the last one."""
+
+    def __init__(
+        self, net: Any, examples: int, config: TuneConfig, validation: tuple[Encoded, Rows] | None, progress: Progress
+    ) -> None:
+        self.total = -(-examples // config.batch_size)
+        self.chosen = self.total
+        self.curve: list[Point] = []
+        self._net, self._examples, self._config, self._progress = net, examples, config, progress
+        self._validation = validation
+        self._marks = set(evaluation_steps(self.total, config.evaluations))
+        self._best_loss, self._best_state = float("inf"), dict[str, Any]()
+        self._told = 0.0
+
+    def after_step(self, step: int, loss: TrainingLoss) -> None:
+        if step in self._marks:
+            self.curve.append(self._evaluate(step, loss.take()))
+        now = time.monotonic()
+        if now - self._told > _SECONDS_BETWEEN_MESSAGES or step == self.total:
+            self._told = now
+            held_out = self.curve[-1].validation_loss if self.curve else None
+            more = "" if held_out is None else f", validation {held_out:.3f}"
+            self._progress(step / self.total, f"step {step}/{self.total}, loss {loss.last:.3f}{more}")
+
+    def restore(self) -> None:
+        """Put the chosen state into the model."""
+        if self.chosen != self.total:
+            self._net.load_state_dict(self._best_state, strict=False)
+
+    def _evaluate(self, step: int, train_loss: float) -> Point:
+        point = Point(step, min(step * self._config.batch_size, self._examples), train_loss)
+        if self._validation is None:
+            return point
+        encoded, rows = self._validation
+        scores = logits(self._net, encoded, self._config.precision)
+        loss = METRICS["log_loss"].fn(rows.target, scores, rows.weight)
+        if not np.isfinite(loss):
+            raise TunemergeError(
+                f"the validation loss became {loss} after step {step} of {self.total}: "
+                f"lower learning_rate ({self._config.learning_rate:g})"
+            )
+        if self._config.select == "best" and loss < self._best_loss:
+            self.chosen, self._best_loss = step, loss
+            # The last state needs no copy: it is what the model holds in the end.
+            self._best_state = self._state() if step != self.total else {}
+        accuracy = METRICS["accuracy"].fn(rows.target, scores, rows.weight)
+        return Point(point.step, point.examples, train_loss, loss, accuracy)
+
+    def _state(self) -> dict[str, Any]:
+        trained = [(name, p) for name, p in self._net.named_parameters() if p.requires_grad]
+        return {name: tensor.detach().clone() for name, tensor in [*trained, *self._net.named_buffers()]}

