@@ -14,18 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-from tunemerge.evaluate.scores import read_predictions
+from tunemerge.evaluate.predict import FILE as PREDICTIONS
+from tunemerge.evaluate.predict import read_predictions
 from tunemerge.findings import Finding, note, warning
 from tunemerge.graph.cost import Cost
 from tunemerge.graph.step import Step
-from tunemerge.stats.components import Contrast, contrast, estimate
-from tunemerge.stats.metrics import METRICS, Metric, score
-from tunemerge.stats.predictions import Predictions
-from tunemerge.store.artifacts import Artifact
-from tunemerge.study import verdict as verdicts
-from tunemerge.study.ledger import ArmCost, arm_cost, line, steps_cost
-from tunemerge.study.plan import Arm, StudyPlan, ancestors
-from tunemerge.study.results import (
+from tunemerge.results import (
     ArmResult,
     BudgetInfo,
     ContrastResult,
@@ -39,6 +33,13 @@ from tunemerge.study.results import (
     Trial,
     Unavailable,
 )
+from tunemerge.stats.components import Contrast, contrast, estimate
+from tunemerge.stats.metrics import METRICS, Metric, score
+from tunemerge.stats.predictions import Predictions
+from tunemerge.store.artifacts import Artifact
+from tunemerge.study import verdict as verdicts
+from tunemerge.study.ledger import ArmCost, arm_cost, line, steps_cost
+from tunemerge.study.plan import Arm, StudyPlan, ancestors
 
 VERSIONS = ("torch", "transformers", "numpy", "scipy", "scikit-learn", "safetensors", "pyarrow")
 
@@ -74,7 +75,7 @@ class Evidence:
     def predictions(self, arm: str, task: str, split: str) -> list[Predictions]:
         """One a seed."""
         steps = (self.plan.predictions[arm, seed, task, split] for seed in self.plan.settings)
-        return [self._read(self.artifacts[s.key].path / "predictions.parquet") for s in steps]
+        return [self._read(self.artifacts[s.key].path / PREDICTIONS) for s in steps]
 
     @staticmethod
     @lru_cache(maxsize=4096)
@@ -190,6 +191,7 @@ def _arms(evidence: Evidence, costs: Mapping[str, ArmCost]) -> list[ArmResult]:
                 marginal=line(cost.marginal),
                 total=line(cost.total) if cost.total else None,
                 steps=[s.key for seed in plan.settings for s in ancestors(arm.nodes(seed))],
+                models={t: [[n.key for n in arm.model(seed, t)] for seed in plan.settings] for t in evidence.scored},
             )
         )
     return out

@@ -7,9 +7,9 @@ from dataclasses import dataclass, fields
 
 from tunemerge.graph.cost import Cost, total
 from tunemerge.graph.step import Step
+from tunemerge.results import CostLine
 from tunemerge.store.artifacts import Artifact
 from tunemerge.study.plan import Arm, StudyPlan, ancestors
-from tunemerge.study.results import CostLine
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import tunemerge.study.operations  # noqa: F401  (registers the operations)
 from tunemerge.checkpoint.locate import locate
 from tunemerge.errors import TunemergeError
 from tunemerge.findings import Finding, error, note, refuse_errors
@@ -151,7 +152,7 @@ def make_plan(config: StudyConfig, rows: StudyRows, base: Leaf | None, given: Ma
         for t in evaluated
         for split in (("validation", "test") if t.role in ("task", "target") else ("test",))
     }
-    graph = Plan.of(predictions.values())
+    graph = Plan.of(ancestors(list(predictions.values())))
     plan = StudyPlan(config, rows, settings, tuple(arms), tuple(unavailable), predictions, graph, ())
     found += _unequal_budgets(plan)
     refuse_errors(found)
@@ -287,11 +288,6 @@ def _unequal_budgets(plan: StudyPlan) -> list[Finding]:
                 )  # fmt: skip
                 break
     return found
-
-
-def leaves_of(plan: Plan) -> list[Leaf]:
-    """Every leaf that some step of the graph reads, each once."""
-    return list({n.key: n for step in plan.steps for n in step.parents() if isinstance(n, Leaf)}.values())
 
 
 def unknown_names(config: StudyConfig, lines: Lines, file: str) -> list[Finding]:

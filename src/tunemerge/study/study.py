@@ -11,11 +11,15 @@ import yaml
 
 from tunemerge.compat.models import check_models
 from tunemerge.errors import TunemergeError
-from tunemerge.findings import Finding, FindingsError, error, refuse_errors
+from tunemerge.findings import Finding, FindingsError, refuse_errors
+from tunemerge.graph.attempts import failed_attempts
+from tunemerge.graph.events import Event
 from tunemerge.graph.executors.base import Executor
 from tunemerge.graph.executors.local import LocalExecutor
 from tunemerge.graph.plan import Plan
-from tunemerge.graph.run import Event, failed_attempts, run_plan
+from tunemerge.graph.run import run_plan
+from tunemerge.report import write_report
+from tunemerge.results import Results
 from tunemerge.store.artifacts import Store
 from tunemerge.store.atomic import write_file
 from tunemerge.store.digest import digest_json
@@ -23,8 +27,8 @@ from tunemerge.store.journal import Journal
 from tunemerge.study.collect import RunFacts, collect
 from tunemerge.study.config import StudyConfig, load_study
 from tunemerge.study.estimate import enough_disk
-from tunemerge.study.plan import StudyPlan, leaves_of, locate_models, make_plan, unknown_names
-from tunemerge.study.results import Results
+from tunemerge.study.export import export_arm
+from tunemerge.study.plan import StudyPlan, locate_models, make_plan, unknown_names
 from tunemerge.study.rows import read_rows
 from tunemerge.yamlfile import Lines
 
@@ -93,21 +97,25 @@ class Study:
         StepFailedError when a step fails (the others are kept), KeyboardInterrupt.
         """
         plan = self.plan()
+        on_plan(plan)
         journal = Journal(self.run_folder / "journal.jsonl")
         write_file(self.run_folder / "study.yaml", self.text.encode())
-        plan.rows.write(leaves_of(plan.graph))
+        plan.rows.write(plan.graph.leaves)
         cached = frozenset(s.key for s in plan.graph.steps if self.store.get(s.key))
-        openings = self._open_test(plan.graph, cached)
+        openings = self._open_test(plan.graph)
         artifacts = run_plan(plan.graph, self.store, executor or LocalExecutor(), journal, on_event)
         failed, seconds = failed_attempts(journal)
         facts = RunFacts(cached, failed, seconds, openings, self.text)
         results = collect(plan, artifacts, facts)
         write_file(self.run_folder / "results.json", results.model_dump_json(indent=1).encode())
+        write_report(results, self.run_folder)
+        if results.verdict.handed_back:
+            export_arm(results, self.store, self.run_folder / "model")
         return results
 
-    def _open_test(self, graph: Plan, cached: frozenset[str]) -> int:
-        """How many different plans have opened one of these test sets, this one included. Recorded before it happens."""
-        tests = sorted(leaf.key for leaf in leaves_of(graph) if leaf.role == "test")
+    def _open_test(self, graph: Plan) -> int:
+        """How many different plans have opened one of these test sets, this one included; recorded beforehand."""
+        tests = sorted(leaf.key for leaf in graph.leaves if leaf.role == "test")
         plan = digest_json(sorted(s.key for s in graph.steps))
         entries = [e for e in self.store.journal.read() if e.get("event") == "test_opened"]
         plans = {e["plan"] for e in entries if set(e["tests"]) & set(tests)}
@@ -131,3 +139,8 @@ def read_results(run: Path) -> Results:
         return Results.model_validate_json(file.read_bytes())
     except ValueError as e:
         raise TunemergeError(f"{file}: not a results.json of this version: {e}") from None
+
+
+def store_of(run: Path) -> Store:
+    """The store that a run folder's study used: beside `runs/`."""
+    return Store((run if run.is_dir() else run.parent).resolve().parent.parent / STORE)

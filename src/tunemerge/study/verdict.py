@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
+from tunemerge.results import Verdict
 from tunemerge.stats.components import Contrast
 from tunemerge.stats.holm import holm
 from tunemerge.stats.verdict import FEWEST_SEEDS, Outcome, decide
-from tunemerge.study.results import Verdict
 
 
 @dataclass(frozen=True)

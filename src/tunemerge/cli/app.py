@@ -1,0 +1,174 @@
+"""All commands, one function each, in the order in which a person meets them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="tunemerge",
+    help="Merge then tune, or tune then merge? Runs both orders on your models and data, at equal cost.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+StudyFile = Annotated[Path, typer.Argument(help="the study file", metavar="STUDY.YAML")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", "-s", metavar="KEY=VALUE", help="override a key, e.g. -s tuning.learning_rate=1e-4"),
+]
+RunFolder = Annotated[Path, typer.Argument(help="a run's folder", metavar="RUNS/NAME")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(version("tunemerge"))
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="show the version and exit")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def demo(
+    quick: Annotated[bool, typer.Option("--quick", help="fewer arms and seeds: under 90 seconds")] = False,
+) -> None:
+    """Run a real study on real parts: MiniLM, and reviews of three sites."""
+    from tunemerge.cli.studies import run_and_show
+    from tunemerge.demo import demo_study
+
+    run_and_show(demo_study(quick))
+
+
+@app.command()
+def check(study: StudyFile, set_: Set = None) -> None:
+    """Every finding at once: models, data, labels, tokenizers, disk. Nothing is trained or written."""
+    from tunemerge.cli.studies import check_study
+
+    raise typer.Exit(check_study(study, set_ or []))
+
+
+@app.command()
+def plan(study: StudyFile, set_: Set = None) -> None:
+    """The steps as a table, shared steps marked, with estimated cost."""
+    from tunemerge.cli.studies import show_plan
+
+    show_plan(study, set_ or [])
+
+
+@app.command()
+def run(study: StudyFile, set_: Set = None) -> None:
+    """Run the study; running again resumes it. Writes runs/NAME with results, report and model."""
+    from tunemerge.cli.studies import run_and_show
+    from tunemerge.study.study import Study
+
+    run_and_show(Study.from_yaml(study, set_))
+
+
+@app.command()
+def report(run: RunFolder) -> None:
+    """Write the HTML page and the Markdown summary again, from results.json alone."""
+    from tunemerge.report import write_report
+    from tunemerge.study.study import read_results
+
+    folder = run if run.is_dir() else run.parent
+    write_report(read_results(run), folder)
+    typer.echo(f"{folder / 'report.html'}\n{folder / 'report.md'}")
+
+
+@app.command()
+def export(
+    run: RunFolder,
+    out: Annotated[Path, typer.Argument(help="folder to write", metavar="OUT")],
+    arm: Annotated[str | None, typer.Option(help="another arm than the one handed back")] = None,
+    task: Annotated[str | None, typer.Option(help="the task, for arms with a model each")] = None,
+    seed: Annotated[int | None, typer.Option(help="another seed than the one with the median score")] = None,
+) -> None:
+    """Write an arm's model as a plain Hugging Face folder with a model card."""
+    from tunemerge.study.export import export_arm
+    from tunemerge.study.study import read_results, store_of
+
+    results = read_results(run)
+    export_arm(results, store_of(run), out, arm, task, seed)
+    typer.echo(out)
+
+
+@app.command()
+def merge(
+    recipe: Annotated[Path, typer.Argument(help="a recipe in mergekit's format", metavar="RECIPE.YAML")],
+    out: Annotated[Path, typer.Argument(help="folder to write", metavar="OUT")],
+    random_seed: Annotated[int, typer.Option(help="seed of methods that drop at random")] = 0,
+) -> None:
+    """Merge models by a recipe."""
+    from tunemerge.merge.engine import merge_recipe
+    from tunemerge.merge.recipe import load_recipe
+
+    merge_recipe(load_recipe(recipe), out, seed=random_seed)
+    typer.echo(out)
+
+
+@app.command()
+def tune(
+    model: Annotated[str, typer.Argument(help="folder, package:NAME/PATH or Hub id")],
+    data: Annotated[Path, typer.Argument(help="training rows: CSV, JSONL or Parquet")],
+    out: Annotated[Path, typer.Argument(help="folder to write", metavar="OUT")],
+    validation: Annotated[Path | None, typer.Option(help="rows that choose the checkpoint")] = None,
+    text: Annotated[str, typer.Option(help="column of the text")] = "text",
+    label: Annotated[str, typer.Option(help="column of the label")] = "label",
+    epochs: Annotated[float, typer.Option(help="passes over the rows")] = 3.0,
+    seed: Annotated[int, typer.Option(help="order, dropout and the head's start")] = 0,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", "-s", metavar="KEY=VALUE", help="a tuning setting, e.g. -s learning_rate=1e-4"),
+    ] = None,
+) -> None:
+    """Tune one model."""
+    from tunemerge.cli.single import tune_one
+
+    tune_one(model, data, out, validation, text, label, epochs, seed, set_ or [])
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="folder, package:NAME/PATH or Hub id")],
+    data: Annotated[Path, typer.Argument(help="rows: CSV, JSONL or Parquet")],
+    text: Annotated[str, typer.Option(help="column of the text")] = "text",
+    label: Annotated[str, typer.Option(help="column of the label")] = "label",
+    unit: Annotated[str | None, typer.Option(help="column of what is resampled")] = None,
+    out: Annotated[Path | None, typer.Option(help="file for the predictions (Parquet)")] = None,
+) -> None:
+    """Evaluate one model: all metrics, with intervals over the units."""
+    from tunemerge.cli.single import evaluate_one
+
+    evaluate_one(model, data, text, label, unit, out)
+
+
+@app.command("list")
+def list_(
+    kind: Annotated[str, typer.Argument(help="strategies, methods, tasks or metrics")],
+) -> None:
+    """What there is: strategies, methods, tasks, metrics."""
+    from tunemerge.cli.listing import show_list
+
+    show_list(kind)
+
+
+@app.command()
+def schema() -> None:
+    """The JSON schema of study.yaml."""
+    import json
+
+    from tunemerge.study.config import StudyConfig
+
+    typer.echo(json.dumps(StudyConfig.model_json_schema(), indent=2))

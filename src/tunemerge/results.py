@@ -1,0 +1,232 @@
+"""results.json: the versioned interface for programs. The report and the model card are made from it alone.
+
+Scores are in the metric's own unit (accuracy .871, not 87.1). Intervals are 95% unless `level` says otherwise.
+A cost that nobody knows (a checkpoint made elsewhere) is null, never 0.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+FORMAT = 1
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CostLine(_Model):
+    """One line of the ledger; see `tunemerge.graph.cost.Cost` for units."""
+
+    optimizer_steps: int
+    examples: int
+    tokens: int
+    train_flops: float
+    forward_examples: int
+    forward_flops: float
+    trials: int
+    seconds: float
+    peak_memory: int
+
+
+class Interval(_Model):
+    value: float
+    low: float
+    high: float
+
+
+class TaskInfo(_Model):
+    """One task. `role`: "task" (one of several), "target", "source" (only its pool model is used), "retention"
+    or "unseen"."""
+
+    name: str
+    role: Literal["task", "target", "source", "retention", "unseen"]
+    kind: str
+    labels: list[str]
+    rows: dict[str, int]
+    data: str
+    licence: str | None = None
+
+
+class TaskScore(_Model):
+    """An arm's test result on one task. `normalised` is the score over that of the task's own expert;
+    `forgetting` is the loss against the pool's best model on a retention task (positive: forgotten)."""
+
+    score: Interval
+    metrics: dict[str, float]
+    normalised: float | None = None
+    forgetting: float | None = None
+
+
+class ArmResult(_Model):
+    """One arm. `role`: "order" (compared in the verdict), "alternative" (same budget, no merge), "control".
+
+    `matched`: within the budget; arms that spend more stand apart and are never handed back.
+    `validation` and `test` are means over seeds of the mean over tasks; the lists are per seed, in `seeds` order.
+    `marginal` is what the arm added to what existed, a mean over seeds; `total` includes making the pool (None:
+    unknown).
+    `steps` are the keys of all its steps over all seeds; `models` the keys of the steps whose artifacts answer a
+    task, a list a seed (several: an ensemble).
+    """
+
+    name: str
+    strategy: str
+    method: str | None
+    role: Literal["order", "alternative", "control"]
+    description: str
+    paper: str | None
+    deliverable: bool
+    models_at_inference: int
+    tuned: bool
+    matched: bool
+    method_chosen: bool = True
+    handed_back: bool = False
+    validation: float
+    validation_by_seed: list[float]
+    test: Interval
+    test_by_seed: list[float]
+    tasks: dict[str, TaskScore]
+    worst_task: str
+    marginal: CostLine
+    total: CostLine | None
+    steps: list[str]
+    models: dict[str, list[list[str]]] = {}
+
+
+class Unavailable(_Model):
+    """An arm that can't be had here, and why."""
+
+    name: str
+    reason: str
+
+
+class ContrastResult(_Model):
+    """Test difference a minus b, crossed over seeds and units; `p_holm` is adjusted over the study's family."""
+
+    a: str
+    b: str
+    difference: Interval
+    p: float
+    p_holm: float
+    degrees_of_freedom: float
+    probability_a_better: float
+    verdict: Literal["better", "worse", "equivalent", "inconclusive", "leads"]
+    smallest_detectable: float
+    seeds_to_settle: int | None
+
+
+class Verdict(_Model):
+    """`kind`: better, equivalent, inconclusive, leads (fewer than 5 seeds), dont_merge."""
+
+    kind: Literal["better", "equivalent", "inconclusive", "leads", "dont_merge"]
+    sentence: str
+    details: list[str]
+    winner: str | None
+    handed_back: str | None
+    handed_back_seed: int | None
+    handed_back_reason: str
+
+
+class CurvePoint(_Model):
+    step: int
+    examples: int
+    train_loss: float | None
+    validation_loss: float | None
+    validation_score: float | None
+
+
+class Trial(_Model):
+    parameters: dict[str, Any]
+    score: float
+    chosen: bool
+
+
+class StepResult(_Model):
+    """One step. `cached`: its cost was paid in an earlier run. `curve` for tune steps, `trials` for search steps."""
+
+    key: str
+    op: str
+    label: str
+    seed: int | None
+    inputs: list[str]
+    arms: list[str]
+    cost: CostLine
+    cached: bool
+    digest: str
+    curve: list[CurvePoint] = []
+    chosen_step: int | None = None
+    trials: list[Trial] = []
+
+
+class FindingResult(_Model):
+    code: str
+    severity: Literal["error", "warning", "note"]
+    message: str
+    where: str = ""
+    remedy: str = ""
+
+
+class BudgetInfo(_Model):
+    """What every tuned arm spends on adaptation, in training examples a seed; `asked` is what the study file says."""
+
+    unit: str
+    asked: float
+    examples: int
+    steps: int
+    batch_size: int
+    spent_by_arm: dict[str, int]
+
+
+class Results(_Model):
+    """Everything a study found out. `pandas.DataFrame(results.table())` has a row an arm and task."""
+
+    format: int = FORMAT
+    name: str
+    tunemerge: str
+    finished: str
+    versions: dict[str, str]
+    machine: dict[str, str]
+    setting: Literal["several tasks", "one target"]
+    metric: str
+    higher_is_better: bool
+    margin: float
+    level: float
+    base: str
+    base_licence: str | None
+    pool: dict[str, str]
+    tasks: list[TaskInfo]
+    seeds: list[int]
+    budget: BudgetInfo
+    verdict: Verdict
+    arms: list[ArmResult]
+    unavailable: list[Unavailable]
+    contrasts: list[ContrastResult]
+    steps: list[StepResult]
+    study_cost: CostLine
+    failed_attempts: int
+    failed_seconds: float
+    test_openings: int
+    findings: list[FindingResult]
+    study_file: str
+
+    def table(self) -> list[dict[str, Any]]:
+        """A flat row for every arm and task: scores, intervals, metrics, marginal cost."""
+        return [
+            {
+                "arm": arm.name,
+                "strategy": arm.strategy,
+                "method": arm.method,
+                "role": arm.role,
+                "task": task,
+                **{f"score_{k}": v for k, v in result.score.model_dump().items()},
+                **result.metrics,
+                "normalised": result.normalised,
+                "forgetting": result.forgetting,
+                "validation": arm.validation,
+                **{f"cost_{k}": v for k, v in arm.marginal.model_dump().items()},
+            }
+            for arm in self.arms
+            for task, result in arm.tasks.items()
+        ]
