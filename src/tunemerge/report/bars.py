@@ -1,0 +1,92 @@
+"""Interval bars: one small picture a table row, all on one scale; the forest plot of contrasts in the same way.
+
+The pictures are as wide as their cell (x in per cent of it), so that they work on a phone and on a wide screen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from tunemerge.report import format as fmt
+from tunemerge.report.svg import Svg, el, figure, line, nice_ticks, text
+from tunemerge.study.results import ArmResult, ContrastResult, Results
+
+HEIGHT = 28
+_MIDDLE = HEIGHT / 2
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Values to per cent of a picture's width, with a margin on both sides."""
+
+    ticks: tuple[float, ...]
+
+    @classmethod
+    def over(cls, values: Iterable[float], most: int = 5) -> Scale:
+        found = list(values)
+        return cls(tuple(nice_ticks(min(found), max(found), most)))
+
+    def at(self, value: float) -> str:
+        low, high = self.ticks[0], self.ticks[-1]
+        return f"{6 + 88 * (value - low) / (high - low):.2f}%"
+
+
+def marker(x: str | float, role: str, y: float = _MIDDLE, *, hollow: bool = False) -> Svg:
+    """Circle: order; square: alternative; diamond: control (turned by the style sheet). Hollow: not a deliverable."""
+    cls = f"m {role}{' hollow' if hollow else ''}"
+    if role == "order":
+        return el("circle", cx=x, cy=y, r=5.5, cls=cls)
+    # The centre may be a percentage, so the shape is drawn around x by a shift, not by arithmetic.
+    return el("g", el("rect", x=x, y=y - 4.5, width=9, height=9, cls=cls), transform="translate(-4.5 0)")
+
+
+def arm_scale(results: Results) -> Scale:
+    return Scale.over(v for a in results.arms for v in (a.test.low, a.test.high, *a.test_by_seed))
+
+
+def arm_bar(arm: ArmResult, scale: Scale, results: Results, ident: str) -> Svg:
+    """Test score with its interval, a tick a seed, a gridline a tick of the scale."""
+    name = fmt.metric_name(results.metric)
+    desc = (
+        f"Test {name} {fmt.score(arm.test.value, results.metric)}, {100 * results.level:g}% interval "
+        f"{fmt.interval(arm.test, results.metric)}; by seed "
+        f"{', '.join(fmt.score(v, results.metric) for v in arm.test_by_seed)}."
+    )
+    body = [line(scale.at(t), 0, scale.at(t), HEIGHT, "grid") for t in scale.ticks]
+    body += [line(scale.at(v), _MIDDLE - 9, scale.at(v), _MIDDLE + 9, "seed") for v in arm.test_by_seed]
+    body += [line(scale.at(arm.test.low), _MIDDLE, scale.at(arm.test.high), _MIDDLE, f"whisker {arm.role}")]
+    body += [marker(scale.at(arm.test.value), arm.role, hollow=not arm.deliverable)]
+    return figure(ident, f"{arm.name}: test score", desc, body, width=None, height=HEIGHT, cls="bar")
+
+
+def axis(scale: Scale, results: Results, ident: str, *, differences: bool = False) -> Svg:
+    """The scale's tick labels, for the head of the column."""
+    show = fmt.difference if differences else fmt.score
+    labels = [show(t, results.metric) for t in scale.ticks]
+    body = [text(scale.at(t), 12, label, "tick", "middle") for t, label in zip(scale.ticks, labels, strict=True)]
+    return figure(
+        ident, "Scale of the bars", f"From {labels[0]} to {labels[-1]}.", body, width=None, height=16, cls="bar"
+    )
+
+
+def contrast_scale(results: Results) -> Scale:
+    edges = [v for c in results.contrasts for v in (c.difference.low, c.difference.high)]
+    return Scale.over([*edges, 0.0, results.margin * 1.2, -results.margin * 1.2], most=4)
+
+
+def contrast_bar(row: ContrastResult, scale: Scale, results: Results, ident: str) -> Svg:
+    """One row of the forest plot: the interval against zero and the margin of practical equivalence (shaded)."""
+    margin = results.margin
+    left, right = scale.at(-margin), scale.at(margin)
+    width = f"{float(right[:-1]) - float(left[:-1]):.2f}%"
+    body = [el("rect", x=left, y=0, width=width, height=HEIGHT, cls="margin")]
+    body += [line(scale.at(t), 0, scale.at(t), HEIGHT, "grid") for t in scale.ticks]
+    body += [line(scale.at(0), 0, scale.at(0), HEIGHT, "zero")]
+    body += [line(scale.at(row.difference.low), _MIDDLE, scale.at(row.difference.high), _MIDDLE, "whisker order")]
+    body += [marker(scale.at(row.difference.value), "order")]
+    desc = (
+        f"Test difference {fmt.contrast(row.difference, results.metric)}; Holm p {fmt.probability(row.p_holm)}; {row.verdict}. "
+        f"The shaded band is the margin of practical equivalence, {fmt.size(margin, results.metric)} on each side of zero."
+    )
+    return figure(ident, f"{row.a} minus {row.b}", desc, body, width=None, height=HEIGHT, cls="bar")

@@ -1,0 +1,126 @@
+"""report.md: the summary for a pull request or an issue. GitHub's table dialect; readable as plain text too."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from tunemerge.report import format as fmt
+from tunemerge.report import view
+from tunemerge.report.clean import clean_results
+from tunemerge.study.results import ArmResult, Results
+
+_ACTIVE = re.compile(r"([\\`*\[\]|~$]|(?<![^\W_])_|_(?![^\W_]))")
+_LEADING = re.compile(r"^(\s*)(#+|>|[-+=]|\d+(?=[.)]))")
+
+
+def md(text: str) -> str:
+    """Text that means itself in Markdown: one line, nothing active, no HTML. Underscores inside words stay readable."""
+    flat = " ".join(text.split())
+    shown = _ACTIVE.sub(r"\\\1", flat.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"))
+    return _LEADING.sub(lambda m: m[1] + ("\\" + m[2] if not m[2].isdigit() else m[2] + "\u200b"), shown)
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: Iterable[int] = ()) -> str:
+    """A table of ready cells, padded so that the source aligns; columns in `numbers` are right-aligned."""
+    right = set(numbers)
+    body = [list(row) for row in rows]
+    widths = [max(3, len(h), *(len(r[i]) for r in body)) if body else max(3, len(h)) for i, h in enumerate(head)]
+    widths = [min(w, 60) for w in widths]
+
+    def show(cells: Sequence[str]) -> str:
+        return (
+            "| "
+            + " | ".join(
+                c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True))
+            )
+            + " |"
+        )
+
+    rule = "| " + " | ".join("-" * (w - 1) + (":" if i in right else "-") for i, w in enumerate(widths)) + " |"
+    return "\n".join([show(head), rule, *map(show, body)])
+
+
+def arm_cell(arm: ArmResult) -> str:
+    marks = view.marks(arm)
+    return md(arm.name) + (f" ({md('; '.join(marks))})" if marks else "")
+
+
+def leaderboard_table(results: Results) -> str:
+    metric = results.metric
+    rows = [
+        (arm_cell(a), view.ROLES[a.role].lower(), fmt.score(a.test.value, metric), fmt.interval(a.test, metric),
+         fmt.score(a.validation, metric), fmt.count(a.marginal.examples), fmt.flops(fmt.all_flops(a.marginal)), fmt.seconds(a.marginal.seconds))
+        for a in results.arms
+    ]  # fmt: skip
+    head = ("Arm", "Kind", "Test", f"{100 * results.level:g}% interval", "Validation", "Examples", "Compute", "Time")
+    return table(head, rows, range(2, 8))
+
+
+def contrast_table(results: Results) -> str:
+    metric = results.metric
+    rows = [
+        (f"{md(c.a)} − {md(c.b)}", fmt.difference(c.difference.value, metric), fmt.interval(c.difference, metric),
+         fmt.probability(c.p_holm), md(view.standing(c)), fmt.size(c.smallest_detectable, metric), view.to_settle(c))
+        for c in results.contrasts
+    ]  # fmt: skip
+    unit = " (points)" if fmt.is_percent(metric) else ""
+    head = (
+        f"Contrast{unit}",
+        "Difference",
+        f"{100 * results.level:g}% interval",
+        "Holm p",
+        "Verdict",
+        "Smallest detectable",
+        "Seeds to settle",
+    )
+    return table(head, rows, (1, 2, 3, 5, 6))
+
+
+def _task_table(results: Results) -> str:
+    names = [t.name for t in results.tasks]
+    rows = [
+        [md(a.name), *(fmt.score(a.tasks[n].score.value, results.metric) if n in a.tasks else fmt.NONE for n in names)]
+        for a in results.arms
+    ]
+    return table(["Arm", *map(md, names)], rows, range(1, len(names) + 1))
+
+
+def _cost_lines(r: Results) -> list[str]:
+    unknown = [a.name for a in r.arms if a.total is None]
+    lines = [
+        f"- Matched budget: {fmt.count(r.budget.examples)} training examples an arm and seed, {r.budget.steps} steps of {r.budget.batch_size}.",
+        f"- The study: {fmt.plural(len(r.steps), 'step')}, {fmt.flops(fmt.all_flops(r.study_cost))}, {fmt.seconds(r.study_cost.seconds)}; "
+        f"{fmt.plural(r.failed_attempts, 'failed attempt')} apart.",
+    ]
+    if unknown:
+        lines.append(f"- Total cost unknown (pool made elsewhere): {', '.join(map(md, unknown))}.")
+    return lines
+
+
+def render_markdown(results: Results) -> str:
+    """The summary. Same results, same text."""
+    r = view.ordered(clean_results(results))
+    parts = [f"# {md(r.name)}: {md(r.verdict.sentence)}", f"**{view.KINDS[r.verdict.kind]}.** {view.baseline(r)}."]
+    parts.append("\n".join(f"- {md(d)}" for d in r.verdict.details))
+    seed = f", seed {r.verdict.handed_back_seed}" if r.verdict.handed_back_seed is not None else ""
+    parts.append(f"**Handed back:** {md(r.verdict.handed_back or 'nothing')}{seed}. {md(r.verdict.handed_back_reason)}")
+    parts += [f"> {md(note)}" for note in view.notes(r)]
+    name = f"{md(fmt.metric_name(r.metric))}, {'higher' if r.higher_is_better else 'lower'} is better"
+    parts += [f"## Leaderboard\n\nTest {name}; costs are marginal, a mean over seeds.", leaderboard_table(r)]
+    if r.contrasts:
+        parts += ["## Contrasts", contrast_table(r)]
+    parts += ["## Tasks", _task_table(r)]
+    parts += ["## Cost", "\n".join(_cost_lines(r))]
+    found = view.findings(r)
+    if found:
+        parts += [
+            "## Findings",
+            "\n".join(
+                f"- {f.severity} `{md(f.code)}` {md(f.where)}: {md(f.message)} {md(f.remedy)}".rstrip() for f in found
+            ),
+        ]
+    if r.unavailable:
+        parts += ["## Not run, and why", "\n".join(f"- {md(u.name)}: {md(u.reason)}" for u in r.unavailable)]
+    parts.append(f"Made by tunemerge {md(r.tunemerge)} from results.json of {md(r.finished)}.")
+    return "\n\n".join(p for p in parts if p) + "\n"

@@ -1,0 +1,88 @@
+"""report.html: one static page, complete in itself. No script, no font, no request; a strict content security policy."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from functools import cache
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from tunemerge.report import bars, curves, view
+from tunemerge.report import format as fmt
+from tunemerge.report.clean import clean_results
+from tunemerge.report.graph import drawn_seed, graph
+from tunemerge.report.heatmap import CLASSES, heatmap
+from tunemerge.report.pareto import pareto
+from tunemerge.report.svg import Svg
+from tunemerge.study.results import Results
+
+
+@cache
+def _environment() -> Environment:
+    found = Environment(
+        loader=PackageLoader("tunemerge.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found.globals |= {"fmt": fmt, "view": view, "classes": range(CLASSES)}
+    found.filters |= {"anchor": _anchor}
+    return found
+
+
+def _anchor(key: str) -> str:
+    """The id of a step's row: only characters that are safe in a fragment."""
+    return "step-" + re.sub(r"[^0-9A-Za-z]", "-", fmt.short(key))
+
+
+@cache
+def _style() -> tuple[str, str]:
+    """The style sheet and its hash for the policy: the browser refuses any other style."""
+    css = _environment().get_template("style.css").render()
+    return css, "sha256-" + base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
+
+
+def _shown(picture: Svg | None) -> Markup | None:
+    """Pictures are escaped where they are drawn."""
+    return None if picture is None else Markup(picture)
+
+
+def _pictures(results: Results) -> dict[str, Any]:
+    found: dict[str, Any] = {"arm_bars": {}, "contrast_bars": [], "contrast_axis": None}
+    if results.arms:
+        scale = bars.arm_scale(results)
+        found["arm_axis"] = _shown(bars.axis(scale, results, "axis-arms"))
+        found["arm_bars"] = {
+            a.name: _shown(bars.arm_bar(a, scale, results, f"bar-{i}")) for i, a in enumerate(results.arms)
+        }
+        found["pareto_wide"] = _shown(pareto(results, "pareto-wide"))
+        found["pareto_narrow"] = _shown(pareto(results, "pareto-narrow", narrow=True))
+        found["heatmap"] = _shown(heatmap(results, "heatmap"))
+    if results.contrasts:
+        scale = bars.contrast_scale(results)
+        found["contrast_axis"] = _shown(bars.axis(scale, results, "axis-contrasts", differences=True))
+        found["contrast_bars"] = [
+            _shown(bars.contrast_bar(c, scale, results, f"forest-{i}")) for i, c in enumerate(results.contrasts)
+        ]
+    panels = curves.panels(results)
+    ticks = curves.loss_ticks(panels)
+    found["curves"] = [(p, _shown(curves.draw(p, f"curve-{i}", ticks))) for i, p in enumerate(panels)]
+    found["graph"], found["graph_seed"] = _shown(graph(results, "graph")), drawn_seed(results)
+    return found
+
+
+def render_html(results: Results) -> str:
+    """The whole page. The same results always give the same bytes."""
+    shown = view.ordered(clean_results(results))
+    css, digest = _style()
+    template = _environment().get_template("page.html.j2")
+    return template.render(
+        r=shown, css=Markup(css), style_hash=digest, findings=view.findings(shown), notes=view.notes(shown),
+        groups=view.groups(shown), searches=view.searches(shown), steps={s.key: s for s in shown.steps},
+        handed=next((a for a in shown.arms if a.handed_back), None), **_pictures(shown),
+    )  # fmt: skip

@@ -1,0 +1,145 @@
+"""Quality against marginal cost, with the front of arms that nothing beats in both. Log axis in FLOPs; free arms in a strip of their own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tunemerge.report import format as fmt
+from tunemerge.report.bars import marker
+from tunemerge.report.labels import leader_end, place
+from tunemerge.report.svg import Svg, el, figure, fit, line, log_ticks, nice_ticks, path, text, titled
+from tunemerge.study.results import ArmResult, Results
+
+
+def pareto_front(arms: Sequence[ArmResult], higher_is_better: bool) -> list[ArmResult]:
+    """Deliverable arms that no other deliverable arm beats or equals at less or the same cost, cheapest first."""
+    sign = 1 if higher_is_better else -1
+    front: list[ArmResult] = []
+    able = [a for a in arms if a.deliverable]
+    for arm in sorted(able, key=lambda a: (fmt.all_flops(a.marginal), -sign * a.test.value)):
+        if not front or sign * arm.test.value > sign * front[-1].test.value:
+            front.append(arm)
+    return front
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """Pixel geometry of one drawing."""
+
+    left: float
+    right: float
+    top: float
+    bottom: float
+    zero: float | None  # centre of the strip of free arms
+    decades: tuple[float, float]
+    scores: tuple[float, float]
+
+    def x(self, cost: float) -> float:
+        if cost <= 0:
+            return self.zero or self.left
+        low, high = self.decades
+        start = self.left if self.zero is None else self.zero + 34
+        return start + (math.log10(cost) - low) / (high - low) * (self.right - start)
+
+    def y(self, value: float) -> float:
+        low, high = self.scores
+        return self.bottom - (value - low) / (high - low) * (self.bottom - self.top)
+
+
+def _axes(frame: _Frame, ticks: list[float], results: Results, narrow: bool) -> list[Svg]:
+    out = []
+    for tick in ticks:
+        y = frame.y(tick)
+        out += [
+            line(frame.left, y, frame.right, y, "grid"),
+            text(frame.left - 8, y + 4, fmt.score(tick, results.metric), "tick", "end"),
+        ]
+    low, high = (10**d for d in frame.decades)
+    found = log_ticks(low, high)
+    step = max(1, math.ceil(len(found) / (3 if narrow else 7)))
+    for tick in found[::step]:
+        x = frame.x(tick)
+        out += [
+            line(x, frame.top, x, frame.bottom, "grid"),
+            text(x, frame.bottom + 18, fmt.flops(tick), "tick", "middle"),
+        ]
+    if frame.zero is not None:
+        out += [text(frame.zero, frame.bottom + 18, "0", "tick", "middle")]
+        out += [line(frame.zero + 17, frame.top, frame.zero + 17, frame.bottom, "break")]
+    out += [line(frame.left, frame.bottom, frame.right, frame.bottom, "axis")]
+    middle = (frame.left + frame.right) / 2
+    out += [
+        text(middle, frame.bottom + 38, "marginal cost, training and forward passes (log scale)", "label", "middle")
+    ]
+    arrow = "higher is better" if results.higher_is_better else "lower is better"
+    return [*out, text(4, frame.top - 12, f"test {fmt.metric_name(results.metric)} ({arrow})", "label")]
+
+
+def _frame(
+    arms: Sequence[ArmResult], results: Results, width: float, height: float, bottom: float
+) -> tuple[_Frame, list[float]]:
+    costs = [fmt.all_flops(a.marginal) for a in arms]
+    paid = [c for c in costs if c > 0] or [1e12]
+    low, high = math.log10(min(paid)), math.log10(max(paid))
+    pad = max(0.15, (high - low) * 0.08)
+    ticks = nice_ticks(min(a.test.value for a in arms), max(a.test.value for a in arms), 6)
+    zero = 52.0 + 20 if any(c <= 0 for c in costs) else None
+    frame = _Frame(52, width - 14, 34, height - bottom, zero, (low - pad, high + pad), (ticks[0], ticks[-1]))
+    return frame, ticks
+
+
+def pareto(results: Results, ident: str, *, narrow: bool = False) -> Svg:
+    """The whole picture. Narrow: numbered points and the names below, for a phone."""
+    arms = results.arms
+    width, key = (350.0, 20.0 * len(arms) + 16) if narrow else (860.0, 0.0)
+    height = 300 + key if narrow else 470.0
+    frame, ticks = _frame(arms, results, width, height, 50 + key)
+    front = pareto_front(arms, results.higher_is_better)
+    spots = [(frame.x(fmt.all_flops(a.marginal)), frame.y(a.test.value)) for a in arms]
+    body = _axes(frame, ticks, results, narrow)
+    stairs: list[tuple[float, float]] = []
+    for arm in front:
+        x, y = frame.x(fmt.all_flops(arm.marginal)), frame.y(arm.test.value)
+        stairs += [(x, stairs[-1][1]), (x, y)] if stairs else [(x, y)]
+    if stairs:
+        body.append(path([*stairs, (frame.right, stairs[-1][1])], "front"))
+    names = [str(i + 1) for i in range(len(arms))] if narrow else [fit(a.name, 210, 12) for a in arms]
+    shown = [n if narrow or not a.handed_back else f"{n} ★" for n, a in zip(names, arms, strict=True)]
+    placed = place(spots, shown, (frame.left, frame.top - 6, frame.right + 8, frame.bottom), 12)
+    for (x, y), label in zip(spots, placed, strict=True):
+        if label.leader:
+            end = leader_end(label, (x, y))
+            body.append(line(x, y, end[0], end[1], "leader"))
+    for arm, (x, y), label in zip(arms, spots, placed, strict=True):
+        tip = f"{arm.name}: {fmt.score(arm.test.value, results.metric)}, {fmt.flops(fmt.all_flops(arm.marginal))}"
+        strong = " strong" if arm in front else ""
+        ring = [el("circle", cx=x, cy=y, r=10, cls="ring")] if arm.handed_back else []
+        body.append(
+            titled(
+                tip,
+                *ring,
+                marker(x, arm.role, y, hollow=not arm.deliverable),
+                text(label.x, label.y, label.text, f"name{strong}"),
+            )
+        )
+    if narrow:
+        for i, arm in enumerate(arms):
+            y = frame.bottom + 66 + 20 * i
+            mark = " ★" if arm.handed_back else ""
+            body += [
+                marker(20, arm.role, y - 4, hollow=not arm.deliverable),
+                text(34, y, fit(f"{i + 1}  {arm.name}", 290, 12) + mark, "name strong" if arm in front else "name"),
+            ]
+    listed = "; ".join(
+        f"{a.name} {fmt.score(a.test.value, results.metric)} at {fmt.flops(fmt.all_flops(a.marginal))}" for a in front
+    )
+    return figure(
+        ident,
+        "Test score against marginal cost",
+        f"The Pareto front of deliverable arms: {listed or 'none'}.",
+        body,
+        width=width,
+        height=height,
+    )

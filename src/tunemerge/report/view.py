@@ -1,0 +1,136 @@
+"""What the page, the summary and the terminal all say about the results, in words: order of arms, marks, notes, findings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import mean
+
+from tunemerge.report import format as fmt
+from tunemerge.report.curves import seedless
+from tunemerge.study.results import ArmResult, ContrastResult, FindingResult, Results, StepResult
+
+ROLES = {"order": "Orders of merging and tuning", "alternative": "Same budget, no merge", "control": "Controls"}
+KINDS = {
+    "better": "Settled", "equivalent": "Equivalent", "inconclusive": "Inconclusive", "leads": "Leads, not settled",
+    "dont_merge": "Don't merge",
+}  # fmt: skip
+_SEVERITY = {"error": 0, "warning": 1, "note": 2}
+
+
+def ordered(results: Results) -> Results:
+    """The same results, arms sorted for reading: orders, alternatives, controls; best test score first in each."""
+    sign = -1 if results.higher_is_better else 1
+    rank = list(ROLES)
+    arms = sorted(results.arms, key=lambda a: (rank.index(a.role), sign * a.test.value))
+    return results.model_copy(update={"arms": arms})
+
+
+def groups(results: Results) -> list[tuple[str, str, list[ArmResult]]]:
+    """(role, heading, arms) of every role that has arms."""
+    found = [(role, title, [a for a in results.arms if a.role == role]) for role, title in ROLES.items()]
+    return [group for group in found if group[2]]
+
+
+def marks(arm: ArmResult) -> list[str]:
+    """Short words beside an arm's name."""
+    found = []
+    if arm.handed_back:
+        found.append("★ handed back")
+    if not arm.deliverable:
+        found.append(f"not a deliverable: {fmt.plural(arm.models_at_inference, 'model')} at inference")
+    if not arm.matched:
+        found.append("spends more: stands apart")
+    if not arm.tuned:
+        found.append("untuned")
+    if arm.role == "order" and not arm.method_chosen:
+        found.append("method not chosen on validation")
+    return found
+
+
+def standing(row: ContrastResult) -> str:
+    """A contrast's verdict in words that name the arm."""
+    return {
+        "better": f"{row.a} is better",
+        "worse": f"{row.b} is better",
+        "equivalent": "equivalent within the margin",
+        "inconclusive": "inconclusive",
+        "leads": "leads, not settled",
+    }[row.verdict]
+
+
+def to_settle(row: ContrastResult) -> str:
+    return fmt.NONE if row.seeds_to_settle is None else f"about {row.seeds_to_settle}"
+
+
+def notes(results: Results) -> list[str]:
+    """What a reader must know beside the verdict, and the verdict does not say."""
+    if results.test_openings <= 1:
+        return []
+    return [
+        f"The test rows were opened {results.test_openings} times: this result is exploratory. "
+        "Confirm it on rows that no study has opened."
+    ]
+
+
+def findings(results: Results) -> list[FindingResult]:
+    """The study's findings, gravest first."""
+    return sorted(results.findings, key=lambda f: _SEVERITY[f.severity])
+
+
+def baseline(results: Results) -> str:
+    """One line that says what was compared on what."""
+    tasks = fmt.plural(sum(t.role in {"task", "target"} for t in results.tasks), "task")
+    what = tasks if results.setting == "several tasks" else "one target"
+    return (
+        f"{fmt.plural(len(results.arms), 'arm')} × {fmt.plural(len(results.seeds), 'seed')}, {what}, "
+        f"{fmt.count(results.budget.examples)} training examples an arm and seed"
+    )
+
+
+def final_steps(results: Results, arm: ArmResult, seed: int | None) -> list[StepResult]:
+    """The steps that made the arm's model for a seed: those that no other step of the arm but a prediction reads."""
+    keys = set(arm.steps)
+    own = [s for s in results.steps if s.key in keys and s.op not in {"predict", "search"} and s.seed in {None, seed}]
+    read = {k for s in results.steps if s.key in keys and s.op != "predict" for k in s.inputs}
+    return [s for s in own if s.key not in read]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One candidate of a coefficient search over all seeds."""
+
+    parameters: str
+    score: float
+    chosen: int
+    of: int
+
+
+@dataclass(frozen=True)
+class Search:
+    label: str
+    arms: tuple[str, ...]
+    keys: tuple[str, ...]
+    candidates: tuple[Candidate, ...]
+
+
+def searches(results: Results) -> list[Search]:
+    """Search steps grouped over seeds; candidates in the order they were tried."""
+    found: dict[tuple[str, tuple[str, ...]], list[StepResult]] = {}
+    for step in results.steps:
+        if step.trials:
+            found.setdefault((seedless(step.label), tuple(step.arms)), []).append(step)
+    return [
+        Search(label, arms, tuple(s.key for s in steps), _candidates(steps)) for (label, arms), steps in found.items()
+    ]
+
+
+def _candidates(steps: Sequence[StepResult]) -> tuple[Candidate, ...]:
+    tried: dict[str, list[tuple[float, bool]]] = {}
+    for step in steps:
+        for trial in step.trials:
+            tried.setdefault(fmt.parameters(trial.parameters), []).append((trial.score, trial.chosen))
+    return tuple(
+        Candidate(shown, mean(s for s, _ in scores), sum(c for _, c in scores), len(scores))
+        for shown, scores in tried.items()
+    )
