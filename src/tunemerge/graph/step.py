@@ -52,7 +52,7 @@ class Step:
             {
                 "op": self.op,
                 "version": operation.version,
-                "params": json.loads(json.dumps(self.params, allow_nan=False)),
+                "params": json.loads(json.dumps(dict(self.params), allow_nan=False)),
                 "inputs": {name: [n.key for n in nodes] for name, nodes in sorted(self.inputs.items())},
                 "environment": dict(operation.environment()),
             }

@@ -1,0 +1,107 @@
+"""What an executor is: something that takes requests (names and paths, never live objects) and reports endings."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from tunemerge.errors import UsageError
+from tunemerge.graph.operation import OPERATIONS
+from tunemerge.graph.step import Leaf, Node, Step
+from tunemerge.store.artifacts import Artifact, Store
+
+
+@dataclass(frozen=True)
+class Request:
+    """One step to compute. All of it is JSON, so that it can go to another process or machine.
+
+    `module` defines the operation and is imported by the worker; `inputs` are pairs of key and path.
+    """
+
+    key: str
+    label: str
+    op: str
+    module: str
+    params: Mapping[str, Any]
+    inputs: Mapping[str, list[tuple[str, str]]]
+    store: str
+
+
+@dataclass(frozen=True)
+class Progress:
+    key: str
+    fraction: float
+    message: str
+
+
+@dataclass(frozen=True)
+class Done:
+    """The artifact is in the store; `cached` where somebody else had put it there."""
+
+    key: str
+    cached: bool
+
+
+@dataclass(frozen=True)
+class Failed:
+    """`lost` where the worker died with the step, which says nothing about the step and may be tried again."""
+
+    key: str
+    message: str
+    lost: bool = False
+
+
+class Executor(Protocol):
+    """Obligations: every submitted request ends exactly once; an executor goes on after any ending and any kill."""
+
+    @property
+    def slots(self) -> int:
+        """How many requests may be under way at once."""
+        ...
+
+    def submit(self, request: Request) -> None:
+        """Start on a request, without waiting for it."""
+        ...
+
+    def wait(self, on_progress: Callable[[Progress], None]) -> Done | Failed:
+        """Wait until a request ends; progress of all that are under way is handed on meanwhile."""
+        ...
+
+    def kill(self) -> None:
+        """Forget all requests at once; nothing works on them any more when this returns."""
+        ...
+
+
+def request_for(step: Step, artifacts: Mapping[str, Artifact], store: Store) -> Request:
+    """What a worker needs to know of a step whose parents are all in `artifacts`."""
+
+    def source(node: Node) -> tuple[str, str]:
+        return node.key, str(node.path if isinstance(node, Leaf) else artifacts[node.key].path)
+
+    return Request(
+        key=step.key,
+        label=step.label,
+        op=step.op,
+        module=importable_module(step.op),
+        params=json.loads(json.dumps(dict(step.params), allow_nan=False)),
+        inputs={name: [source(node) for node in nodes] for name, nodes in step.inputs.items()},
+        store=str(store.root),
+    )
+
+
+def importable_module(op: str) -> str:
+    """The name by which another process can import the module that defines an operation."""
+    module = OPERATIONS[op].run.__module__
+    if module != "__main__":
+        return module
+    main = sys.modules["__main__"]
+    spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
+    if spec is not None:
+        return str(spec.name)
+    if file is not None:
+        return Path(file).stem  # its folder is on sys.path, which workers are given
+    raise UsageError(f"operation {op!r} was defined interactively; put it into a module, so that workers can import it")

@@ -1,0 +1,104 @@
+"""Compute one requested step in this process: lock, look again, run in a scratch folder, measure, publish."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import shutil
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+from tunemerge.errors import TunemergeError
+from tunemerge.graph.cost import Cost
+from tunemerge.graph.executors.base import Done, Failed, Progress, Request
+from tunemerge.graph.operation import OPERATIONS, Job
+from tunemerge.store.artifacts import Store
+
+BETWEEN_PROGRESS = 0.1  # seconds: an operation may report every batch, a display needs ten a second
+
+_store = cache(Store)  # one a root and process: it remembers which inputs it has verified
+
+
+def execute(request: Request, on_progress: Callable[[Progress], None]) -> Done | Failed:
+    """Never raises what an operation raises: that comes back as Failed. KeyboardInterrupt passes through."""
+    try:
+        return _execute(request, on_progress)
+    except TunemergeError as problem:
+        return Failed(request.key, str(problem))
+    except (Exception, SystemExit) as problem:
+        said = "".join(traceback.format_exception_only(problem)).strip()
+        ours = traceback.extract_tb(problem.__traceback__)
+        frames = "".join(traceback.format_list([f for f in ours if f.filename != __file__][-6:]))
+        return Failed(request.key, f"{said}\n{frames}".rstrip())
+
+
+def _execute(request: Request, on_progress: Callable[[Progress], None]) -> Done | Failed:
+    if request.op not in OPERATIONS:
+        importlib.import_module(request.module)
+    operation = OPERATIONS[request.op]
+    store: Store = _store(request.store)
+    with store.lock(request.key):
+        if store.get(request.key) is not None:
+            return Done(request.key, cached=True)
+        inputs = {name: tuple(Path(path) for _, path in sources) for name, sources in request.inputs.items()}
+        for paths in inputs.values():
+            for path in paths:
+                store.verify_input(path)
+        out = store.scratch(request.key)
+        try:
+            start = time.perf_counter()
+            _reset_peak_memory()
+            cost = operation.run(Job(request.params, inputs, out, _throttled(request.key, on_progress)))
+            if not isinstance(cost, Cost):
+                raise TypeError(f"operation {request.op!r} returned {cost!r}, expected a Cost")
+            cost = dataclasses.replace(cost, seconds=time.perf_counter() - start, peak_memory=_peak_memory())
+            store.publish(
+                request.key,
+                request.op,
+                out,
+                cost.as_dict(),
+                {
+                    "label": request.label,
+                    "params": dict(request.params),
+                    "inputs": {name: [key for key, _ in sources] for name, sources in request.inputs.items()},
+                },
+            )
+        finally:
+            shutil.rmtree(out, ignore_errors=True)
+    return Done(request.key, cached=False)
+
+
+def _throttled(key: str, on_progress: Callable[[Progress], None]) -> Callable[[float, str], None]:
+    last = [float("-inf"), -1.0]
+
+    def progress(fraction: float, message: str = "") -> None:
+        now, fraction = time.monotonic(), min(max(float(fraction), 0.0), 1.0)
+        if now - last[0] >= BETWEEN_PROGRESS or (fraction == 1.0 and last[1] < 1.0):
+            last[:] = now, fraction
+            on_progress(Progress(key, fraction, message))
+
+    return progress
+
+
+def _reset_peak_memory() -> None:
+    """Linux only; elsewhere the peak is that of the process so far."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return
+
+
+def _peak_memory() -> int:
+    """Bytes."""
+    try:
+        status = Path("/proc/self/status").read_text()
+        return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:"))
+    except (OSError, StopIteration):
+        import resource
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,123 @@
+"""Run a plan: compute what its targets need and the store lacks, independent steps side by side."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from tunemerge.errors import StepFailedError, TunemergeError
+from tunemerge.graph.attempts import Attempts, failed_attempts
+from tunemerge.graph.events import Event, OnEvent, StepFailed, StepFinished, StepProgress, StepStarted
+from tunemerge.graph.executors.base import Done, Executor, Failed, Progress, request_for
+from tunemerge.graph.plan import Plan, parent_steps
+from tunemerge.graph.step import Step
+from tunemerge.store.artifacts import Artifact, Store
+from tunemerge.store.journal import Journal
+
+__all__ = ["Event", "StepFailed", "StepFinished", "StepProgress", "StepStarted", "failed_attempts", "run_plan"]
+
+ATTEMPTS = 2  # a step whose worker dies is tried once more, in a new worker
+
+
+def run_plan(
+    plan: Plan,
+    store: Store,
+    executor: Executor,
+    journal: Journal | None = None,
+    on_event: OnEvent = lambda event: None,
+) -> dict[str, Artifact]:
+    """The artifacts, by key, of all steps of the plan that the store has when the targets are there.
+
+    A step that only cached steps need is not run, so it may be missing in the answer; a target never is.
+    Where a step fails, those that are running finish and are published, nothing new starts, and then
+    StepFailedError is raised. On Ctrl-C, or any other exception, the workers are killed and it goes on up.
+    """
+    run = _Run(plan, store, executor, Attempts(journal or store.journal), on_event)
+    try:
+        run.to_the_end()
+    except BaseException:
+        executor.kill()
+        run.interrupted()
+        raise
+    if run.failure:
+        raise run.failure
+    return run.artifacts
+
+
+@dataclass
+class _Run:
+    plan: Plan
+    store: Store
+    executor: Executor
+    attempts: Attempts
+    tell: OnEvent
+    artifacts: dict[str, Artifact] = field(default_factory=dict)
+    running: dict[str, Step] = field(default_factory=dict)
+    tries: dict[str, int] = field(default_factory=dict)
+    failure: StepFailedError | None = None
+
+    def to_the_end(self) -> None:
+        for step in self.plan.steps:
+            artifact = self.store.get(step.key)
+            if artifact is not None:
+                self.artifacts[step.key] = artifact
+                self.tell(StepFinished(step, step.label, artifact, cached=True))
+        needed = missing_steps(self.plan, self.artifacts)
+        waiting = [step for step in self.plan.steps if step.key in needed]
+        while waiting or self.running:
+            if not self.failure:
+                for step in [s for s in waiting if self._ready(s)][: self.executor.slots - len(self.running)]:
+                    waiting.remove(step)
+                    self._start(step)
+            if not self.running:
+                return
+            self._end(self.executor.wait(self._progress))
+
+    def _ready(self, step: Step) -> bool:
+        return all(parent.key in self.artifacts for parent in parent_steps(step))
+
+    def _start(self, step: Step) -> None:
+        self.running[step.key] = step
+        self.tries[step.key] = self.tries.get(step.key, 0) + 1
+        self.attempts.started(step)
+        self.executor.submit(request_for(step, self.artifacts, self.store))
+        self.tell(StepStarted(step, step.label))
+
+    def _progress(self, progress: Progress) -> None:
+        step = self.running[progress.key]
+        self.tell(StepProgress(step, step.label, progress.fraction, progress.message))
+
+    def _end(self, ending: Done | Failed) -> None:
+        step = self.running.pop(ending.key)
+        artifact = self.store.get(ending.key) if isinstance(ending, Done) else None
+        if isinstance(ending, Done) and artifact is not None:
+            self.artifacts[step.key] = artifact
+            self.attempts.finished(step, ending.cached)
+            self.tell(StepFinished(step, step.label, artifact, cached=ending.cached))
+            return
+        if isinstance(ending, Done):
+            ending = Failed(ending.key, f"its worker reported success, but {self.store.path(step.key)} is not there")
+        retried = ending.lost and self.tries[step.key] < ATTEMPTS and not self.failure
+        self.attempts.failed(step, "lost" if ending.lost else "raised", ending.message)
+        self.tell(StepFailed(step, step.label, ending.message, retried))
+        if retried:
+            self._start(step)
+        elif not self.failure:
+            again = f", {ATTEMPTS} times" if ending.lost and self.tries[step.key] == ATTEMPTS else ""
+            self.failure = StepFailedError(f"step {step.label or step.op!r} failed{again}: {ending.message}")
+
+    def interrupted(self) -> None:
+        """Say in the journal that what ran was stopped; a journal that can't be written changes nothing now."""
+        for step in self.running.values():
+            with contextlib.suppress(TunemergeError, KeyError):
+                self.attempts.failed(step, "interrupted", "")
+
+
+def missing_steps(plan: Plan, artifacts: Mapping[str, Artifact]) -> set[str]:
+    """Keys of the steps that must be computed: targets that are not there, and what those lack, and so on."""
+    needed = {step.key for step in plan.targets if step.key not in artifacts}
+    for step in reversed(plan.steps):
+        if step.key in needed:
+            needed.update(parent.key for parent in parent_steps(step) if parent.key not in artifacts)
+    return needed

@@ -1,0 +1,167 @@
+from pathlib import Path
+
+import graph_operations as ops
+import pytest
+
+from tunemerge.errors import StepFailedError
+from tunemerge.graph.executors.inline import InlineExecutor
+from tunemerge.graph.plan import Plan
+from tunemerge.graph.run import (
+    StepFailed,
+    StepFinished,
+    StepProgress,
+    StepStarted,
+    failed_attempts,
+    run_plan,
+)
+from tunemerge.graph.step import Leaf, Step
+from tunemerge.store.artifacts import Store
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "store")
+
+
+def value(artifact):
+    return int((artifact.path / "number").read_text())
+
+
+def run(plan, store, events=None):
+    return run_plan(plan, store, InlineExecutor(), on_event=(events if events is not None else []).append)
+
+
+def computed(events):
+    return [e.label for e in events if isinstance(e, StepStarted)]
+
+
+def test_a_graph_is_computed(store):
+    plan, events = ops.diamond(), []
+    artifacts = run(plan, store, events)
+    assert list(artifacts) == [s.key for s in plan.steps]
+    assert [value(artifacts[t.key]) for t in plan.targets] == [245, 170]
+    assert computed(events) == [s.label for s in plan.steps]
+    assert [e.label for e in events if isinstance(e, StepFinished)] == computed(events)
+    assert failed_attempts(store.journal) == (0, 0.0)
+    assert [e["event"] for e in store.journal.read()] == ["started", "finished"] * 14
+
+
+def test_the_second_time_nothing_is_computed(store):
+    first, events = run(ops.diamond(), store), []
+    assert run(ops.diamond(), store, events) == first
+    assert [type(e) for e in events] == [StepFinished] * 14
+    assert all(e.cached for e in events)
+
+
+def test_what_only_cached_steps_need_is_not_computed(store):
+    plan = ops.diamond()
+    first = run(plan, store)
+    for step in plan.steps:
+        if step not in plan.targets:
+            store.discard(step.key)
+    events = []
+    assert list(run(plan, store, events)) == [t.key for t in plan.targets]
+    assert computed(events) == []
+    store.discard(plan.targets[1].key)  # needs 30 <- 20, 21 <- 10..13 <- 0..3, but neither 31 nor 40
+    again = run(plan, store, events := [])
+    assert sorted(computed(events)) == sorted(f"sum {n}" for n in [0, 1, 2, 3, 10, 11, 12, 13, 20, 21, 30, 41])
+    assert again[plan.targets[1].key].digest == first[plan.targets[1].key].digest
+
+
+def test_a_damaged_input_is_found_before_it_is_used_and_made_anew(store):
+    first = ops.number(1, label="first")
+    path = run(Plan.of([first]), store)[first.key].path
+    (path / "number").write_text("7")
+    second = Plan.of([ops.number(2, first)])
+    with pytest.raises(StepFailedError, match=r"number: found 1 bytes.*run again"):
+        run(second, store)
+    assert value(run(second, store)[second.targets[0].key]) == 3
+
+
+def test_leaves_are_read_where_they_are(store, tmp_path):
+    (tmp_path / "n").write_text("5")
+    step = ops.number(1, Leaf("a" * 64, tmp_path / "n", "rows", "n"))
+    assert value(run(Plan.of([step]), store)[step.key]) == 6
+
+
+def test_cost_and_provenance_are_kept(store):
+    first = ops.number(1, label="one")
+    second = ops.number(2, first, label="two", pause=0.05)
+    made = run(Plan.of([second]), store)[second.key]
+    assert made.cost["examples"] == 2
+    assert 0.05 <= made.cost["seconds"] < 1
+    assert made.cost["peak_memory"] > 1_000_000
+    assert made.meta == {"label": "two", "params": dict(second.params), "inputs": {"numbers": [first.key]}}
+
+
+def test_progress_is_throttled(store):
+    events = []
+    run(Plan.of([ops.number(1, pause=0.5)]), store, events)
+    fractions = [e.fraction for e in events if isinstance(e, StepProgress)]
+    assert 3 <= len(fractions) <= 6
+    assert fractions == sorted(fractions)
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("bug", r"step 'bad' failed: ValueError: no such number\n  File .*graph_operations\.py"),
+        ("usage", r"step 'bad' failed: rows\.csv, row 3: no label$"),
+        ("exit", r"step 'bad' failed: SystemExit: 3"),
+        ("not a cost", r"returned None, expected a Cost"),
+    ],
+)
+def test_a_failing_step(store, how, message):
+    bad = Step("t-fail", {"how": how}, {}, "bad")
+    good = ops.number(1)
+    events = []
+    with pytest.raises(StepFailedError, match=message):
+        run(Plan.of([good, ops.number(2, bad), bad]), store, events)
+    assert store.get(good.key) is not None
+    assert store.get(bad.key) is None
+    assert [e.retried for e in events if isinstance(e, StepFailed)] == [False]
+    assert failed_attempts(store.journal)[0] == 1
+    assert list(store.root.glob("tmp/*/*")) == []  # nothing is left lying about
+    assert isinstance(bad.params, dict)
+
+
+def test_ctrl_c_in_the_middle_is_passed_on_and_the_run_goes_on_later(store):
+    class Interrupting(InlineExecutor):
+        def wait(self, on_progress):
+            if len(store.journal.read()) > 6:
+                raise KeyboardInterrupt
+            return super().wait(on_progress)
+
+    plan = ops.diamond()
+    with pytest.raises(KeyboardInterrupt):
+        run_plan(plan, store, Interrupting())
+    assert store.journal.read()[-1]["kind"] == "interrupted"
+    assert failed_attempts(store.journal)[0] == 1
+    run(plan, store, events := [])
+    assert len(computed(events)) == 11
+
+
+def test_killed_attempts_are_counted_to_their_last_sign_of_life(store):
+    def line(event, attempt, run, time, **more):
+        store.journal.append({"event": event, "attempt": attempt, "run": run, "time": time, "key": "k", **more})
+
+    line("started", "a1", "first", 100.0)
+    line("started", "a2", "first", 101.0)
+    line("finished", "a2", "first", 104.5, seconds=3.5)  # then the run was killed, a1 with it
+    line("started", "a3", "second", 9000.0)
+    store.journal.append({"event": "test-opened"})
+    line("failed", "a3", "second", 9002.0, seconds=2.0, kind="raised")
+    line("started", "a4", "second", 9003.0)  # killed at once
+    assert failed_attempts(store.journal) == (3, 4.5 + 2.0)
+
+
+def test_a_step_without_a_label_is_named_by_its_operation(store):
+    with pytest.raises(StepFailedError, match="step 't-fail' failed"):
+        run(Plan.of([Step("t-fail", {"how": "bug"})]), store)
+
+
+def test_a_relative_store_is_the_same_store(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    step = ops.number(1)
+    assert run(Plan.of([step]), Store(Path("here")))[step.key].path.is_absolute()
+    assert Store(tmp_path / "here").get(step.key) is not None
