@@ -1,0 +1,147 @@
+"""A checkpoint on disk, opened as data: config.json and the headers of its safetensors files. No model class.
+
+What comes from elsewhere is not trusted: shard names must be plain file names, and no link may leave the
+model's folder, except the links of the Hugging Face cache, which point into the blobs folder beside it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any, NoReturn
+
+from tunemerge.checkpoint.header import TensorInfo, read_header
+from tunemerge.errors import CheckpointError
+
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+MAX_JSON = 100_000_000
+_PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """`folder` holds it; `files` are the weight files by name, `tensors` maps a tensor to (info, file name).
+
+    `config` is config.json, or empty where there is none (`has_config` tells).
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    has_config: bool
+    files: tuple[str, ...]
+    located: dict[str, tuple[TensorInfo, str]]
+
+    @cached_property
+    def tensors(self) -> dict[str, TensorInfo]:
+        """By name, in name order."""
+        return {name: info for name, (info, _) in sorted(self.located.items())}
+
+    def file_of(self, name: str) -> Path:
+        """The file that holds this tensor."""
+        return self.folder / self.located[name][1]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all tensors."""
+        return sum(info.end - info.start for info in self.tensors.values())
+
+
+def open_checkpoint(path: Path) -> Checkpoint:
+    """Open a model folder, or one safetensors file. Raises CheckpointError, naming the file and what to do."""
+    path = Path(path)
+    if path.is_file():
+        if path.suffix != ".safetensors":
+            _refuse(path, "not a .safetensors file; pickled weights need `tunemerge convert` first")
+        header = read_header(path)
+        located = {name: (info, path.name) for name, info in header.tensors.items()}
+        return Checkpoint(path.parent, {}, False, (path.name,), located)
+    if not path.is_dir():
+        _refuse(path, "no such model folder")
+    files = _weight_files(path)
+    located = {}
+    for file, listed in files.items():
+        header = read_header(inside(path, file))
+        if listed is not None and header.tensors.keys() != listed:
+            odd = sorted(header.tensors.keys() ^ listed)
+            _refuse(path / file, f"the index and this file disagree about {len(odd)} tensors, first {odd[0]!r}")
+        located.update({name: (info, file) for name, info in header.tensors.items()})
+    if not located:
+        _refuse(path, "holds no tensors")
+    has_config = (path / "config.json").exists()
+    config = read_json(inside(path, "config.json")) if has_config else {}
+    return Checkpoint(path, config, has_config, tuple(files), located)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file; CheckpointError where it is anything else."""
+    try:
+        if path.stat().st_size > MAX_JSON:
+            _refuse(path, f"larger than {MAX_JSON:,} bytes")
+        value = json.loads(path.read_text("utf-8"))
+    except OSError as problem:
+        _refuse(path, problem.strerror or str(problem))
+    except (ValueError, RecursionError) as problem:
+        _refuse(path, f"not JSON: {problem}")
+    if not isinstance(value, dict):
+        _refuse(path, "not a JSON object")
+    return value
+
+
+def _weight_files(folder: Path) -> dict[str, set[str] | None]:
+    """File name to the tensors that the index says it holds (None: no index)."""
+    if (folder / SINGLE).exists():
+        return {SINGLE: None}
+    if not (folder / INDEX).exists():
+        _refuse(folder, _what_is_there(folder))
+    index = folder / INDEX
+    weight_map = read_json(inside(folder, INDEX)).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        _refuse(index, "has no weight_map")
+    files: dict[str, set[str] | None] = {}
+    for tensor, file in weight_map.items():
+        if not _is_plain_name(file):
+            _refuse(index, f"tensor {tensor!r} is said to be in {file!r}; only plain .safetensors file names are read")
+        names = files.setdefault(file, set())
+        assert names is not None
+        names.add(tensor)
+    missing = sorted(file for file in files if not (folder / file).exists())
+    if missing:
+        _refuse(index, f"{len(missing)} of {len(files)} files are missing, first {missing[0]!r}; copy the model again")
+    return dict(sorted(files.items()))
+
+
+def _what_is_there(folder: Path) -> str:
+    if any(next(folder.glob(pattern), None) for pattern in _PICKLES):
+        return "only pickled weights; `tunemerge convert` turns them into safetensors in a process of its own"
+    if (folder / "adapter_model.safetensors").exists() or (folder / "adapter_config.json").exists():
+        return "an adapter, not a whole model; merge it into its base model first (PEFT: merge_and_unload)"
+    others = sorted(p.name for p in folder.glob("*.safetensors"))
+    found = f"; found {', '.join(others[:3])}: name one of them itself" if others else ""
+    return f"neither {SINGLE} nor {INDEX} in it{found}"
+
+
+def _is_plain_name(name: Any) -> bool:
+    return (
+        isinstance(name, str)
+        and name.endswith(".safetensors")
+        and "\0" not in name
+        and PurePosixPath(name).name == name
+        and PureWindowsPath(name).name == name
+    )
+
+
+def inside(folder: Path, name: str) -> Path:
+    """`folder/name`, refused where it is a link that leaves the model (the Hub cache's blobs excepted)."""
+    path = folder / name
+    target, home = path.resolve(), folder.resolve()
+    blobs = home.parent.parent / "blobs"
+    if target.parent == home or (home.parent.name == "snapshots" and target.parent == blobs):
+        return path
+    _refuse(path, f"a link that leaves the model's folder (to {target}); put the file itself there")
+
+
+def _refuse(path: Path, message: str) -> NoReturn:
+    raise CheckpointError(f"{path}: {message}")

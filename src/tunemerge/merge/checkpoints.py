@@ -1,0 +1,197 @@
+"""Merging checkpoints on disk: plan, write beside the target, publish by renaming."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tunemerge.checkpoint.model import Checkpoint, open_checkpoint
+from tunemerge.checkpoint.writer import SHARD_BYTES
+from tunemerge.errors import UsageError
+from tunemerge.merge.blocks import BLOCK
+from tunemerge.merge.engine import Progress, output_bytes, silent, write_tensors
+from tunemerge.merge.folder import RECORD, copy_companions, write_record
+from tunemerge.merge.method import METHODS
+from tunemerge.merge.parameters import Values
+from tunemerge.merge.plan import MergePlan, ParametersOf, plan_merge
+from tunemerge.store.atomic import replace_folder
+from tunemerge.store.lock import try_lock
+
+
+def merge_checkpoints(
+    method: str,
+    models: Sequence[Path],
+    out: Path,
+    *,
+    base: Path | None = None,
+    parameters: Values | ParametersOf | None = None,
+    seed: int = 0,
+    average: Collection[str] = (),
+    average_missing: bool = False,
+    out_dtype: str | None = None,
+    tokenizer: Path | None = None,
+    threads: int | None = None,
+    progress: Progress = silent,
+    record: Mapping[str, Any] | None = None,
+    shard_bytes: int = SHARD_BYTES,
+    block: int = BLOCK,
+) -> Path:
+    """Merge model folders into the model folder `out`, which exists only once it is complete.
+
+    `out` may be the output of an earlier merge, which stays until the new one is there. `out_dtype` is a
+    safetensors name ("BF16"); None keeps the dtypes of the base, or of the first model. `average` and
+    `average_missing` as in `plan_merge`. `tokenizer` names the model whose tokenizer files are copied.
+    Raises UsageError, before anything is written where possible, with everything that is wrong.
+    """
+    out = Path(out)
+    _refuse_target(out, [*models, *([base] if base else [])])
+    opened = [open_checkpoint(Path(model)) for model in models]
+    ancestor = open_checkpoint(Path(base)) if base is not None else None
+    words = open_checkpoint(Path(tokenizer)) if tokenizer is not None else None
+    plan = plan_checkpoints(
+        method,
+        opened,
+        ancestor,
+        parameters or {},
+        seed=seed,
+        average=average,
+        average_missing=average_missing,
+        out_dtype=out_dtype,
+    )
+    _refuse_disk(out, output_bytes(plan))
+    with _work_folder(out) as work:
+        fill_folder(
+            plan,
+            opened,
+            ancestor,
+            work,
+            tokenizer=words,
+            out_dtype=out_dtype,
+            record=record or {},
+            threads=threads,
+            progress=progress,
+            shard_bytes=shard_bytes,
+            block=block,
+        )
+        replace_folder(work, out)
+    return out
+
+
+def plan_checkpoints(
+    method: str,
+    models: Sequence[Checkpoint],
+    base: Checkpoint | None,
+    parameters: Values | ParametersOf,
+    *,
+    seed: int = 0,
+    average: Collection[str] = (),
+    average_missing: bool = False,
+    out_dtype: str | None = None,
+) -> MergePlan:
+    """`plan_merge` for opened checkpoints; errors call a model by its folder."""
+    return plan_merge(
+        METHODS[method],
+        [(str(m.folder), m.tensors) for m in models],
+        (str(base.folder), base.tensors) if base else None,
+        parameters,
+        seed=seed,
+        average=average,
+        average_missing=average_missing,
+        out_dtype=out_dtype,
+    )
+
+
+def fill_folder(
+    plan: MergePlan,
+    models: Sequence[Checkpoint],
+    base: Checkpoint | None,
+    folder: Path,
+    *,
+    tokenizer: Checkpoint | None = None,
+    out_dtype: str | None = None,
+    record: Mapping[str, Any],
+    threads: int | None = None,
+    progress: Progress = silent,
+    shard_bytes: int = SHARD_BYTES,
+    block: int = BLOCK,
+) -> None:
+    """Write a whole merged model into an empty folder: weights, config, tokenizer, record.
+
+    The config comes from the base where it holds the same tensors as the output, else from the first model.
+    """
+    names = {t.name for t in plan.tensors}
+    donor = base if base is not None and base.has_config and base.tensors.keys() == names else models[0]
+    facts = {
+        "method": plan.method.name,
+        "parameters": _common_values(plan),
+        "seed": plan.seed,
+        "averaged": [t.name for t in plan.tensors if t.action == "average"],
+        **record,
+    }
+    write_tensors(
+        plan,
+        models,
+        base,
+        folder,
+        metadata={"tunemerge": json.dumps(facts, sort_keys=True)},
+        threads=threads,
+        progress=progress,
+        shard_bytes=shard_bytes,
+        block=block,
+    )
+    copy_companions(donor, tokenizer or donor, out_dtype, folder)
+    write_record(folder, facts)
+
+
+def _common_values(plan: MergePlan) -> Values | None:
+    """The parameters, where all merged tensors have the same; None for a recipe whose values vary."""
+    values = [t.values for t in plan.tensors if t.action == "merge"]
+    return values[0] if values and all(v == values[0] for v in values) else None
+
+
+def _refuse_target(out: Path, inputs: Sequence[Path]) -> None:
+    if not out.exists():
+        return
+    if any(Path(path).exists() and out.samefile(path) for path in inputs):
+        raise UsageError(f"{out}: is one of the models to be merged; choose another output folder")
+    if not out.is_dir():
+        raise UsageError(f"{out}: exists and is not a folder; choose another output folder")
+    if any(out.iterdir()) and not (out / RECORD).exists():
+        raise UsageError(
+            f"{out}: exists and was not made by `tunemerge merge`, so it is not replaced; "
+            "choose another name or remove it"
+        )
+
+
+def _refuse_disk(out: Path, needed: int) -> None:
+    parent = next(folder for folder in (out.absolute().parent, *out.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(parent).free
+    if free < needed:
+        raise UsageError(f"{parent}: the merge needs {needed / 1e9:.2f} GB of disk and {free / 1e9:.2f} GB are free")
+
+
+@contextmanager
+def _work_folder(out: Path) -> Iterator[Path]:
+    """A folder beside `out`, locked by this process; what killed merges left there is removed first."""
+    parent = out.absolute().parent
+    parent.mkdir(parents=True, exist_ok=True)
+    for left in sorted(parent.glob(f".{out.name}.*.merging")):
+        lock = os.open(left, os.O_RDONLY)
+        if try_lock(lock):
+            shutil.rmtree(left, ignore_errors=True)
+        os.close(lock)
+    work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".merging", dir=parent))
+    lock = os.open(work, os.O_RDONLY)
+    try_lock(lock)
+    try:
+        work.chmod(0o755)
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+        os.close(lock)

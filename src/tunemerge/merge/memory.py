@@ -1,0 +1,136 @@
+"""Merging what is in memory: NumPy arrays, torch state dicts or modules. The same plans and kernels as for files."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tunemerge.checkpoint.dtypes import NUMPY, Array
+from tunemerge.checkpoint.header import TensorInfo
+from tunemerge.errors import UsageError
+from tunemerge.merge.blocks import BLOCK, ArraySource, Sink, Source
+from tunemerge.merge.engine import default_threads, run_tensors
+from tunemerge.merge.method import METHODS
+from tunemerge.merge.parameters import Values
+from tunemerge.merge.plan import TensorPlan, plan_merge
+
+State = Mapping[str, Array]
+_DTYPES = {dtype: name for name, dtype in NUMPY.items() if not name.startswith("F8") and name != "U16"}
+
+
+def merge_state(
+    method: str,
+    states: Sequence[State],
+    base: State | None = None,
+    parameters: Values | None = None,
+    *,
+    seed: int = 0,
+    average: Collection[str] = (),
+    average_missing: bool = False,
+    threads: int | None = None,
+    block: int = BLOCK,
+) -> dict[str, Array]:
+    """Merge dicts of NumPy arrays by name; returns arrays of the base's dtypes (or the first state's).
+
+    uint16 arrays are bfloat16 bit patterns, as `checkpoint.reader.read_tensor` returns them. Arguments as for
+    `merge_checkpoints`, results bit for bit the same. Raises FindingsError with everything that is wrong.
+    """
+    named = [(f"model {i + 1}", _infos(state)) for i, state in enumerate(states)]
+    plan = plan_merge(
+        METHODS[method],
+        named,
+        ("the base", _infos(base)) if base is not None else None,
+        parameters or {},
+        seed=seed,
+        average=average,
+        average_missing=average_missing,
+    )
+    out = {t.name: np.empty(t.shape, NUMPY[t.out_dtype]) for t in plan.tensors}
+
+    def sources_of(tensor: TensorPlan) -> tuple[Sequence[Source], Source | None]:
+        sources = [_source(s, tensor.name, label) for s, (label, _) in zip(states, named, strict=True)]
+        return sources, _source(base, tensor.name, "the base") if base and tensor.uses_base else None
+
+    def sink_of(tensor: TensorPlan) -> Sink:
+        flat = out[tensor.name].reshape(-1)
+
+        def sink(start: int, values: Array) -> None:
+            flat[start : start + values.size] = values
+
+        return sink
+
+    count = default_threads() if threads is None else threads
+    run_tensors(plan, sources_of, sink_of, threads=count, block=block)
+    return out
+
+
+def merge(
+    method: str,
+    models: Sequence[Any],
+    base: Any = None,
+    *,
+    seed: int = 0,
+    average: Collection[str] = (),
+    average_missing: bool = False,
+    **parameters: Any,
+) -> dict[str, Any]:
+    """Merge torch modules, torch state dicts or dicts of NumPy arrays; returns a dict of the same tensors' kind.
+
+    >>> state = merge("ties", [model_a, model_b], base=base_model, weight=1.0, density=0.5)  # doctest: +SKIP
+    >>> model_a.load_state_dict(state)  # doctest: +SKIP
+
+    Parameters are the method's own (`lambda_` stands for lambda); a list gives one value a model. Tensors come
+    back on the CPU; tensors that share memory in the first model share it in the result.
+    """
+    values = {"lambda" if name == "lambda_" else name: value for name, value in parameters.items()}
+    states = [_plain(model) for model in models]
+    start = _plain(base) if base is not None else None
+    everyone = [*states, *([start] if start is not None else [])]
+    if not any(_is_torch(value) for state in everyone for value in state.values()):
+        return merge_state(method, states, start, values, seed=seed, average=average, average_missing=average_missing)
+    from tunemerge.merge.torch_state import from_numpy, to_numpy, twins
+
+    shared = twins(states[0]) if states else {}
+    single = [{name: v for name, v in state.items() if name not in shared} for state in everyone]
+    arrays = [to_numpy(state) for state in single]
+    merged = merge_state(
+        method,
+        arrays[: len(states)],
+        arrays[-1] if start is not None else None,
+        values,
+        seed=seed,
+        average=average,
+        average_missing=average_missing,
+    )
+    out = from_numpy(merged)
+    return {name: out[shared.get(name, name)] for name in states[0]}
+
+
+def _plain(model: Any) -> Mapping[str, Any]:
+    """The state dict of a module, or the mapping itself."""
+    state = model.state_dict() if hasattr(model, "state_dict") else model
+    if not isinstance(state, Mapping):
+        raise UsageError(f"a {type(model).__name__} can't be merged; give modules, state dicts or dicts of arrays")
+    return state
+
+
+def _is_torch(value: Any) -> bool:
+    return type(value).__module__.partition(".")[0] == "torch"
+
+
+def _infos(state: State) -> dict[str, TensorInfo]:
+    infos = {}
+    for name, array in state.items():
+        dtype = _DTYPES.get(array.dtype) if isinstance(array, np.ndarray) else None
+        if dtype is None:
+            kind = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
+            raise UsageError(f"{name}: a {kind} can't be merged; give NumPy arrays of numbers")
+        infos[name] = TensorInfo(dtype, array.shape, 0, array.nbytes)
+    return infos
+
+
+def _source(state: State, name: str, label: str) -> ArraySource:
+    array = state[name]
+    return ArraySource(np.ascontiguousarray(array).reshape(-1), _DTYPES[array.dtype], f"{label}: {name}")

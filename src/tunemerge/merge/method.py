@@ -1,0 +1,150 @@
+"""What a merge method is: its parameters, a reference that reads like the paper, and its streaming form.
+
+A method is one file in `tunemerge.merge.methods` that builds a Method and calls `register`. The reference works
+on whole torch tensors and is written independently of the kernels; the contract suite in
+`tunemerge.testing.methods` holds the two against each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tunemerge.findings import error, refuse_errors
+from tunemerge.merge.parameters import Parameter, Values, check, fill
+from tunemerge.registry import Registry
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One tensor that is about to be merged. `values` are resolved parameters for this very tensor.
+
+    `seed` and `name` key the random numbers of methods that draw any.
+    """
+
+    name: str
+    size: int
+    n_models: int
+    values: Values
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Block:
+    """A stretch of one tensor. Blocks come in order of position and begin at multiples of 8.
+
+    `rows` is (models, length), `base` (length,) or None, both float32 (float64 where an input is);
+    `start` is the position of the first element in the flattened tensor; `out` (length,) takes the result.
+    """
+
+    rows: NDArray[Any]
+    base: NDArray[Any] | None
+    start: int
+    out: NDArray[np.float64]
+
+    @property
+    def deltas_from(self) -> NDArray[Any]:
+        """The base of a method that needs one."""
+        assert self.base is not None
+        return self.base
+
+
+class Stream(Protocol):
+    """The streaming form on one tensor: `passes` times all blocks through `scan`, then once through `apply`."""
+
+    passes: int
+
+    def scan(self, index: int, block: Block) -> None:
+        """Take what pass `index` needs from a block."""
+
+    def finish(self, index: int) -> None:
+        """Pass `index` has seen every block."""
+
+    def apply(self, block: Block) -> None:
+        """Fill block.out."""
+
+
+class Elementwise:
+    """Base of streams that need no statistics of the tensor: only `apply`."""
+
+    passes = 0
+
+    def scan(self, index: int, block: Block) -> None:
+        raise NotImplementedError
+
+    def finish(self, index: int) -> None:
+        raise NotImplementedError
+
+
+Reference = Callable[["Sequence[torch.Tensor]", "torch.Tensor | None", Values], "torch.Tensor"]
+
+
+@dataclass(frozen=True)
+class Method:
+    """`reference(tensors, base, values)` returns float64; values also hold "seed" and "name" of the tensor.
+
+    `space` says what is combined: the weights, or the deltas from the base. `candidates(n_models, k)` gives
+    the k settings that a search on validation tries, the usual default first. `refuses_values` says why resolved
+    parameters that are fine one by one are not so together, or None.
+    """
+
+    name: str
+    paper: str
+    summary: str
+    parameters: tuple[Parameter, ...]
+    space: Literal["weights", "deltas"]
+    reference: Reference
+    stream: Callable[[Tensor], Stream]
+    candidates: Callable[[int, int], list[dict[str, Any]]]
+    min_models: int = 1
+    max_models: int | None = None
+    random: bool = False
+    refuses_values: Callable[[Values], str | None] = lambda values: None
+
+    @property
+    def needs_base(self) -> bool:
+        return self.space == "deltas"
+
+    def refuses(self, n_models: int, has_base: bool) -> str | None:
+        """Why this many models can't be merged by this method, or None. Known before anything runs."""
+        low, high = self.min_models, self.max_models
+        if n_models < low or (high is not None and n_models > high):
+            some = _models(low, "exactly") if low == high else _models(low, "at least")
+            return f"{self.name} merges {some}, got {n_models}"
+        if self.needs_base and not has_base:
+            return f"{self.name} merges differences from a base model, and none is given"
+        return None
+
+    def resolve(self, given: Values, n_models: int) -> dict[str, Any]:
+        """All parameters, defaults filled in, per-model ones as lists. FindingsError with all that is wrong."""
+        refuse_errors(check(self.parameters, given, n_models, self.name))
+        values = fill(self.parameters, given, n_models)
+        problem = self.refuses_values(values)
+        refuse_errors([error("parameter-value", problem, self.name)] if problem else [])
+        return values
+
+    def grid(self, n_models: int, k: int) -> list[dict[str, Any]]:
+        """Exactly k settings for a search on validation; always the same ones, the usual default first."""
+        if k < 1:
+            raise ValueError(f"a search needs at least one candidate, not {k}")
+        return self.candidates(n_models, k)
+
+
+METHODS: Registry[Method] = Registry("merge method", "tunemerge.merge.methods")
+
+
+def register(method: Method) -> Method:
+    """Add a method under its name; for use in the method's own file."""
+    return METHODS.add(method.name, method)
+
+
+def _models(count: int, how: str) -> str:
+    words = {1: "one model", 2: "two models", 3: "three models"}
+    return f"{how} {words.get(count, f'{count} models')}"

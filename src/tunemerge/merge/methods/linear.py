@@ -1,0 +1,68 @@
+"""Weighted average of the weights: model soups (Wortsman et al. 2022)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tunemerge.merge.method import Block, Elementwise, Method, Tensor, register
+from tunemerge.merge.parameters import Values, flag, weight
+
+if TYPE_CHECKING:
+    import torch
+
+
+def reference(tensors: Sequence[torch.Tensor], base: torch.Tensor | None, values: Values) -> torch.Tensor:
+    """sum of w_i x_i, divided by sum of w_i."""
+    total = sum(w * x.double() for w, x in zip(values["weight"], tensors, strict=True))
+    scale = sum(values["weight"]) if values["normalize"] else 1.0
+    return total / scale
+
+
+class LinearStream(Elementwise):
+    """One weighted sum a block."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        weights = np.array(tensor.values["weight"], np.float64)
+        self._weights = weights / weights.sum() if tensor.values["normalize"] else weights
+
+    def apply(self, block: Block) -> None:
+        from tunemerge.merge.kernels.sums import weighted_sum
+
+        weighted_sum(block.rows, self._weights, block.out)
+
+
+def candidates(n_models: int, k: int) -> list[dict[str, Any]]:
+    """The plain average, then each model in turn at double weight, at fourfold, at eightfold..."""
+    out = [[1.0] * n_models]
+    factor = 2.0
+    while len(out) < k:
+        out += [[factor if i == tilted else 1.0 for i in range(n_models)] for tilted in range(n_models)]
+        factor *= 2
+    return [{"weight": weights} for weights in out[:k]]
+
+
+def refuses_values(values: Values) -> str | None:
+    if values["normalize"] and abs(sum(values["weight"])) < 1e-8:
+        return "the weights add up to zero and can't be normalised; change one, or set normalize: false"
+    return None
+
+
+LINEAR = register(
+    Method(
+        name="linear",
+        paper="2203.05482",
+        summary="weighted average of the weights",
+        parameters=(
+            weight(1.0, "share of each model"),
+            flag("normalize", True, "divide by the sum of the weights"),
+        ),
+        space="weights",
+        reference=reference,
+        stream=LinearStream,
+        candidates=candidates,
+        refuses_values=refuses_values,
+    )
+)

@@ -1,0 +1,257 @@
+"""The contract that every merge method keeps. For the project's own methods and for plug-ins:
+
+    @pytest.mark.parametrize("method", [m for _, m in METHODS])
+    @pytest.mark.parametrize("contract", CONTRACTS)
+    def test_contract(method, contract):
+        contract(method)
+
+Every contract is a function of a Method that raises AssertionError where the method breaks it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tunemerge.checkpoint.dtypes import NUMPY, Array, from_float32, to_float32
+from tunemerge.findings import FindingsError
+from tunemerge.merge.blocks import ArraySource, stream_tensor
+from tunemerge.merge.method import Method, Tensor
+
+SHAPES: tuple[tuple[int, ...], ...] = ((0,), (0, 3), (1,), (7,), (), (33, 17), (5, 3, 4), (1500,))
+DTYPES = ("F32", "BF16", "F16", "F64")
+NAME = "layer.0.weight"
+
+
+def sample(shape: tuple[int, ...], dtype: str, seed: int, ties: bool = False) -> Array:
+    """Weights as a model has them; with `ties` from a handful of values, so that magnitudes repeat."""
+    rng = np.random.default_rng(seed)
+    values = rng.integers(-3, 4, shape) / 8 if ties else rng.normal(0, 0.05, shape)
+    return from_float32(np.asarray(values, np.float32), dtype).reshape(shape)
+
+
+def models_of(method: Method) -> int:
+    """A number of models that the method takes: three where it may."""
+    return min(max(3, method.min_models), method.max_models or 3)
+
+
+def experts(method: Method, shape: tuple[int, ...], dtype: str, ties: bool = False) -> tuple[list[Array], Array]:
+    """Models near a base, and the base."""
+    base = sample(shape, dtype, 0, ties)
+    out = []
+    for i in range(models_of(method)):
+        moved = to_float32(base, dtype) + 0.2 * to_float32(sample(shape, dtype, i + 1, ties), dtype)
+        out.append(from_float32(moved, dtype).reshape(shape))
+    return out, base
+
+
+def by_kernel(
+    method: Method,
+    models: list[Array],
+    base: Array | None,
+    dtype: str,
+    given: dict[str, Any],
+    *,
+    seed: int = 0,
+    block: int = 512,
+    out_dtype: str | None = None,
+) -> Array:
+    """The streaming form on whole arrays, in blocks."""
+    values = method.resolve(given, len(models))
+    shape, size = models[0].shape, models[0].size
+    out = np.zeros(size, NUMPY[out_dtype or dtype])
+
+    def sink(start: int, part: Array) -> None:
+        out[start : start + part.size] = part
+
+    sources = [ArraySource(m.reshape(-1), dtype, f"model {i}") for i, m in enumerate(models)]
+    below = ArraySource(base.reshape(-1), dtype, "base") if base is not None and method.needs_base else None
+    stream = method.stream(Tensor(NAME, size, len(models), values, seed))
+    stream_tensor(stream, sources, below, size, out_dtype or dtype, sink, block)
+    return out.reshape(shape)
+
+
+def by_reference(
+    method: Method, models: list[Array], base: Array | None, dtype: str, given: dict[str, Any], seed: int = 0
+) -> Array:
+    """The reference's float64 result."""
+    import torch
+
+    wide = [torch.from_numpy(_wide(m, dtype)) for m in models]
+    below = torch.from_numpy(_wide(base, dtype)) if base is not None else None
+    values = {**method.resolve(given, len(models)), "seed": seed, "name": NAME}
+    return np.asarray(method.reference(wide, below, values).numpy())
+
+
+def agrees_with_reference(method: Method) -> None:
+    """Kernel and reference agree to rounding: all shapes, dtypes, several settings, also with tied magnitudes."""
+    for given in settings(method):
+        for dtype in DTYPES:
+            for shape in SHAPES:
+                for ties in (False, True):
+                    models, base = experts(method, shape, dtype, ties)
+                    truth = by_reference(method, models, base, dtype, given)
+                    found = by_kernel(method, models, base, dtype, given)
+                    label = f"{method.name} {given} {dtype} {shape} ties={ties}"
+                    assert found.shape == shape, label
+                    if dtype == "F64":
+                        np.testing.assert_allclose(found, truth, rtol=1e-12, atol=1e-15, err_msg=label)
+                    else:
+                        assert ulps(found, truth, dtype) <= 1, label
+
+
+def identical_models_are_unchanged(method: Method) -> None:
+    """Merging copies of one model gives that model within one unit in the last place."""
+    for dtype in ("F32", "BF16", "F16"):
+        model = sample((33, 17), dtype, 5)
+        given = method.grid(models_of(method), 1)[0]
+        if method.needs_base:
+            given = {**given, "weight": 1.0 / models_of(method), "normalize": False, "density": 1.0, "lambda": 1.0}
+            given = {name: value for name, value in given.items() if name in {p.name for p in method.parameters}}
+        base = sample((33, 17), dtype, 6)
+        found = by_kernel(method, [model] * models_of(method), base, dtype, given)
+        assert ulps(found, to_float32(model, dtype), dtype) <= 1, f"{method.name} {dtype}"
+
+
+def no_difference_gives_the_base(method: Method) -> None:
+    """A method of deltas returns the base bit for bit where no model has moved, at any setting."""
+    if not method.needs_base:
+        return
+    for given in settings(method):
+        for dtype in DTYPES:
+            base = sample((40, 13), dtype, 7)
+            found = by_kernel(method, [base.copy() for _ in range(models_of(method))], base, dtype, given)
+            assert found.tobytes() == base.tobytes(), f"{method.name} {given} {dtype}"
+
+
+def blocks_change_nothing(method: Method) -> None:
+    """The same bits whatever the size of the blocks."""
+    for given in settings(method):
+        for dtype in ("F32", "BF16"):
+            models, base = experts(method, (61, 67), dtype)
+            whole = by_kernel(method, models, base, dtype, given, block=1 << 16)
+            for block in (8, 24, 512, 4080):
+                found = by_kernel(method, models, base, dtype, given, block=block)
+                assert found.tobytes() == whole.tobytes(), f"{method.name} {given} {dtype} block={block}"
+
+
+def extreme_densities(method: Method) -> None:
+    """Density 0 keeps the base; density 1 keeps every element, so it equals leaving density out."""
+    if "density" not in {p.name for p in method.parameters}:
+        return
+    models, base = experts(method, (41, 9), "F32")
+    nothing = by_kernel(method, models, base, "F32", {"density": 0.0})
+    assert nothing.tobytes() == base.tobytes(), f"{method.name}: density 0 moved the base"
+    everything = by_kernel(method, models, base, "F32", {"density": 1.0})
+    assert everything.tobytes() == by_kernel(method, models, base, "F32", {}).tobytes()
+    assert everything.tobytes() != base.tobytes()
+
+
+def refuses_nan_and_inf(method: Method) -> None:
+    """NaN or Inf anywhere is refused, and the error says in which model and where."""
+    for dtype in DTYPES:
+        for bad in (np.nan, np.inf, -np.inf):
+            models, base = experts(method, (50, 20), dtype)
+            models[1].reshape(-1)[777] = from_float32(np.array([bad], np.float32), dtype)[0]
+            try:
+                by_kernel(method, models, base, dtype, {})
+            except Exception as problem:
+                assert "model 1" in str(problem) and "777" in str(problem), problem
+            else:
+                raise AssertionError(f"{method.name} merged {bad} in {dtype}")
+
+
+def seeds_matter_only_where_drawn(method: Method) -> None:
+    """Another seed gives another result for a random method, and the same one for all others."""
+    models, base = experts(method, (41, 9), "F32")
+    given = {"density": 0.5} if method.random else {}
+    one, two = (by_kernel(method, models, base, "F32", given, seed=s) for s in (1, 2))
+    assert (one.tobytes() == two.tobytes()) == (not method.random), method.name
+
+
+def grids_are_exact(method: Method) -> None:
+    """grid(n, k) gives k settings, all valid, always the same, and a smaller grid is the start of a larger one."""
+    low, high = method.min_models, method.max_models or method.min_models + 4
+    for n_models in range(low, high + 1):
+        full = method.grid(n_models, 23)
+        assert len(full) == 23 and full == method.grid(n_models, 23), method.name
+        for given in full:
+            method.resolve(given, n_models)
+        for k in range(1, 23):
+            assert len(method.grid(n_models, k)) == k, (method.name, n_models, k)
+            assert method.grid(n_models, k)[0] == full[0], (method.name, n_models, k)
+        if n_models > 1:
+            distinct = {repr(sorted(method.resolve(given, n_models).items())) for given in full}
+            assert len(distinct) == 23, f"{method.name}: a setting is tried twice"
+
+
+def says_no_in_time(method: Method) -> None:
+    """Wrong numbers of models, a missing base, unknown and wrong parameters are refused before anything runs."""
+    n = models_of(method)
+    assert method.refuses(n, has_base=True) is None
+    assert method.refuses(0, has_base=True), "no models"
+    if method.max_models is not None:
+        assert method.name in (method.refuses(method.max_models + 1, has_base=True) or "")
+    if method.needs_base:
+        assert "base" in (method.refuses(n, has_base=False) or "")
+    wrong: list[dict[str, Any]] = [{"wieght": 1.0}, *({p.name: "much"} for p in method.parameters)]
+    for given in wrong:
+        try:
+            method.resolve(given, n)
+        except FindingsError as problem:
+            assert next(iter(given)) in str(problem)
+        else:
+            raise AssertionError(f"{method.name} took {given}")
+
+
+CONTRACTS: tuple[Callable[[Method], None], ...] = (
+    agrees_with_reference,
+    identical_models_are_unchanged,
+    no_difference_gives_the_base,
+    blocks_change_nothing,
+    extreme_densities,
+    refuses_nan_and_inf,
+    seeds_matter_only_where_drawn,
+    grids_are_exact,
+    says_no_in_time,
+)
+
+
+def settings(method: Method) -> list[dict[str, Any]]:
+    """The defaults, some candidates of the search, every flag turned over, and unequal values for the models."""
+    n = models_of(method)
+    out: list[dict[str, Any]] = [{}, *method.grid(n, 3)]
+    out += [{p.name: not p.default, **_sparse(method)} for p in method.parameters if p.kind == "flag"]
+    unequal = {
+        p.name: [
+            p.low + (p.high - p.low) * (i + 1) / (n + 2) if np.isfinite(p.low + p.high) else 0.5 + i for i in range(n)
+        ]
+        for p in method.parameters
+        if p.per_model
+    }
+    return [*out, unequal] if unequal else out
+
+
+def ulps(found: Array, truth: Array, dtype: str) -> float:
+    """The largest distance between `found`, stored as `dtype`, and `truth`, in units of the last place of truth.
+
+    Distances below 1e-15 don't count: they are float64's own, where sums cancel.
+    """
+    bits = {"F32": 23, "BF16": 7, "F16": 10}[dtype]
+    floor = {"F32": -126, "BF16": -126, "F16": -14}[dtype]
+    exact = np.asarray(truth, np.float64)
+    with np.errstate(divide="ignore"):
+        exponent = np.where(exact == 0, floor, np.floor(np.log2(np.abs(exact))))
+    unit = np.exp2(np.maximum(exponent, floor) - bits)
+    distance = np.abs(to_float32(found, dtype).astype(np.float64) - exact)
+    return float((np.maximum(distance - 1e-15, 0) / unit).max(initial=0.0))
+
+
+def _sparse(method: Method) -> dict[str, float]:
+    return {"density": 0.4} if "density" in {p.name for p in method.parameters} else {}
+
+
+def _wide(array: Array, dtype: str) -> Array:
+    return array.astype(np.float64) if dtype == "F64" else to_float32(array, dtype)

@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tunemerge.checkpoint.model import open_checkpoint
+from tunemerge.checkpoint.reader import read_tensor, to_float32
+from tunemerge.errors import UsageError
+from tunemerge.findings import FindingsError
+from tunemerge.graph.operation import Job
+from tunemerge.merge.checkpoints import merge_checkpoints
+from tunemerge.merge.memory import merge_state
+from tunemerge.merge.method import METHODS
+from tunemerge.merge.operation import merge as merge_step
+from tunemerge.store.digest import digest_folder
+
+MakeModel = Callable[..., Path]
+
+
+def states(*folders: Path) -> list[dict[str, np.ndarray]]:
+    opened = [open_checkpoint(folder) for folder in folders]
+    return [{name: read_tensor(c, name) for name in c.tensors} for c in opened]
+
+
+@pytest.mark.parametrize("method", METHODS.names())
+@pytest.mark.parametrize("dtype", ["F32", "BF16"])
+def test_files_memory_threads_and_shards_agree(method: str, dtype: str, make_model: MakeModel, tmp_path: Path) -> None:
+    models = [make_model(f"m{i}", i + 1, dtype) for i in range(2)]
+    base = make_model("base", 0, dtype)
+    given = METHODS[method].grid(2, 2)[1]
+    in_memory = merge_state(method, states(*models), states(base)[0], given, seed=3)
+    whole = None
+    for threads, block, shard in [(1, 64, 10**9), (2, 1 << 16, 10**9), (8, 128, 600)]:
+        out = merge_checkpoints(
+            method,
+            models,
+            tmp_path / "out",
+            base=base,
+            parameters=given,
+            seed=3,
+            threads=threads,
+            block=block,
+            shard_bytes=shard,
+        )
+        (merged,) = states(out)
+        assert merged.keys() == in_memory.keys()
+        for name, array in in_memory.items():
+            assert merged[name].tobytes() == array.tobytes(), (name, threads, block)
+        if shard == 10**9:
+            whole = whole or digest_folder(out)[0]
+            assert digest_folder(out)[0] == whole
+        else:
+            assert len(open_checkpoint(out).files) > 1
+
+
+def test_a_single_expert_at_weight_one_is_itself(make_model: MakeModel, tmp_path: Path) -> None:
+    model, base = make_model("m", 1), make_model("base", 0)
+    for method in ("task_arithmetic", "ties", "dare_ties"):
+        out = merge_checkpoints(method, [model], tmp_path / method, base=base, parameters={"weight": 1.0})
+        assert all(np.array_equal(a, states(model)[0][n]) for n, a in states(out)[0].items()), method
+
+
+def test_heads_are_averaged_whatever_the_method(make_model: MakeModel, tmp_path: Path) -> None:
+    one, two = make_model("one", 1), make_model("two", 2)
+    headless = {n: a for n, a in states(make_model("all", 0))[0].items() if not n.startswith("classifier")}
+    base = make_model("base", state=headless)
+    parameters = {"weight": [0.2, 0.6]}
+    with pytest.raises(FindingsError, match=r"classifier.weight: .*no such tensor"):
+        merge_checkpoints("task_arithmetic", [one, two], tmp_path / "out", base=base, parameters=parameters)
+    a, b = (s["classifier.weight"] for s in states(one, two))
+    expected = (0.25 * a.astype(np.float64) + 0.75 * b.astype(np.float64)).astype(np.float32)
+    for keywords in ({"average": ["classifier."]}, {"average_missing": True}):
+        out = merge_checkpoints(
+            "task_arithmetic", [one, two], tmp_path / "out", base=base, parameters=parameters, **keywords
+        )
+        np.testing.assert_allclose(states(out)[0]["classifier.weight"], expected, rtol=1e-7)
+    record = json.loads((tmp_path / "out" / "tunemerge_merge.json").read_text())
+    assert record["averaged"] == ["classifier.weight"]
+    assert record["parameters"]["weight"] == [0.2, 0.6]
+
+
+def test_config_and_tokenizer_come_from_the_base_or_the_one_named(make_model: MakeModel, tmp_path: Path) -> None:
+    one, two, base = make_model("one", 1), make_model("two", 2), make_model("base", 0)
+    (base / "README.md").write_text("not copied")
+    out = merge_checkpoints("ties", [one, two], tmp_path / "a", base=base)
+    assert json.loads((out / "tokenizer.json").read_text()) == {"from": "base"}
+    assert not (out / "README.md").exists()
+    out = merge_checkpoints("linear", [one, two], tmp_path / "b", tokenizer=two, out_dtype="BF16")
+    assert json.loads((out / "tokenizer.json").read_text()) == {"from": "two"}
+    assert json.loads((out / "config.json").read_text())["dtype"] == "bfloat16"
+    merged = open_checkpoint(out)
+    assert merged.tensors["classifier.weight"].dtype == "BF16"
+    assert merged.tensors["embeddings.position_ids"].dtype == "I64"
+
+
+def test_mixed_dtypes_keep_the_base_s(make_model: MakeModel, tmp_path: Path) -> None:
+    one, two, base = make_model("one", 1, "F16"), make_model("two", 2, "F32"), make_model("base", 0, "BF16")
+    out = merge_checkpoints("task_arithmetic", [one, two], tmp_path / "out", base=base, parameters={"weight": 0.5})
+    assert open_checkpoint(out).tensors["classifier.weight"].dtype == "BF16"
+    name = "encoder.layer.0.attention.weight"
+    wide = [to_float32(s[name], d).astype(np.float64) for s, d in zip(states(one, two), ("F16", "F32"), strict=True)]
+    found = to_float32(states(out)[0][name], "BF16")
+    assert np.abs(found - sum(wide) / 2).max() <= 2**-8 * np.abs(found).max()
+
+
+def test_nan_is_refused_with_every_tensor_and_file(make_model: MakeModel, tmp_path: Path) -> None:
+    state = states(make_model("good", 1))[0]
+    state["classifier.weight"][1, 3] = np.nan
+    state["encoder.layer.1.norm.bias"][5] = -np.inf
+    bad, good = make_model("bad", state=state), make_model("two", 2)
+    with pytest.raises(FindingsError) as caught:
+        merge_checkpoints("linear", [good, bad], tmp_path / "out")
+    text = str(caught.value)
+    assert f"{bad / 'model.safetensors'}: classifier.weight: NaN at element 19" in text
+    assert "encoder.layer.1.norm.bias: Inf at element 5" in text
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["bad", "good", "two"]
+
+
+def test_different_position_ids_are_refused(make_model: MakeModel, tmp_path: Path) -> None:
+    state = states(make_model("one", 1))[0]
+    state["embeddings.position_ids"] = state["embeddings.position_ids"] + 1
+    with pytest.raises(FindingsError, match=r"position_ids: differs from .* only copied"):
+        merge_checkpoints("linear", [tmp_path / "one", make_model("two", state=state)], tmp_path / "out")
+
+
+def test_too_large_for_the_output_dtype(make_model: MakeModel, tmp_path: Path) -> None:
+    big = make_model("big", state={"w": np.full((3, 3), 60000, np.float32)})
+    with pytest.raises(FindingsError, match="does not fit F16"):
+        merge_checkpoints(
+            "linear", [big, big], tmp_path / "out", parameters={"weight": 1.0, "normalize": False}, out_dtype="F16"
+        )
+
+
+def test_mismatches_come_all_at_once(make_model: MakeModel, tmp_path: Path) -> None:
+    one = make_model("one", 1)
+    state = states(one)[0]
+    state["classifier.weight"] = np.zeros((3, 16), np.float32)
+    del state["encoder.layer.1.norm.bias"]
+    state["extra"] = np.zeros(3, np.float32)
+    with pytest.raises(FindingsError) as caught:
+        merge_checkpoints("linear", [one, make_model("two", state=state)], tmp_path / "out")
+    text = str(caught.value)
+    assert "classifier.weight [3, 16] instead of [2, 16]" in text
+    assert "lacks 1 of the 6 tensors" in text and "encoder.layer.1.norm.bias" in text
+    assert "has 1 that" in text and "extra" in text
+
+
+def test_an_output_is_replaced_only_if_it_was_a_merge(make_model: MakeModel, tmp_path: Path) -> None:
+    one, two = make_model("one", 1), make_model("two", 2)
+    with pytest.raises(UsageError, match="one of the models to be merged"):
+        merge_checkpoints("linear", [one, two], one)
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thesis.tex").write_text("all my work")
+    with pytest.raises(UsageError, match="not made by `tunemerge merge`"):
+        merge_checkpoints("linear", [one, two], mine)
+    assert (mine / "thesis.tex").read_text() == "all my work"
+    out = merge_checkpoints("linear", [one, two], tmp_path / "out")
+    before = digest_folder(out)[0]
+    with pytest.raises(FindingsError):
+        merge_checkpoints("slerp", [one, two, two], out)
+    assert digest_folder(out)[0] == before
+    merge_checkpoints("slerp", [one, two], out, parameters={"t": 0.1})
+    assert digest_folder(out)[0] != before
+
+
+KILLED = """
+import os, signal, sys, time
+from pathlib import Path
+from tunemerge.merge.checkpoints import merge_checkpoints
+def progress(fraction, message):
+    if fraction > 0.3:
+        print("half", flush=True)
+        time.sleep(60)
+merge_checkpoints("linear", [Path(a) for a in sys.argv[2:]], Path(sys.argv[1]), threads=1, progress=progress)
+"""
+
+
+@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_merge_leaves_what_was_there(kind: int, make_model: MakeModel, tmp_path: Path) -> None:
+    one, two = make_model("one", 1), make_model("two", 2)
+    out = merge_checkpoints("slerp", [one, two], tmp_path / "out", parameters={"t": 0.5})
+    before = digest_folder(out)[0]
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(out), str(one), str(two)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    assert process.stdout is not None and process.stdout.readline() == b"half\n"
+    process.send_signal(kind)
+    process.wait(10)
+    process.stdout.close()
+    assert digest_folder(out)[0] == before
+    left = [p.name for p in tmp_path.iterdir() if p.name.endswith(".merging")]
+    assert len(left) == (1 if kind == signal.SIGKILL else 0)
+    merge_checkpoints("linear", [one, two], out)
+    assert digest_folder(out)[0] != before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["one", "out", "two"]
+
+
+def test_the_step_takes_parameters_from_the_choice(make_model: MakeModel, tmp_path: Path) -> None:
+    models, base = (make_model("one", 1), make_model("two", 2)), make_model("base", 0)
+    choice = tmp_path / "choice"
+    choice.mkdir()
+    (choice / "choice.json").write_text(json.dumps({"trials": [], "chosen": 0, "parameters": {"weight": 0.3}}))
+    params = {"method": "task_arithmetic", "parameters": {"weight": 0.9}, "average": ["classifier."], "seed": 0}
+    merged = []
+    for inputs in ({"choice": (choice,)}, {}):
+        out = tmp_path / f"step{len(merged)}"
+        out.mkdir()
+        merge_step(Job(params, {"models": models, "base": (base,), **inputs}, out))
+        merged.append(states(out)[0])
+    one, two, start = states(*models, base)
+    name = "encoder.layer.0.attention.weight"
+    for weight, state in zip((0.3, 0.9), merged, strict=True):
+        expected = start[name] + weight * (one[name] - start[name]) + weight * (two[name] - start[name])
+        np.testing.assert_allclose(state[name], expected, atol=1e-6)
+        np.testing.assert_allclose(
+            state["classifier.weight"], (one["classifier.weight"] + two["classifier.weight"]) / 2, atol=1e-7
+        )
