@@ -11,22 +11,23 @@ from tunemerge.study.results import Results
 
 SEEDS = [0, 1, 2, 3, 4]
 TASKS = ["amazon", "imdb", "yelp"]
-# name, strategy, method, role, mean accuracy, deliverable, models at inference, tuned, description
-ARMS: list[tuple[str, str, str | None, str, float, bool, int, bool, str]] = [
-    ("merge_then_tune/ties", "merge_then_tune", "ties", "order", 0.868, True, 1, True, "Merge the pool, then tune the merge."),
-    ("merge_then_tune/linear", "merge_then_tune", "linear", "order", 0.861, True, 1, True, "Merge the pool, then tune the merge."),
-    ("tune_then_merge/ties", "tune_then_merge", "ties", "order", 0.847, True, 1, True, "Tune each model with its share, then merge."),
-    ("tune_then_merge/linear", "tune_then_merge", "linear", "order", 0.851, True, 1, True, "Tune each model with its share, then merge."),
-    ("tune_merge_tune/ties", "tune_merge_tune", "ties", "order", 0.857, True, 1, True, "Tune, merge, then tune with the rest."),
-    ("joint", "joint", None, "alternative", 0.853, True, 1, True, "Tune the base on all adapt rows."),
-    ("sequential", "sequential", None, "alternative", 0.838, True, 1, True, "Tune the base on one task after another."),
-    ("best_single", "best_single", None, "control", 0.846, True, 1, True, "The best tuned pool model by validation."),
-    ("ensemble", "ensemble", None, "control", 0.872, False, 3, True, "Mean of the tuned pool models' probabilities."),
-    ("merge_only/linear", "merge_only", "linear", "control", 0.824, True, 1, False, "Merge the pool, tune nothing."),
-    ("expert/yelp", "expert", None, "control", 0.801, True, 1, False, "A pool model as it is."),
-    ("base_probe", "base_probe", None, "control", 0.742, True, 1, True, "The base with a linear probe."),
-    ("joint_total", "joint_total", None, "control", 0.866, True, 1, True, "Tune the base on source and adapt rows."),
+# name, strategy, method, role, mean accuracy, deliverable, models at inference, tuned
+ARMS: list[tuple[str, str, str | None, str, float, bool, int, bool]] = [
+    ("merge_then_tune/ties", "merge_then_tune", "ties", "order", 0.868, True, 1, True),
+    ("merge_then_tune/linear", "merge_then_tune", "linear", "order", 0.861, True, 1, True),
+    ("tune_then_merge/ties", "tune_then_merge", "ties", "order", 0.847, True, 1, True),
+    ("tune_then_merge/linear", "tune_then_merge", "linear", "order", 0.851, True, 1, True),
+    ("tune_merge_tune/ties", "tune_merge_tune", "ties", "order", 0.857, True, 1, True),
+    ("joint", "joint", None, "alternative", 0.853, True, 1, True),
+    ("sequential", "sequential", None, "alternative", 0.838, True, 1, True),
+    ("best_single", "best_single", None, "control", 0.846, True, 1, True),
+    ("ensemble", "ensemble", None, "control", 0.872, False, 3, True),
+    ("merge_only/linear", "merge_only", "linear", "control", 0.824, True, 1, False),
+    ("expert/yelp", "expert", None, "control", 0.801, True, 1, False),
+    ("base_probe", "base_probe", None, "control", 0.742, True, 1, True),
+    ("joint_total", "joint_total", None, "control", 0.866, True, 1, True),
 ]  # fmt: skip
+NO_POOL = {"joint", "sequential", "base_probe", "joint_total"}
 BUDGET = 960
 FLOPS_PER_EXAMPLE = 3.1e9
 
@@ -83,7 +84,9 @@ class _Steps:
                 "cached": len(self.found) % 5 == 0, "digest": _hash("digest", key),
             }  # fmt: skip
             if op == "tune":
-                step["curve"] = _curve(self.rng, int(cost["examples"]), overfits="each" in label or "on amazon" in label)
+                step["curve"] = _curve(
+                    self.rng, int(cost["examples"]), overfits="each" in label or "on amazon" in label
+                )
                 losses = [p["validation_loss"] for p in step["curve"]]
                 step["chosen_step"] = step["curve"][int(np.argmin(losses))]["step"]
             if op == "search":
@@ -122,7 +125,11 @@ def _build(steps: _Steps, arm: tuple[Any, ...], seed: int, tasks: list[str]) -> 
         finals = [steps.merge(name, method, seed, "tuned pool", models, base)]
     elif strategy == "tune_merge_tune":
         models = [tuned(m, f"{t} on half its share", each // 2) for m, t in zip(pool(), TASKS, strict=True)]
-        finals = [tuned(steps.merge(name, method, seed, "half-tuned pool", models, base), "the merge on the rest", BUDGET // 2)]
+        finals = [
+            tuned(
+                steps.merge(name, method, seed, "half-tuned pool", models, base), "the merge on the rest", BUDGET // 2
+            )
+        ]
     elif strategy == "sequential":
         model = base
         for task in tasks:
@@ -145,8 +152,10 @@ def _build(steps: _Steps, arm: tuple[Any, ...], seed: int, tasks: list[str]) -> 
             steps.add(name, "predict", f"predict {task} {split}", seed, finals, forward=150 * len(finals))
 
 
-def _arm(rng: np.random.Generator, arm: tuple[Any, ...], seeds: list[int], tasks: list[str], steps: _Steps) -> dict[str, Any]:
-    name, strategy, method, role, mean, deliverable, models, is_tuned, description = arm
+def _arm(
+    rng: np.random.Generator, arm: tuple[Any, ...], seeds: list[int], tasks: list[str], steps: _Steps
+) -> dict[str, Any]:
+    name, strategy, method, role, mean, deliverable, models, is_tuned = arm
     test = np.clip(mean + rng.normal(0, 0.008, len(seeds)), 0, 1)
     valid = np.clip(test + rng.normal(0.006, 0.004, len(seeds)), 0, 1)
     half = float(0.009 + rng.uniform(0, 0.006))
@@ -158,9 +167,11 @@ def _arm(rng: np.random.Generator, arm: tuple[Any, ...], seeds: list[int], tasks
     if strategy == "best_single":
         marginal = _cost(examples=3 * BUDGET, forward=450, trials=3)
     return {
-        "name": name, "strategy": strategy, "method": method, "role": role, "description": description,
+        "name": name, "strategy": strategy, "method": method, "role": role,
+        "description": f"What {strategy} does, in a sentence.",
         "paper": "2204.03044" if strategy == "merge_then_tune" else None, "deliverable": deliverable,
-        "models_at_inference": models, "tuned": is_tuned, "matched": strategy not in {"best_single", "joint_total"}, "method_chosen": name not in {"merge_then_tune/linear", "tune_then_merge/ties"},
+        "models_at_inference": models, "tuned": is_tuned, "matched": strategy not in {"best_single", "joint_total"},
+        "method_chosen": name not in {"merge_then_tune/linear", "tune_then_merge/ties"},
         "validation": float(valid.mean()), "validation_by_seed": valid.tolist(),
         "test": {"value": float(test.mean()), "low": float(test.mean()) - half, "high": float(test.mean()) + half},
         "test_by_seed": test.tolist(),
@@ -169,7 +180,7 @@ def _arm(rng: np.random.Generator, arm: tuple[Any, ...], seeds: list[int], tasks
                       "normalised": s / 0.87 if i else None, "forgetting": None}
                   for i, (t, s) in enumerate(scores.items())},
         "worst_task": min(scores, key=lambda t: scores[t]), "marginal": marginal,
-        "total": _added(marginal, _cost(examples=0 if strategy in {"joint", "sequential", "base_probe", "joint_total"} else 1920)),
+        "total": _added(marginal, _cost(examples=0 if strategy in NO_POOL else 1920)),
         "steps": [s["key"] for s in steps.found.values() if name in s["arms"]],
     }  # fmt: skip
 
@@ -179,7 +190,8 @@ def _contrasts() -> list[dict[str, Any]]:
     rows = [(a, b, 0.021, 0.008, 0.034, 0.0008, "better", None), (a, c, 0.009, -0.003, 0.021, 0.21, "inconclusive", 14),
             (c, b, 0.002, -0.006, 0.009, 0.6, "equivalent", None)]  # fmt: skip
     return [
-        {"a": x, "b": y, "difference": {"value": d, "low": lo, "high": hi}, "p": p / 2, "p_holm": p, "degrees_of_freedom": 11.4,
+        {"a": x, "b": y, "difference": {"value": d, "low": lo, "high": hi}, "p": p / 2, "p_holm": p,
+         "degrees_of_freedom": 11.4,
          "probability_a_better": 0.5 + d * 20, "verdict": v, "smallest_detectable": 0.016, "seeds_to_settle": n}
         for x, y, d, lo, hi, p, v, n in rows
     ]  # fmt: skip
@@ -187,7 +199,8 @@ def _contrasts() -> list[dict[str, Any]]:
 
 def _task(name: str, role: str) -> dict[str, Any]:
     return {"name": name, "role": role, "kind": "text-classification", "labels": ["negative", "positive"],
-            "rows": {"source": 400, "adapt": 320, "validation": 150, "test": 300}, "data": f"{name}.csv (review sentences)",
+            "rows": {"source": 400, "adapt": 320, "validation": 150, "test": 300},
+            "data": f"{name}.csv (review sentences)",
             "licence": "cc-by-4.0"}  # fmt: skip
 
 
@@ -214,19 +227,20 @@ def example_data(*, seeds: list[int] = SEEDS, tasks: list[str] = TASKS, arms: in
         "verdict": {
             "kind": "better",
             "sentence": "merge-then-tune (TIES) is better than tune-then-merge: +2.1 points [0.8, 3.4] at equal cost.",
-            "details": ["Against tune-merge-tune nothing is settled: +0.9 points [−0.3, 2.1]; about 14 seeds would settle it.",
+            "details": ["Against tune-merge-tune nothing is settled: +0.9 points [−0.3, 2.1].",
                         "It also beats joint tuning of the base by 1.5 points on the same examples."],
             "winner": "merge_then_tune/ties", "handed_back": "merge_then_tune/ties", "handed_back_seed": 2,
-            "handed_back_reason": "It has the best mean validation score of all arms that are one checkpoint; of its seeds, seed 2 has the median validation score.",
+            "handed_back_reason": "It has the best mean validation score; of its seeds, seed 2 has the median one.",
         },
         "arms": results,
         "unavailable": [{"name": "tune_then_merge/slerp", "reason": "slerp takes two models, the pool has three"}],
         "contrasts": _contrasts() if arms is None else [],
         "steps": list(steps.found.values()), "study_cost": _added(*(s["cost"] for s in steps.found.values())),
         "failed_attempts": 2, "failed_seconds": 14.2, "test_openings": 1,
-        "findings": [{"code": "small-test", "severity": "warning", "message": "300 test units see differences of about 1.6 points at best.",
+        "findings": [{"code": "small-test", "severity": "warning",
+        "message": "300 test units see differences of about 1.6 points at best.",
                       "where": "tasks.yelp", "remedy": "Give more test rows."}],
-        "study_file": "name: reviews\nbase: sentence-transformers/all-MiniLM-L6-v2\ntasks:\n  amazon: {data: amazon.csv}\nseeds: 5\n",
+        "study_file": "name: reviews\nbase: all-MiniLM-L6-v2\ntasks:\n  amazon: {data: amazon.csv}\nseeds: 5\n",
     }  # fmt: skip
 
 
@@ -243,8 +257,10 @@ def one_target() -> Results:
         info["role"] = role
     for arm in data["arms"]:
         arm["tasks"]["imdb"]["forgetting"] = 0.012
-        arm["validation"], arm["test"] = 1 - arm["validation"], {
-            "value": 1 - arm["test"]["value"], "low": 1 - arm["test"]["high"], "high": 1 - arm["test"]["low"]}
+        arm["validation"], arm["test"] = (
+            1 - arm["validation"],
+            {"value": 1 - arm["test"]["value"], "low": 1 - arm["test"]["high"], "high": 1 - arm["test"]["low"]},
+        )
         arm["test_by_seed"] = [1 - v for v in arm["test_by_seed"]]
         arm["validation_by_seed"] = [1 - v for v in arm["validation_by_seed"]]
     data["verdict"]["kind"] = "leads"
@@ -253,7 +269,13 @@ def one_target() -> Results:
     return Results.model_validate(data)
 
 
-HOSTILE = ['<script>alert("x")</script>', "\"onload='x' `a|b` [l](javascript:x)", "a" * 400, "\u202egnp.exe\u202c שלום\x00\n# h", "&amp;</svg>"]
+HOSTILE = [
+    '<script>alert("x")</script>',
+    "\"onload='x' `a|b` [l](javascript:x)",
+    "a" * 400,
+    "\u202egnp.exe\u202c שלום\x00\n# h",
+    "&amp;</svg>",
+]
 
 
 def hostile() -> Results:
@@ -270,12 +292,21 @@ def hostile() -> Results:
             data["budget"]["spent_by_arm"][name] = data["budget"]["spent_by_arm"].pop(old)
     for i, step in enumerate(data["steps"]):
         step["label"] = HOSTILE[i % len(HOSTILE)] + step["label"]
-    data["verdict"] |= {"winner": HOSTILE[0], "handed_back": HOSTILE[0], "sentence": " ".join(HOSTILE), "details": HOSTILE}
-    data |= {"name": HOSTILE[0] + HOSTILE[3], "base": HOSTILE[1], "base_licence": HOSTILE[3], "pool": {n: n for n in HOSTILE},
-             "study_file": "\n".join(HOSTILE), "machine": {HOSTILE[0]: HOSTILE[1]}, "versions": {HOSTILE[3]: HOSTILE[0]},
+    data["verdict"] |= {
+        "winner": HOSTILE[0],
+        "handed_back": HOSTILE[0],
+        "sentence": " ".join(HOSTILE),
+        "details": HOSTILE,
+    }
+    data |= {"name": HOSTILE[0] + HOSTILE[3], "base": HOSTILE[1], "base_licence": HOSTILE[3],
+    "pool": {n: n for n in HOSTILE},
+             "study_file": "\n".join(HOSTILE), "machine": {HOSTILE[0]: HOSTILE[1]},
+             "versions": {HOSTILE[3]: HOSTILE[0]},
              "unavailable": [{"name": HOSTILE[0], "reason": HOSTILE[1]}]}  # fmt: skip
     data["tasks"][0] |= {"data": HOSTILE[0], "licence": HOSTILE[1], "labels": HOSTILE}
-    data["findings"].append({"code": "x", "severity": "error", "message": HOSTILE[0], "where": HOSTILE[4], "remedy": HOSTILE[1]})
+    data["findings"].append(
+        {"code": "x", "severity": "error", "message": HOSTILE[0], "where": HOSTILE[4], "remedy": HOSTILE[1]}
+    )
     return Results.model_validate(data)
 
 
@@ -293,7 +324,13 @@ def unknown_total() -> Results:
 def one_arm() -> Results:
     """One arm, one seed, one task, nothing to compare."""
     data = example_data(seeds=[0], tasks=["yelp"], arms=1)
-    data["verdict"] |= {"kind": "inconclusive", "sentence": "There is one arm only; nothing was compared.", "details": [], "winner": None}
+    data["verdict"] |= {
+        "kind": "inconclusive",
+        "sentence": "There is one arm only; nothing was compared.",
+        "details": [],
+        "winner": None,
+        "handed_back_seed": 0,
+    }
     return Results.model_validate(data)
 
 
@@ -301,8 +338,10 @@ def no_winner() -> Results:
     """Nothing handed back; no curves, no trials, no findings; fields that may be None are None."""
     data = example_data()
     data["arms"][0]["handed_back"] = False
-    data["verdict"] |= {"kind": "dont_merge", "sentence": "Don't merge: joint tuning is better than both orders.", "winner": None,
-                        "handed_back": None, "handed_back_seed": None, "handed_back_reason": "No arm that is one checkpoint was better."}  # fmt: skip
+    data["verdict"] |= {"kind": "dont_merge", "sentence": "Don't merge: joint tuning is better than both orders.",
+    "winner": None,
+                        "handed_back": None, "handed_back_seed": None,
+                        "handed_back_reason": "No arm that is one checkpoint was better."}  # fmt: skip
     for step in data["steps"]:
         step |= {"curve": [], "chosen_step": None, "trials": []}
     data |= {"findings": [], "unavailable": [], "failed_attempts": 0, "failed_seconds": 0.0}

@@ -15,7 +15,7 @@ __all__ = ["leaderboard", "render_card", "render_html", "render_markdown", "writ
 
 
 def write_report(results: Results, folder: Path) -> tuple[Path, Path]:
-    """Write report.html and report.md into a folder (made if missing), each whole or not at all. Returns their paths."""
+    """Write report.html and report.md into a folder (made if missing), each whole or not at all; their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     page, summary = folder / "report.html", folder / "report.md"
     write_file(page, render_html(results).encode())

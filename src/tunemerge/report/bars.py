@@ -29,7 +29,7 @@ class Scale:
 
     def at(self, value: float) -> str:
         low, high = self.ticks[0], self.ticks[-1]
-        return f"{6 + 88 * (value - low) / (high - low):.2f}%"
+        return f"{6 + 88 * min(1.05, max(-0.05, (value - low) / (high - low))):.2f}%"
 
 
 def marker(x: str | float, role: str, y: float = _MIDDLE, *, hollow: bool = False) -> Svg:
@@ -42,7 +42,12 @@ def marker(x: str | float, role: str, y: float = _MIDDLE, *, hollow: bool = Fals
 
 
 def arm_scale(results: Results) -> Scale:
-    return Scale.over(v for a in results.arms for v in (a.test.low, a.test.high, *a.test_by_seed))
+    """Over the arms compared and all others near them: a control far off would press all that matters together."""
+    main = [a for a in results.arms if a.role != "control"] or results.arms
+    low, high = min(a.test.low for a in main), max(a.test.high for a in main)
+    reach = 1.5 * (high - low)
+    shown = [a for a in results.arms if low - reach <= a.test.low and a.test.high <= high + reach]
+    return Scale.over(v for a in shown or main for v in (a.test.low, a.test.high, *a.test_by_seed))
 
 
 def arm_bar(arm: ArmResult, scale: Scale, results: Results, ident: str) -> Svg:
@@ -54,6 +59,24 @@ def arm_bar(arm: ArmResult, scale: Scale, results: Results, ident: str) -> Svg:
         f"{', '.join(fmt.score(v, results.metric) for v in arm.test_by_seed)}."
     )
     body = [line(scale.at(t), 0, scale.at(t), HEIGHT, "grid") for t in scale.ticks]
+    if not scale.ticks[0] <= arm.test.value <= scale.ticks[-1]:
+        low = arm.test.value < scale.ticks[0]
+        spot = text(
+            "1%" if low else "99%",
+            _MIDDLE + 4,
+            "◂ off the scale" if low else "off the scale ▸",
+            "tick",
+            "start" if low else "end",
+        )
+        return figure(
+            ident,
+            f"{arm.name}: test score",
+            f"{desc} Outside the scale drawn.",
+            [*body, spot],
+            width=None,
+            height=HEIGHT,
+            cls="bar",
+        )
     body += [line(scale.at(v), _MIDDLE - 9, scale.at(v), _MIDDLE + 9, "seed") for v in arm.test_by_seed]
     body += [line(scale.at(arm.test.low), _MIDDLE, scale.at(arm.test.high), _MIDDLE, f"whisker {arm.role}")]
     body += [marker(scale.at(arm.test.value), arm.role, hollow=not arm.deliverable)]
@@ -62,7 +85,7 @@ def arm_bar(arm: ArmResult, scale: Scale, results: Results, ident: str) -> Svg:
 
 def axis(scale: Scale, results: Results, ident: str, *, differences: bool = False) -> Svg:
     """The scale's tick labels, for the head of the column."""
-    show = fmt.difference if differences else fmt.score
+    show = fmt.difference_tick if differences else fmt.tick
     labels = [show(t, results.metric) for t in scale.ticks]
     body = [text(scale.at(t), 12, label, "tick", "middle") for t, label in zip(scale.ticks, labels, strict=True)]
     return figure(
@@ -72,7 +95,7 @@ def axis(scale: Scale, results: Results, ident: str, *, differences: bool = Fals
 
 def contrast_scale(results: Results) -> Scale:
     edges = [v for c in results.contrasts for v in (c.difference.low, c.difference.high)]
-    return Scale.over([*edges, 0.0, results.margin * 1.2, -results.margin * 1.2], most=4)
+    return Scale.over([*edges, 0.0, results.margin * 1.2, -results.margin * 1.2], most=3)
 
 
 def contrast_bar(row: ContrastResult, scale: Scale, results: Results, ident: str) -> Svg:
@@ -86,7 +109,8 @@ def contrast_bar(row: ContrastResult, scale: Scale, results: Results, ident: str
     body += [line(scale.at(row.difference.low), _MIDDLE, scale.at(row.difference.high), _MIDDLE, "whisker order")]
     body += [marker(scale.at(row.difference.value), "order")]
     desc = (
-        f"Test difference {fmt.contrast(row.difference, results.metric)}; Holm p {fmt.probability(row.p_holm)}; {row.verdict}. "
-        f"The shaded band is the margin of practical equivalence, {fmt.size(margin, results.metric)} on each side of zero."
+        f"Test difference {fmt.contrast(row.difference, results.metric)}; Holm p "
+        f"{fmt.probability(row.p_holm)}; {row.verdict}. The shaded band is the margin of practical equivalence, "
+        f"{fmt.size(margin, results.metric)} on each side of zero."
     )
     return figure(ident, f"{row.a} minus {row.b}", desc, body, width=None, height=HEIGHT, cls="bar")

@@ -14,19 +14,21 @@ from tunemerge.errors import UsageError
 from tunemerge.report import format as fmt
 from tunemerge.report import view
 from tunemerge.report.clean import clean_results
-from tunemerge.report.markdown import contrast_table, leaderboard_table, md, table
+from tunemerge.report.markdown import code, contrast_table, leaderboard_table, md, table
 from tunemerge.study.results import ArmResult, Results
 
 # Identifiers of the Hub's licence list that models and data of this kind usually carry; others become "other".
 _LICENCES = {
-    "apache-2.0", "mit", "bsd", "bsd-2-clause", "bsd-3-clause", "bsd-3-clause-clear", "afl-3.0", "artistic-2.0", "bsl-1.0",
-    "cc", "cc0-1.0", "cc-by-2.0", "cc-by-2.5", "cc-by-3.0", "cc-by-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0", "cc-by-nc-2.0",
-    "cc-by-nc-3.0", "cc-by-nc-4.0", "cc-by-nd-4.0", "cc-by-nc-nd-3.0", "cc-by-nc-nd-4.0", "cc-by-nc-sa-2.0", "cc-by-nc-sa-3.0",
-    "cc-by-nc-sa-4.0", "agpl-3.0", "gpl", "gpl-2.0", "gpl-3.0", "lgpl", "lgpl-2.1", "lgpl-3.0", "mpl-2.0", "epl-1.0", "epl-2.0",
-    "eupl-1.1", "eupl-1.2", "isc", "ms-pl", "ncsa", "ofl-1.1", "osl-3.0", "postgresql", "unlicense", "wtfpl", "zlib",
-    "openrail", "bigscience-openrail-m", "creativeml-openrail-m", "bigscience-bloom-rail-1.0", "bigcode-openrail-m", "openrail++",
-    "gemma", "llama2", "llama3", "llama3.1", "llama3.2", "llama3.3", "cdla-permissive-2.0", "odc-by", "odbl", "pddl", "unknown",
+    "apache-2.0", "mit", "bsd", "bsd-2-clause", "bsd-3-clause", "bsd-3-clause-clear", "afl-3.0", "artistic-2.0",
+    "bsl-1.0", "cc", "cc0-1.0", "cc-by-2.0", "cc-by-2.5", "cc-by-3.0", "cc-by-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0",
+    "cc-by-nc-2.0", "cc-by-nc-3.0", "cc-by-nc-4.0", "cc-by-nd-4.0", "cc-by-nc-nd-3.0", "cc-by-nc-nd-4.0",
+    "cc-by-nc-sa-2.0", "cc-by-nc-sa-3.0", "cc-by-nc-sa-4.0", "agpl-3.0", "gpl", "gpl-2.0", "gpl-3.0", "lgpl",
+    "lgpl-2.1", "lgpl-3.0", "mpl-2.0", "epl-1.0", "epl-2.0", "eupl-1.1", "eupl-1.2", "isc", "ms-pl", "ncsa",
+    "ofl-1.1", "osl-3.0", "postgresql", "unlicense", "wtfpl", "zlib", "openrail", "bigscience-openrail-m",
+    "creativeml-openrail-m", "bigscience-bloom-rail-1.0", "bigcode-openrail-m", "openrail++", "gemma", "llama2",
+    "llama3", "llama3.1", "llama3.2", "llama3.3", "cdla-permissive-2.0", "odc-by", "odbl", "pddl", "unknown",
 }  # fmt: skip
+_METRICS = {"macro_f1": "f1", "auroc": "roc_auc"}  # the Hub's names where they differ
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -44,10 +46,10 @@ def _evidence(results: Results, arm: ArmResult) -> list[dict[str, Any]]:
     return [
         {
             "task": {"type": kinds.get(task, "other")},
-            "dataset": {"name": task, "type": _slug(task), "split": "test"},
+            "dataset": {"name": " ".join(task.split()), "type": _slug(task), "split": "test"},
             "metrics": [
                 {
-                    "type": results.metric,
+                    "type": _METRICS.get(results.metric, results.metric),
                     "value": round(found.score.value, 6),
                     "name": f"test {fmt.metric_name(results.metric)}",
                 }
@@ -68,7 +70,7 @@ def front_matter(results: Results, arm: ArmResult) -> dict[str, Any]:
         meta["base_model"] = list(dict.fromkeys(models))
         meta["base_model_relation"] = "merge" if arm.method else "finetune"
     meta["tags"] = ["tunemerge", *(["merge", _slug(arm.method)] if arm.method else []), _slug(arm.strategy)]
-    meta["metrics"] = [results.metric]
+    meta["metrics"] = [_METRICS.get(results.metric, results.metric)]
     meta["model-index"] = [{"name": _slug(f"{results.name}-{arm.name}"), "results": _evidence(results, arm)}]
     return meta
 
@@ -90,8 +92,8 @@ def _chosen_arm(results: Results, name: str | None) -> ArmResult:
 def _made(r: Results, arm: ArmResult, seed: int | None) -> str:
     steps = view.final_steps(r, arm, seed)
     lines = [
-        f"{md(arm.description)} Strategy `{md(arm.strategy)}`"
-        + (f", merge method `{md(arm.method)}`" if arm.method else "")
+        f"{md(arm.description)} Strategy {code(arm.strategy)}"
+        + (f", merge method {code(arm.method)}" if arm.method else "")
         + "."
     ]
     if arm.paper:
@@ -101,14 +103,17 @@ def _made(r: Results, arm: ArmResult, seed: int | None) -> str:
         f"{fmt.seconds(arm.marginal.seconds)} on top of what existed (a mean over {fmt.plural(len(r.seeds), 'seed')})."
     )
     if steps:
-        rows = [(md(s.label), f"`{fmt.short(s.key)}`", f"`{md(s.digest)}`") for s in steps]
+        rows = [(md(s.label), code(fmt.short(s.key)), code(s.digest)) for s in steps]
         lines += ["", table(("Last step", "Key", "Digest (sha256)"), rows)]
     return "\n".join(lines)
 
 
 def _sources(r: Results) -> str:
     rows = [("base", md(r.base), md(r.base_licence or "unknown"))]
-    rows += [(f"pool: {md(name)}", md(origin), "see its source") for name, origin in r.pool.items()]
+    rows += [
+        (f"pool: {md(name)}", md(origin), "as base and data" if origin.startswith("made") else "see its source")
+        for name, origin in r.pool.items()
+    ]
     rows += [(f"data: {md(t.name)} ({t.role})", md(t.data), md(t.licence or "unknown")) for t in r.tasks]
     return table(("What", "From", "Licence"), rows)
 
@@ -135,7 +140,7 @@ def _limits(r: Results, arm: ArmResult) -> str:
     tests = sum(t.rows.get("test", 0) for t in r.tasks)
     lines = [
         f"- For {md(kind)} with the labels {', '.join(md(x) for x in labels)}, on texts like those of the data above.",
-        f"- Evaluated on {fmt.count(tests)} held-out rows; nothing is known about other languages, domains or groups of people.",
+        f"- Evaluated on {fmt.count(tests)} held-out rows; nothing is known about other languages or domains.",
         f"- Its weakest task was {md(arm.worst_task)}. Biases of the base model and of the data are carried on.",
         "- Not for decisions about people without an evaluation of your own.",
     ]
@@ -176,6 +181,7 @@ def _usage(r: Results) -> str:
     if any(t.kind == "text-classification" for t in r.tasks):
         return (
             "```python\nfrom transformers import AutoModelForSequenceClassification, AutoTokenizer\n\n"
-            'model = AutoModelForSequenceClassification.from_pretrained(".")\ntokenizer = AutoTokenizer.from_pretrained(".")\n```'
+            'model = AutoModelForSequenceClassification.from_pretrained(".")\n'
+            'tokenizer = AutoTokenizer.from_pretrained(".")\n```'
         )
     return "A plain Hugging Face folder: config.json, model.safetensors, tokenizer."

@@ -1,4 +1,4 @@
-"""Train and validation curves of tune steps: one panel a kind of step, thin lines a seed, bold their mean; and a finding where the gap opens."""
+"""Train and validation curves of tune steps: one panel a kind of step, thin lines a seed, bold their mean."""
 
 from __future__ import annotations
 

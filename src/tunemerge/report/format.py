@@ -45,13 +45,19 @@ def score(value: float | None, metric: str) -> str:
     return _signed(f"{100 * value:.1f}%" if is_percent(metric) else f"{value:.3f}")
 
 
-def _bare(value: float, metric: str) -> str:
+def bare(value: float, metric: str) -> str:
+    """A score or size without its unit: .871 -> "87.1"."""
     return _signed(f"{100 * value:.1f}" if is_percent(metric) else f"{value:.3f}")
 
 
 def interval(found: Interval, metric: str) -> str:
     """The bounds alone: "[85.2, 88.9]"."""
-    return f"[{_bare(found.low, metric)}, {_bare(found.high, metric)}]"
+    return f"[{bare(found.low, metric)}, {bare(found.high, metric)}]"
+
+
+def tick(value: float, metric: str) -> str:
+    """A score on an axis: no decimals that say nothing."""
+    return _signed(f"{100 * value:.4g}%" if is_percent(metric) else f"{value:.4g}")
 
 
 def _delta(value: float, metric: str) -> str:
@@ -64,6 +70,12 @@ def difference(value: float, metric: str) -> str:
     return _delta(value, metric)
 
 
+def difference_tick(value: float, metric: str) -> str:
+    """A difference on an axis: "+2", "0", "−0.02"."""
+    shown = 100 * value if is_percent(metric) else value
+    return _signed(f"{shown:+.4g}") if shown else "0"
+
+
 def contrast(found: Interval, metric: str) -> str:
     """A difference with its interval and unit: "+2.1 [0.8, 3.4] points"."""
     unit = " points" if is_percent(metric) else ""
@@ -72,7 +84,7 @@ def contrast(found: Interval, metric: str) -> str:
 
 def size(value: float, metric: str) -> str:
     """An unsigned difference with its unit: "1.4 points"."""
-    return f"{_bare(abs(value), metric)}{' points' if is_percent(metric) else ''}"
+    return f"{bare(abs(value), metric)}{' points' if is_percent(metric) else ''}"
 
 
 def _scaled(value: float, unit: str) -> str:
@@ -86,6 +98,11 @@ def _scaled(value: float, unit: str) -> str:
 def flops(value: float | None) -> str:
     """1.234e12 -> "1.2 TFLOP"."""
     return UNKNOWN if value is None else _scaled(value, "FLOP") if value else "0"
+
+
+def flops_tick(value: float) -> str:
+    """FLOPs on an axis: "1 TFLOP"."""
+    return flops(value).replace(".0 ", " ")
 
 
 def memory(value: float | None) -> str:

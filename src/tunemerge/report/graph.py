@@ -12,7 +12,7 @@ from tunemerge.report.layout import Layout, layered
 from tunemerge.report.svg import Svg, el, figure, fit, number, text, titled
 from tunemerge.study.results import CostLine, Results, StepResult
 
-_W, _H, _GAP, _COLUMN, _PAD = 226.0, 66.0, 14.0, 290.0, 16.0
+_W, _H, _GAP, _COLUMN, _PAD = 264.0, 66.0, 14.0, 328.0, 16.0
 OPERATIONS = ("init", "tune", "merge", "search", "predict")
 
 
@@ -100,9 +100,9 @@ def _box(node: Node, x: float, y: float, handed: str | None) -> Svg:
     parts = [
         el("rect", x=x, y=y, width=_W, height=_H, rx=7, cls=classes),
         el("rect", x=x + 6, y=y + 8, width=4, height=_H - 16, rx=2, cls=f"strip op-{op}"),
-        text(x + 19, y + 21, fit(node.label, _W - 28, 12.5), "name strong"),
-        text(x + 19, y + 38, fit(users, _W - 28, 11.5), "users"),
-        text(x + 19, y + 55, f"{fmt.short(node.keys[0])}  {cost}", "cost"),
+        text(x + 19, y + 21, fit(node.label, _W - 26, 12, bold=True), "name strong"),
+        text(x + 19, y + 38, fit(users, _W - 26, 11.5), "users"),
+        text(x + 19, y + 55, f"{fmt.short(node.keys[0])} · {cost}", "cost"),
     ]
     return titled(tip, *parts)
 

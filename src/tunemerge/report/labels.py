@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from tunemerge.report.svg import text_width
-
 Box = tuple[float, float, float, float]
+Segment = tuple[tuple[float, float], tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -34,56 +33,65 @@ def leader_end(label: Label, point: tuple[float, float]) -> tuple[float, float]:
     return min(max(point[0], x0), x1), min(max(point[1], y0), y1)
 
 
-def _crosses(box: Box, start: tuple[float, float], end: tuple[float, float]) -> bool:
+def _crosses(box: Box, segment: Segment) -> bool:
     """Does the segment run through the box? Sampled; exact enough for labels."""
-    for i in range(1, 12):
-        x, y = start[0] + (end[0] - start[0]) * i / 12, start[1] + (end[1] - start[1]) * i / 12
-        if box[0] < x < box[2] and box[1] < y < box[3]:
-            return True
-    return False
+    (x0, y0), (x1, y1) = segment
+    samples = ((x0 + (x1 - x0) * i / 12, y0 + (y1 - y0) * i / 12) for i in range(1, 12))
+    return any(box[0] < x < box[2] and box[1] < y < box[3] for x, y in samples)
 
 
-def place(points: Sequence[tuple[float, float]], texts: Sequence[str], frame: Box, size: float) -> list[Label]:
-    """Greedy: crowded points first, each label where it costs least among rings of candidates around its point."""
-    radii = (9, 16, 26, 40, 56, 74, 96, 120, 150)
-    marks: list[Box] = [(x - 7, y - 7, x + 7, y + 7) for x, y in points]
+_DIRECTIONS = [(math.cos(math.radians(a)), math.sin(math.radians(a))) for a in range(0, 360, 15)]
+
+
+def _candidates(
+    point: tuple[float, float], content: str, width: float, clear: float, size: float
+) -> Iterator[tuple[float, Label]]:
+    """Places around a point with their distance, nearest first; `clear` is the radius of the point's mark."""
+    for gap in (2, 8, 18, 32, 48, 66, 88, 112, 142):
+        for across, down in _DIRECTIONS:
+            x, y = point[0] + (clear + gap) * across, point[1] + (clear + gap) * down
+            left = x if across > 0.2 else x - width if across < -0.2 else x - width / 2
+            box = (left, y - size * 0.62, left + width, y + size * 0.62)
+            yield gap + abs(down), Label(content, left, y + size * 0.35, box, gap > 8)
+
+
+def _outside(box: Box, frame: Box) -> float:
+    over = (frame[0] - box[0], box[2] - frame[2], frame[1] - box[1], box[3] - frame[3])
+    return sum(max(0.0, x) for x in over)
+
+
+def place(
+    points: Sequence[tuple[float, float]],
+    texts: Sequence[str],
+    widths: Sequence[float],
+    radii: Sequence[float],
+    frame: Box,
+    size: float,
+) -> list[Label]:
+    """A label for every point: crowded points choose first, each the place that costs least.
+
+    `widths` are those of the texts, `radii` those of the points' marks, in px; labels stay inside `frame`.
+    """
+    marks: list[Box] = [(x - r, y - r, x + r, y + r) for (x, y), r in zip(points, radii, strict=True)]
     crowd = [sum(math.dist(p, q) < 60 for q in points) for p in points]
     placed: dict[int, Label] = {}
-    leaders: list[tuple[tuple[float, float], tuple[float, float]]] = []
+    leaders: list[Segment] = []
     for i in sorted(range(len(points)), key=lambda i: (-crowd[i], points[i][1])):
-        (px, py), width = points[i], text_width(texts[i], size)
+        others = [mark for j, mark in enumerate(marks) if j != i]
         best: tuple[float, Label] | None = None
-        for radius in radii:
-            for angle in range(0, 360, 15):
-                cx, cy = px + radius * math.cos(math.radians(angle)), py + radius * math.sin(math.radians(angle))
-                left = (
-                    cx
-                    if math.cos(math.radians(angle)) > 0.2
-                    else cx - width
-                    if math.cos(math.radians(angle)) < -0.2
-                    else cx - width / 2
-                )
-                box = (left - 2, cy - size * 0.62, left + width + 2, cy + size * 0.62)
-                label = Label(texts[i], left, cy + size * 0.35, box, radius > 16)
-                end = leader_end(label, (px, py))
-                outside = (
-                    max(0, frame[0] - box[0])
-                    + max(0, box[2] - frame[2])
-                    + max(0, frame[1] - box[1])
-                    + max(0, box[3] - frame[3])
-                )
-                cost = radius + 0.05 * abs(math.sin(math.radians(angle))) * radius + 50 * outside
-                cost += sum(4 * _overlap(box, other.box) for other in placed.values())
-                cost += sum(4 * _overlap(box, mark) for j, mark in enumerate(marks) if j != i)
-                cost += sum(60 for other in placed.values() if label.leader and _crosses(other.box, (px, py), end))
-                cost += sum(60 for start, stop in leaders if _crosses(box, start, stop))
-                cost += sum(
-                    25 for j, mark in enumerate(marks) if j != i and label.leader and _crosses(mark, (px, py), end)
-                )
-                if best is None or cost < best[0]:
-                    best = (cost, label)
+        for cost, label in _candidates(points[i], texts[i], widths[i], radii[i], size):
+            cost += 50 * _outside(label.box, frame)
+            shared = (_overlap(label.box, box) for box in [*others, *(p.box for p in placed.values())])
+            cost += sum(40 + 4 * area for area in shared if area)
+            cost += sum(60 for segment in leaders if _crosses(label.box, segment))
+            if label.leader:
+                own = (points[i], leader_end(label, points[i]))
+                cost += sum(60 for p in placed.values() if _crosses(p.box, own))
+                cost += sum(25 for mark in others if _crosses(mark, own))
+            if best is None or cost < best[0]:
+                best = (cost, label)
         assert best is not None
         placed[i] = best[1]
         if best[1].leader:
-            leaders.append(((px, py), leader_end(best[1], (px, py))))
+            leaders.append((points[i], leader_end(best[1], points[i])))
     return [placed[i] for i in range(len(points))]

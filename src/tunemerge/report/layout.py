@@ -35,7 +35,7 @@ def depths(parents: Mapping[str, Sequence[str]]) -> dict[str, int]:
 
 
 def _sweep(columns: list[list[Hashable]], near: Mapping[Hashable, Sequence[Hashable]], order: Sequence[int]) -> None:
-    """Sort each column by the mean place of the neighbours in the column before it (barycentre method, Sugiyama 1981)."""
+    """Sort each column by the mean place of the neighbours in the column before (barycentres; Sugiyama 1981)."""
     for previous, current in itertools.pairwise(order):
         place = {node: i for i, node in enumerate(columns[previous])}
         rank = {}

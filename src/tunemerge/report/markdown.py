@@ -11,14 +11,20 @@ from tunemerge.report.clean import clean_results
 from tunemerge.study.results import ArmResult, Results
 
 _ACTIVE = re.compile(r"([\\`*\[\]|~$]|(?<![^\W_])_|_(?![^\W_]))")
-_LEADING = re.compile(r"^(\s*)(#+|>|[-+=]|\d+(?=[.)]))")
+_LEADING = re.compile(r"^(?=#+(\s|$)|[-+](\s|$)|[-=]{2,})")
+_NUMBERED = re.compile(r"^(\d+)(?=[.)](\s|$))")
 
 
 def md(text: str) -> str:
     """Text that means itself in Markdown: one line, nothing active, no HTML. Underscores inside words stay readable."""
     flat = " ".join(text.split())
     shown = _ACTIVE.sub(r"\\\1", flat.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"))
-    return _LEADING.sub(lambda m: m[1] + ("\\" + m[2] if not m[2].isdigit() else m[2] + "\u200b"), shown)
+    return _NUMBERED.sub(r"\1\\", _LEADING.sub(r"\\", shown))
+
+
+def code(text: str) -> str:
+    """Text in a code span; what would end the span or a table's cell is replaced by what looks like it."""
+    return f"`{' '.join(text.replace('`', 'ʼ').replace('|', '¦').split()) or fmt.NONE}`"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: Iterable[int] = ()) -> str:
@@ -50,7 +56,8 @@ def leaderboard_table(results: Results) -> str:
     metric = results.metric
     rows = [
         (arm_cell(a), view.ROLES[a.role].lower(), fmt.score(a.test.value, metric), fmt.interval(a.test, metric),
-         fmt.score(a.validation, metric), fmt.count(a.marginal.examples), fmt.flops(fmt.all_flops(a.marginal)), fmt.seconds(a.marginal.seconds))
+         fmt.score(a.validation, metric), fmt.count(a.marginal.examples),
+         fmt.flops(fmt.all_flops(a.marginal)), fmt.seconds(a.marginal.seconds))
         for a in results.arms
     ]  # fmt: skip
     head = ("Arm", "Kind", "Test", f"{100 * results.level:g}% interval", "Validation", "Examples", "Compute", "Time")
@@ -89,9 +96,10 @@ def _task_table(results: Results) -> str:
 def _cost_lines(r: Results) -> list[str]:
     unknown = [a.name for a in r.arms if a.total is None]
     lines = [
-        f"- Matched budget: {fmt.count(r.budget.examples)} training examples an arm and seed, {r.budget.steps} steps of {r.budget.batch_size}.",
-        f"- The study: {fmt.plural(len(r.steps), 'step')}, {fmt.flops(fmt.all_flops(r.study_cost))}, {fmt.seconds(r.study_cost.seconds)}; "
-        f"{fmt.plural(r.failed_attempts, 'failed attempt')} apart.",
+        f"- Matched budget: {fmt.count(r.budget.examples)} training examples an arm and seed, "
+        f"{r.budget.steps} steps of {r.budget.batch_size}.",
+        f"- The study: {fmt.plural(len(r.steps), 'step')}, {fmt.flops(fmt.all_flops(r.study_cost))}, "
+        f"{fmt.seconds(r.study_cost.seconds)}; {fmt.plural(r.failed_attempts, 'failed attempt')} apart.",
     ]
     if unknown:
         lines.append(f"- Total cost unknown (pool made elsewhere): {', '.join(map(md, unknown))}.")
@@ -117,7 +125,7 @@ def render_markdown(results: Results) -> str:
         parts += [
             "## Findings",
             "\n".join(
-                f"- {f.severity} `{md(f.code)}` {md(f.where)}: {md(f.message)} {md(f.remedy)}".rstrip() for f in found
+                f"- {f.severity} {code(f.code)} {md(f.where)}: {md(f.message)} {md(f.remedy)}".rstrip() for f in found
             ),
         ]
     if r.unavailable:

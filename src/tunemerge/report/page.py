@@ -1,4 +1,4 @@
-"""report.html: one static page, complete in itself. No script, no font, no request; a strict content security policy."""
+"""report.html: one static page, complete in itself. No script, no font, no request; a strict policy says so."""
 
 from __future__ import annotations
 
@@ -31,13 +31,18 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     found.globals |= {"fmt": fmt, "view": view, "classes": range(CLASSES)}
-    found.filters |= {"anchor": _anchor}
+    found.filters |= {"anchor": _anchor, "breakable": _breakable}
     return found
 
 
 def _anchor(key: str) -> str:
     """The id of a step's row: only characters that are safe in a fragment."""
     return "step-" + re.sub(r"[^0-9A-Za-z]", "-", fmt.short(key))
+
+
+def _breakable(name: str) -> Markup:
+    """A name that may break after its separators, before it breaks anywhere else."""
+    return Markup("<wbr>").join(re.findall(r"[^/_.:-]*[/_.:-]+|[^/_.:-]+", name))
 
 
 @cache
@@ -56,24 +61,32 @@ def _pictures(results: Results) -> dict[str, Any]:
     found: dict[str, Any] = {"arm_bars": {}, "contrast_bars": [], "contrast_axis": None}
     if results.arms:
         scale = bars.arm_scale(results)
-        found["arm_axis"] = _shown(bars.axis(scale, results, "axis-arms"))
+        found["arm_axes"] = {role: _shown(bars.axis(scale, results, f"axis-{role}")) for role in view.ROLES}
         found["arm_bars"] = {
             a.name: _shown(bars.arm_bar(a, scale, results, f"bar-{i}")) for i, a in enumerate(results.arms)
         }
         found["pareto_wide"] = _shown(pareto(results, "pareto-wide"))
         found["pareto_narrow"] = _shown(pareto(results, "pareto-narrow", narrow=True))
-        found["heatmap"] = _shown(heatmap(results, "heatmap"))
+        found["heatmap_wide"] = _shown(heatmap(results, "heatmap-wide"))
+        found["heatmap_narrow"] = _shown(heatmap(results, "heatmap-narrow", narrow=True))
     if results.contrasts:
         scale = bars.contrast_scale(results)
         found["contrast_axis"] = _shown(bars.axis(scale, results, "axis-contrasts", differences=True))
         found["contrast_bars"] = [
             _shown(bars.contrast_bar(c, scale, results, f"forest-{i}")) for i, c in enumerate(results.contrasts)
         ]
-    panels = curves.panels(results)
-    ticks = curves.loss_ticks(panels)
-    found["curves"] = [(p, _shown(curves.draw(p, f"curve-{i}", ticks))) for i, p in enumerate(panels)]
+    found["curves"], found["more_curves"] = _curves(results)
     found["graph"], found["graph_seed"] = _shown(graph(results, "graph")), drawn_seed(results)
     return found
+
+
+def _curves(results: Results) -> tuple[list[tuple[curves.Panel, Markup]], list[tuple[curves.Panel, Markup]]]:
+    """Panels worth showing at once (of the arm handed back, and where the gap opens), and the others."""
+    panels = curves.panels(results)
+    ticks = curves.loss_ticks(panels)
+    drawn = [(p, Markup(curves.draw(p, f"curve-{i}", ticks))) for i, p in enumerate(panels)]
+    first = [d for d in drawn if d[0].opened or results.verdict.handed_back in d[0].arms]
+    return (first, [d for d in drawn if d not in first]) if first else (drawn, [])
 
 
 def render_html(results: Results) -> str:
@@ -84,5 +97,6 @@ def render_html(results: Results) -> str:
     return template.render(
         r=shown, css=Markup(css), style_hash=digest, findings=view.findings(shown), notes=view.notes(shown),
         groups=view.groups(shown), searches=view.searches(shown), steps={s.key: s for s in shown.steps},
-        handed=next((a for a in shown.arms if a.handed_back), None), **_pictures(shown),
+        metrics=view.other_metrics(shown), handed=next((a for a in shown.arms if a.handed_back), None),
+        **_pictures(shown),
     )  # fmt: skip

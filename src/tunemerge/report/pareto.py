@@ -1,4 +1,7 @@
-"""Quality against marginal cost, with the front of arms that nothing beats in both. Log axis in FLOPs; free arms in a strip of their own."""
+"""Quality against marginal cost, with the front of arms that nothing beats in both.
+
+Log axis in FLOPs; arms that cost nothing stand in a strip of their own.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from dataclasses import dataclass
 from tunemerge.report import format as fmt
 from tunemerge.report.bars import marker
 from tunemerge.report.labels import leader_end, place
-from tunemerge.report.svg import Svg, el, figure, fit, line, log_ticks, nice_ticks, path, text, titled
+from tunemerge.report.svg import Svg, el, figure, fit, line, log_ticks, nice_ticks, path, text, text_width, titled
 from tunemerge.study.results import ArmResult, Results
 
 
@@ -44,7 +47,7 @@ class _Frame:
         return start + (math.log10(cost) - low) / (high - low) * (self.right - start)
 
     def y(self, value: float) -> float:
-        low, high = self.scores
+        low, high = self.scores  # bottom and top: turned where lower is better, so that up is always better
         return self.bottom - (value - low) / (high - low) * (self.bottom - self.top)
 
 
@@ -54,7 +57,7 @@ def _axes(frame: _Frame, ticks: list[float], results: Results, narrow: bool) -> 
         y = frame.y(tick)
         out += [
             line(frame.left, y, frame.right, y, "grid"),
-            text(frame.left - 8, y + 4, fmt.score(tick, results.metric), "tick", "end"),
+            text(frame.left - 8, y + 4, fmt.tick(tick, results.metric), "tick", "end"),
         ]
     low, high = (10**d for d in frame.decades)
     found = log_ticks(low, high)
@@ -63,17 +66,15 @@ def _axes(frame: _Frame, ticks: list[float], results: Results, narrow: bool) -> 
         x = frame.x(tick)
         out += [
             line(x, frame.top, x, frame.bottom, "grid"),
-            text(x, frame.bottom + 18, fmt.flops(tick), "tick", "middle"),
+            text(x, frame.bottom + 18, fmt.flops_tick(tick), "tick", "middle"),
         ]
     if frame.zero is not None:
         out += [text(frame.zero, frame.bottom + 18, "0", "tick", "middle")]
         out += [line(frame.zero + 17, frame.top, frame.zero + 17, frame.bottom, "break")]
     out += [line(frame.left, frame.bottom, frame.right, frame.bottom, "axis")]
     middle = (frame.left + frame.right) / 2
-    out += [
-        text(middle, frame.bottom + 38, "marginal cost, training and forward passes (log scale)", "label", "middle")
-    ]
-    arrow = "higher is better" if results.higher_is_better else "lower is better"
+    out += [text(middle, frame.bottom + 38, "marginal compute (log scale)", "label", "middle")]
+    arrow = "up is better" if results.higher_is_better else "lower is better: the axis is turned"
     return [*out, text(4, frame.top - 12, f"test {fmt.metric_name(results.metric)} ({arrow})", "label")]
 
 
@@ -85,16 +86,17 @@ def _frame(
     low, high = math.log10(min(paid)), math.log10(max(paid))
     pad = max(0.15, (high - low) * 0.08)
     ticks = nice_ticks(min(a.test.value for a in arms), max(a.test.value for a in arms), 6)
+    ends = (ticks[0], ticks[-1]) if results.higher_is_better else (ticks[-1], ticks[0])
     zero = 52.0 + 20 if any(c <= 0 for c in costs) else None
-    frame = _Frame(52, width - 14, 34, height - bottom, zero, (low - pad, high + pad), (ticks[0], ticks[-1]))
+    frame = _Frame(52, width - 14, 34, height - bottom, zero, (low - pad, high + pad), (ends[0], ends[1]))
     return frame, ticks
 
 
 def pareto(results: Results, ident: str, *, narrow: bool = False) -> Svg:
     """The whole picture. Narrow: numbered points and the names below, for a phone."""
     arms = results.arms
-    width, key = (350.0, 20.0 * len(arms) + 16) if narrow else (860.0, 0.0)
-    height = 300 + key if narrow else 470.0
+    width, key = (350.0, 20.0 * len(arms) + 16) if narrow else (1000.0, 0.0)
+    height = 300 + key if narrow else 520.0
     frame, ticks = _frame(arms, results, width, height, 50 + key)
     front = pareto_front(arms, results.higher_is_better)
     spots = [(frame.x(fmt.all_flops(a.marginal)), frame.y(a.test.value)) for a in arms]
@@ -105,9 +107,11 @@ def pareto(results: Results, ident: str, *, narrow: bool = False) -> Svg:
         stairs += [(x, stairs[-1][1]), (x, y)] if stairs else [(x, y)]
     if stairs:
         body.append(path([*stairs, (frame.right, stairs[-1][1])], "front"))
-    names = [str(i + 1) for i in range(len(arms))] if narrow else [fit(a.name, 210, 12) for a in arms]
+    names = [str(i + 1) for i in range(len(arms))] if narrow else [fit(a.name, 220, 12) for a in arms]
     shown = [n if narrow or not a.handed_back else f"{n} ★" for n, a in zip(names, arms, strict=True)]
-    placed = place(spots, shown, (frame.left, frame.top - 6, frame.right + 8, frame.bottom), 12)
+    sizes = [text_width(t, 12, bold=a in front) for t, a in zip(shown, arms, strict=True)]
+    radii = [12.0 if a.handed_back else 7.0 for a in arms]
+    placed = place(spots, shown, sizes, radii, (frame.left, frame.top - 6, frame.right + 8, frame.bottom), 12)
     for (x, y), label in zip(spots, placed, strict=True):
         if label.leader:
             end = leader_end(label, (x, y))
@@ -121,7 +125,7 @@ def pareto(results: Results, ident: str, *, narrow: bool = False) -> Svg:
                 tip,
                 *ring,
                 marker(x, arm.role, y, hollow=not arm.deliverable),
-                text(label.x, label.y, label.text, f"name{strong}"),
+                text(label.x, label.y, label.text, f"name halo{strong}"),
             )
         )
     if narrow:

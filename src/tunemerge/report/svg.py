@@ -14,7 +14,7 @@ from typing import NewType
 
 Svg = NewType("Svg", str)
 _NARROW = set("ijl.,:;|!'()[]{}It f-r1`")
-_WIDE = set("mwMW@%&")
+_WIDE = set("mwMW@%&★▲")
 
 
 def number(value: float) -> str:
@@ -85,23 +85,25 @@ def figure(
 
 def _advance(char: str) -> float:
     if char in _NARROW:
-        return 0.36
+        return 0.38
     if char in _WIDE:
-        return 0.9
+        return 0.95
     if unicodedata.combining(char):
         return 0.0
     if unicodedata.east_asian_width(char) in "WF":
         return 1.05
-    return 0.7 if char.isupper() else 0.57
+    return 0.72 if char.isupper() else 0.61
 
 
-def text_width(content: str, size: float) -> float:
+def text_width(content: str, size: float, *, bold: bool = False) -> float:
     """About how wide, in px, with a usual system font; rather too wide than too narrow."""
-    return sum(map(_advance, content)) * size
+    return sum(map(_advance, content)) * size * (1.12 if bold else 1.0)
 
 
-def fit(content: str, width: float, size: float) -> str:
+def fit(content: str, width: float, size: float, *, bold: bool = False) -> str:
     """Shorten in the middle, so that both ends stay readable, until it is at most `width` px wide."""
+    if bold:
+        width /= 1.12
     if text_width(content, size) <= width:
         return content
     keep = len(content) - 1

@@ -26,10 +26,10 @@ def _flat(text: str) -> Text:
 
 
 def _table(results: Results) -> Table:
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, title_justify="left", expand=False)
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     table.add_column("", width=1, style="bold cyan", no_wrap=True)
     table.add_column("arm", overflow="fold", ratio=1, min_width=18)
-    table.add_column(f"test {fmt.metric_name(results.metric)}"[:12], justify="right", no_wrap=True)
+    table.add_column("test", justify="right", no_wrap=True)
     table.add_column(f"{100 * results.level:g}% interval", justify="right", no_wrap=True)
     table.add_column("valid.", justify="right", no_wrap=True)
     table.add_column("ex.", justify="right", no_wrap=True)
@@ -39,14 +39,19 @@ def _table(results: Results) -> Table:
         for arm in arms:
             style = "bold" if arm.handed_back else "dim" if role == "control" else ""
             table.add_row(
-                _sign(arm), _flat(fmt_name(arm)), fmt.score(arm.test.value, results.metric), fmt.interval(arm.test, results.metric),
-                fmt.score(arm.validation, results.metric), fmt.count(arm.marginal.examples), fmt.flops(fmt.all_flops(arm.marginal)),
+                _sign(arm),
+                _flat(_name(arm)),
+                fmt.score(arm.test.value, results.metric),
+                fmt.interval(arm.test, results.metric),
+                fmt.score(arm.validation, results.metric),
+                fmt.count(arm.marginal.examples),
+                fmt.flops(fmt.all_flops(arm.marginal)),
                 style=style,
-            )  # fmt: skip
+            )
     return table
 
 
-def fmt_name(arm: ArmResult) -> str:
+def _name(arm: ArmResult) -> str:
     """An arm's name, cut in the middle where it would fill the screen."""
     return arm.name if len(arm.name) <= 60 else f"{arm.name[:38]}…{arm.name[-20:]}"
 
@@ -54,7 +59,10 @@ def fmt_name(arm: ArmResult) -> str:
 def _legend(results: Results) -> Text:
     meanings = {"★": "handed back", "·": "not a deliverable", "+": "spends more, stands apart"}
     used = [f"{sign} {meaning}" for sign, meaning in meanings.items() if any(_sign(a) == sign for a in results.arms)]
-    return Text("; ".join([*used, "costs are marginal, a mean over seeds"]), style="dim")
+    return Text(
+        "; ".join([*used, f"test: {fmt.metric_name(results.metric)}; costs are marginal, a mean over seeds"]),
+        style="dim",
+    )
 
 
 def _verdict(results: Results) -> Panel:

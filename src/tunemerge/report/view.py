@@ -1,4 +1,4 @@
-"""What the page, the summary and the terminal all say about the results, in words: order of arms, marks, notes, findings."""
+"""What the page, the summary and the terminal all say about the results: order of arms, marks, notes, findings."""
 
 from __future__ import annotations
 
@@ -76,6 +76,12 @@ def notes(results: Results) -> list[str]:
 def findings(results: Results) -> list[FindingResult]:
     """The study's findings, gravest first."""
     return sorted(results.findings, key=lambda f: _SEVERITY[f.severity])
+
+
+def other_metrics(results: Results) -> list[str]:
+    """Names of the metrics recorded beside the study's own, in the order they were recorded."""
+    found = (name for arm in results.arms for task in arm.tasks.values() for name in task.metrics)
+    return [name for name in dict.fromkeys(found) if name != results.metric]
 
 
 def baseline(results: Results) -> str:
