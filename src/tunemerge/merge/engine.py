@@ -1,169 +1,197 @@
-"""Runs a plan over files: tensors on several threads, blocks through a fixed buffer, results straight into place.
-
-Memory is what `buffer_bytes` says, whatever the model's size. The output depends on the plan and the inputs
-alone: not on threads, block size, shards, or the order in which tensors are finished.
-"""
+"""Merging checkpoints on disk: plan, write beside the target, publish by renaming."""
 
 from __future__ import annotations
 
-import math
+import json
 import os
-import threading
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import ExitStack
-from dataclasses import dataclass
+import shutil
+import tempfile
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from tunemerge.checkpoint.dtypes import Array, itemsize
 from tunemerge.checkpoint.model import Checkpoint, open_checkpoint
-from tunemerge.checkpoint.reader import FileReader
-from tunemerge.checkpoint.writer import SHARD_BYTES, CheckpointWriter, TensorSpec
-from tunemerge.errors import TunemergeError, UsageError
-from tunemerge.findings import Finding, FindingsError, error
-from tunemerge.merge.blocks import BLOCK, InterruptedMergeError, Sink, Source, copy_equal, stream_tensor
-from tunemerge.merge.plan import MergePlan, TensorPlan
-
-Progress = Callable[[float, str], None]
-MAX_REPORTED = 10
-
-
-def silent(fraction: float, message: str) -> None:
-    """No progress display."""
+from tunemerge.checkpoint.writer import SHARD_BYTES
+from tunemerge.errors import UsageError
+from tunemerge.merge.blocks import BLOCK
+from tunemerge.merge.folder import RECORD, copy_companions, write_record
+from tunemerge.merge.method import METHODS
+from tunemerge.merge.parameters import Values
+from tunemerge.merge.plan import MergePlan, ParametersOf, plan_merge
+from tunemerge.merge.runner import Progress, output_bytes, silent, write_tensors
+from tunemerge.store.atomic import replace_folder
+from tunemerge.store.lock import try_lock
 
 
-def default_threads() -> int:
-    """NUMBA_NUM_THREADS or OMP_NUM_THREADS where set (workers are set to one), else the cores we may use."""
-    for variable in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS"):
-        value = os.environ.get(variable, "")
-        if value.isdigit() and int(value) > 0:
-            return int(value)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def buffer_bytes(n_models: int, threads: int, block: int = BLOCK) -> int:
-    """The memory that the engine takes for itself, at most: blocks of float64 rows, raw input, scratch, counts."""
-    per_thread = block * (8 * (n_models + 1) + 8 * 4 + n_models + 32) + n_models * (1 << 16) * 8
-    return threads * per_thread
-
-
-@dataclass(frozen=True)
-class FileSource:
-    """A tensor in an open file; see merge.blocks.Source."""
-
-    reader: FileReader
-    offset: int
-    dtype: str
-    where: str
-
-    def read_into(self, buffer: Array, start: int) -> None:
-        self.reader.read_into(buffer, self.offset + start * itemsize(self.dtype))
-
-
-def run_tensors(
-    plan: MergePlan,
-    sources_of: Callable[[TensorPlan], tuple[Sequence[Source], Source | None]],
-    sink_of: Callable[[TensorPlan], Sink],
+def merge_checkpoints(
+    method: str,
+    models: Sequence[Path],
+    out: Path,
     *,
-    threads: int,
+    base: Path | None = None,
+    parameters: Values | ParametersOf | None = None,
+    seed: int = 0,
+    average: Collection[str] = (),
+    average_missing: bool = False,
+    out_dtype: str | None = None,
+    tokenizer: Path | None = None,
+    threads: int | None = None,
     progress: Progress = silent,
+    record: Mapping[str, Any] | None = None,
+    shard_bytes: int = SHARD_BYTES,
     block: int = BLOCK,
-) -> None:
-    """Merge every tensor of the plan, large ones first. FindingsError with all tensors that can't be merged."""
-    if block < 8 or block % 8:
-        raise ValueError(f"block must be a positive multiple of 8, not {block}")
-    halt = threading.Event()
-    order = sorted(plan.tensors, key=lambda t: (-t.size, t.name))
-    refused: list[Finding] = []
+) -> Path:
+    """Merge model folders into the model folder `out`, which exists only once it is complete.
 
-    def work(tensor: TensorPlan) -> TensorPlan:
-        if halt.is_set():
-            raise InterruptedMergeError
-        sources, base = sources_of(tensor)
-        if tensor.action == "copy":
-            copy_equal([*sources, *([base] if base else [])], tensor.size, sink_of(tensor), block)
-        else:
-            stream, dtype = plan.stream(tensor), tensor.out_dtype
-            stream_tensor(stream, sources, base, tensor.size, dtype, sink_of(tensor), block, halt.is_set)
-        return tensor
+    `out` may be the output of an earlier merge, which stays until the new one is there. `out_dtype` is a
+    safetensors name ("BF16"); None keeps the dtypes of the base, or of the first model. `average` and
+    `average_missing` as in `plan_merge`. `tokenizer` names the model whose tokenizer files are copied.
+    Raises UsageError, before anything is written where possible, with everything that is wrong.
+    """
+    out = Path(out)
+    _refuse_target(out, [*models, *([base] if base else [])])
+    opened = [open_checkpoint(Path(model)) for model in models]
+    ancestor = open_checkpoint(Path(base)) if base is not None else None
+    words = open_checkpoint(Path(tokenizer)) if tokenizer is not None else None
+    plan = plan_checkpoints(
+        method,
+        opened,
+        ancestor,
+        parameters or {},
+        seed=seed,
+        average=average,
+        average_missing=average_missing,
+        out_dtype=out_dtype,
+    )
+    _refuse_disk(out, output_bytes(plan))
+    with _work_folder(out) as work:
+        fill_folder(
+            plan,
+            opened,
+            ancestor,
+            work,
+            tokenizer=words,
+            out_dtype=out_dtype,
+            record=record or {},
+            threads=threads,
+            progress=progress,
+            shard_bytes=shard_bytes,
+            block=block,
+        )
+        replace_folder(work, out)
+    return out
 
-    total, done = sum(t.size for t in order) or 1, 0
-    with ThreadPoolExecutor(max(1, threads), "merge") as pool:
-        futures = {pool.submit(work, tensor): tensor for tensor in order}
-        try:
-            for future in as_completed(futures):
-                tensor = futures[future]
-                try:
-                    future.result()
-                except InterruptedMergeError:
-                    continue
-                except UsageError as problem:
-                    refused.append(error("merge-tensor", str(problem), tensor.name))
-                    if len(refused) >= MAX_REPORTED:
-                        halt.set()
-                done += tensor.size
-                progress(done / total, tensor.name)
-        finally:
-            if done < total or refused:
-                halt.set()
-                pool.shutdown(wait=True, cancel_futures=True)
-    if refused:
-        raise FindingsError(sorted(refused, key=lambda f: f.where))
+
+def plan_checkpoints(
+    method: str,
+    models: Sequence[Checkpoint],
+    base: Checkpoint | None,
+    parameters: Values | ParametersOf,
+    *,
+    seed: int = 0,
+    average: Collection[str] = (),
+    average_missing: bool = False,
+    out_dtype: str | None = None,
+) -> MergePlan:
+    """`plan_merge` for opened checkpoints; errors call a model by its folder."""
+    return plan_merge(
+        METHODS[method],
+        [(str(m.folder), m.tensors) for m in models],
+        (str(base.folder), base.tensors) if base else None,
+        parameters,
+        seed=seed,
+        average=average,
+        average_missing=average_missing,
+        out_dtype=out_dtype,
+    )
 
 
-def write_tensors(
+def fill_folder(
     plan: MergePlan,
     models: Sequence[Checkpoint],
     base: Checkpoint | None,
     folder: Path,
     *,
-    metadata: Mapping[str, str],
+    tokenizer: Checkpoint | None = None,
+    out_dtype: str | None = None,
+    record: Mapping[str, Any],
     threads: int | None = None,
     progress: Progress = silent,
     shard_bytes: int = SHARD_BYTES,
     block: int = BLOCK,
 ) -> None:
-    """Write the weight files of the merged model into an existing folder, and check them by opening them again."""
-    specs = {t.name: TensorSpec(t.out_dtype, t.shape) for t in plan.tensors}
-    with ExitStack() as stack:
-        opened = _Readers(stack, [*models, *([base] if base else [])])
-        writer = CheckpointWriter(folder, specs, metadata, shard_bytes)
-        stack.callback(writer.abandon)
+    """Write a whole merged model into an empty folder: weights, config, tokenizer, record.
 
-        def sources_of(tensor: TensorPlan) -> tuple[Sequence[Source], Source | None]:
-            with_base = base is not None and tensor.uses_base
-            return (
-                [opened.source(model, tensor.name) for model in models],
-                opened.source(base, tensor.name) if base is not None and with_base else None,
-            )
-
-        def sink_of(tensor: TensorPlan) -> Sink:
-            return lambda start, values: writer.write(tensor.name, start, values)
-
-        count = default_threads() if threads is None else threads
-        run_tensors(plan, sources_of, sink_of, threads=count, progress=progress, block=block)
-        writer.close()
-    _check_written(folder, specs)
-
-
-def _check_written(folder: Path, specs: Mapping[str, TensorSpec]) -> None:
-    found = {name: TensorSpec(t.dtype, t.shape) for name, t in open_checkpoint(folder).tensors.items()}
-    if found != dict(specs):
-        raise TunemergeError(f"{folder}: what was written does not read back as planned; is the disk sound?")
-
-
-class _Readers:
-    """One open file for every weight file of the inputs, closed with the stack."""
-
-    def __init__(self, stack: ExitStack, checkpoints: Sequence[Checkpoint]) -> None:
-        paths = {model.folder / file for model in checkpoints for file in model.files}
-        self._open = {path: stack.enter_context(FileReader(path)) for path in sorted(paths)}
-
-    def source(self, model: Checkpoint, name: str) -> FileSource:
-        info, path = model.tensors[name], model.file_of(name)
-        return FileSource(self._open[path], info.start, info.dtype, f"{path}: {name}")
+    The config comes from the base where it holds the same tensors as the output, else from the first model.
+    """
+    names = {t.name for t in plan.tensors}
+    donor = base if base is not None and base.has_config and base.tensors.keys() == names else models[0]
+    facts = {
+        "method": plan.method.name,
+        "parameters": _common_values(plan),
+        "seed": plan.seed,
+        "averaged": [t.name for t in plan.tensors if t.action == "average"],
+        **record,
+    }
+    write_tensors(
+        plan,
+        models,
+        base,
+        folder,
+        metadata={"tunemerge": json.dumps(facts, sort_keys=True)},
+        threads=threads,
+        progress=progress,
+        shard_bytes=shard_bytes,
+        block=block,
+    )
+    copy_companions(donor, tokenizer or donor, out_dtype, folder)
+    write_record(folder, facts)
 
 
-def output_bytes(plan: MergePlan) -> int:
-    """Bytes of the merged tensors."""
-    return sum(math.prod(t.shape) * itemsize(t.out_dtype) for t in plan.tensors)
+def _common_values(plan: MergePlan) -> Values | None:
+    """The parameters, where all merged tensors have the same; None for a recipe whose values vary."""
+    values = [t.values for t in plan.tensors if t.action == "merge"]
+    return values[0] if values and all(v == values[0] for v in values) else None
+
+
+def _refuse_target(out: Path, inputs: Sequence[Path]) -> None:
+    if not out.exists():
+        return
+    if any(Path(path).exists() and out.samefile(path) for path in inputs):
+        raise UsageError(f"{out}: is one of the models to be merged; choose another output folder")
+    if not out.is_dir():
+        raise UsageError(f"{out}: exists and is not a folder; choose another output folder")
+    if any(out.iterdir()) and not (out / RECORD).exists():
+        raise UsageError(
+            f"{out}: exists and was not made by `tunemerge merge`, so it is not replaced; "
+            "choose another name or remove it"
+        )
+
+
+def _refuse_disk(out: Path, needed: int) -> None:
+    parent = next(folder for folder in (out.absolute().parent, *out.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(parent).free
+    if free < needed:
+        raise UsageError(f"{parent}: the merge needs {needed / 1e9:.2f} GB of disk and {free / 1e9:.2f} GB are free")
+
+
+@contextmanager
+def _work_folder(out: Path) -> Iterator[Path]:
+    """A folder beside `out`, locked by this process; what killed merges left there is removed first."""
+    parent = out.absolute().parent
+    parent.mkdir(parents=True, exist_ok=True)
+    for left in sorted(parent.glob(f".{out.name}.*.merging")):
+        lock = os.open(left, os.O_RDONLY)
+        if try_lock(lock):
+            shutil.rmtree(left, ignore_errors=True)
+        os.close(lock)
+    work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".merging", dir=parent))
+    lock = os.open(work, os.O_RDONLY)
+    try_lock(lock)
+    try:
+        work.chmod(0o755)
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+        os.close(lock)

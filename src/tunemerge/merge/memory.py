@@ -11,10 +11,10 @@ from tunemerge.checkpoint.dtypes import NUMPY, Array
 from tunemerge.checkpoint.header import TensorInfo
 from tunemerge.errors import UsageError
 from tunemerge.merge.blocks import BLOCK, ArraySource, Sink, Source
-from tunemerge.merge.engine import default_threads, run_tensors
 from tunemerge.merge.method import METHODS
 from tunemerge.merge.parameters import Values
 from tunemerge.merge.plan import TensorPlan, plan_merge
+from tunemerge.merge.runner import default_threads, run_tensors
 
 State = Mapping[str, Array]
 _DTYPES = {dtype: name for name, dtype in NUMPY.items() if not name.startswith("F8") and name != "U16"}

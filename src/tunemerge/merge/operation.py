@@ -15,7 +15,7 @@ from tunemerge.graph.operation import Job, operation
 @operation("merge", version=1)
 def merge(job: Job) -> Cost:
     """Costs nothing but seconds and memory: a merge sees no examples."""
-    from tunemerge.merge.checkpoints import fill_folder, plan_checkpoints
+    from tunemerge.merge.engine import fill_folder, plan_checkpoints
 
     models = [open_checkpoint(path) for path in job.inputs["models"]]
     base = next((open_checkpoint(path) for path in job.inputs.get("base", ())), None)
