@@ -80,7 +80,8 @@ def test_the_variance_by_hand():
     left = d - d.mean(0) - d.mean(1)[:, None] + d.mean()
     residual = (left**2).sum() / 2 / 6
     variance = max(unit + seed - residual, unit, seed)
-    df = variance**2 / (seed**2 / 1 + unit**2 / 2 + residual**2 / 2)
+    share = seed / variance
+    df = 1 / (share / 1 + (1 - share) / 2)
     two = contrast(a, b, ACCURACY, draws=10)
     from scipy.stats import t
 

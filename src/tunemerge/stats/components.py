@@ -22,7 +22,7 @@ from tunemerge.stats.twoway import TwoWay, seeds_to_settle, smallest_detectable,
 Arm = Mapping[str, Sequence[Predictions]]
 Floats = NDArray[np.float64]
 
-# Fewer seeds settle nothing (see `verdict`), so a promise of what would settle it starts here.
+# Under so many seeds no win is claimed (`verdict`), so a promise of what would settle it starts here.
 FEWEST_SEEDS = 5
 
 
@@ -90,7 +90,7 @@ def estimate(arm: Arm, metric: Metric) -> Estimate:
     )
 
 
-def contrast(a: Arm, b: Arm, metric: Metric, draws: int = 2000) -> Contrast:
+def contrast(a: Arm, b: Arm, metric: Metric, draws: int = 1000) -> Contrast:
     """Arm a minus arm b. `a` and `b` map the same tasks to predictions, one a seed: same seeds, same rows, same order.
 
     `draws` is the number of bootstrap draws behind `probability_a_better`.

@@ -88,13 +88,15 @@ def _macro_f1(target: Ints, logits: Floats, weights: Floats) -> Floats:
 
 def _area(positive: NDArray[np.bool_], ranking: Floats, weights: Floats) -> Floats:
     """Weighted area under the ROC curve [B], ties half; nan where one side has no weight."""
-    order = np.argsort(ranking, kind="stable")
-    ranked = ranking[order]
-    starts = np.flatnonzero(np.concatenate(([True], ranked[1:] != ranked[:-1])))
-    above = np.add.reduceat(weights[:, order] * positive[order], starts, axis=1)
-    below = np.add.reduceat(weights[:, order] * ~positive[order], starts, axis=1)
-    wins = (above * (below.cumsum(axis=1) - below / 2)).sum(axis=1)
-    pairs = above.sum(axis=1) * below.sum(axis=1)
+    others = np.flatnonzero(~positive)
+    others = others[np.argsort(ranking[others], kind="stable")]
+    below = np.zeros((len(weights), len(others) + 1))  # [:, k]: the weight of the k lowest negatives
+    np.cumsum(weights[:, others], axis=1, out=below[:, 1:])
+    first = np.searchsorted(ranking[others], ranking[positive], side="left")
+    last = np.searchsorted(ranking[others], ranking[positive], side="right")
+    weight = weights[:, positive]
+    wins = np.einsum("bi,bi->b", weight, below[:, first]) + np.einsum("bi,bi->b", weight, below[:, last])
+    pairs = 2 * weight.sum(axis=1) * below[:, -1]
     return np.divide(wins, pairs, out=np.full_like(wins, np.nan), where=pairs > 0)
 
 

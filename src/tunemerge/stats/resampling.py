@@ -22,7 +22,7 @@ _CHUNK = 4_000_000
 
 
 def crossed_bootstrap(
-    arms: Sequence[Mapping[str, Sequence[Predictions]]], metric: Metric, draws: int = 2000, seed: int = 0
+    arms: Sequence[Mapping[str, Sequence[Predictions]]], metric: Metric, draws: int = 1000, seed: int = 0
 ) -> Floats:
     """Draws [len(arms), draws] of each arm's score (higher is better): mean over tasks of the mean over seeds.
 
@@ -32,18 +32,24 @@ def crossed_bootstrap(
     rng = np.random.default_rng(seed)
     tasks = list(arms[0])
     seeds = len(arms[0][tasks[0]])
-    drawn = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=draws) / seeds
+    drawn = _counts(rng, seeds, draws) / seeds
     out = np.zeros((len(arms), draws))
     for task in tasks:
         index, units = unit_index(arms[0][task][0])
         step = max(1, _CHUNK // len(index))
         for start in range(0, draws, step):
             size = min(step, draws - start)
-            counts = rng.multinomial(units, np.full(units, 1 / units), size=size).astype(np.float64)
+            counts = _counts(rng, units, size)
             for a, arm in enumerate(arms):
                 by_seed = _scores(arm[task], metric, counts, index)
                 out[a, start : start + size] += (by_seed * drawn[start : start + size]).sum(axis=1) / len(tasks)
     return out
+
+
+def _counts(rng: np.random.Generator, n: int, draws: int) -> Floats:
+    """How often each of n things comes up in n draws with replacement, [draws, n]."""
+    chosen = rng.integers(0, n, (draws, n)) + n * np.arange(draws)[:, None]
+    return np.bincount(chosen.ravel(), minlength=draws * n).reshape(draws, n).astype(np.float64)
 
 
 def _scores(seeds: Sequence[Predictions], metric: Metric, counts: Floats, index: NDArray[np.intp]) -> Floats:
