@@ -126,9 +126,9 @@ def test_a_worker_that_dies_idle_is_replaced(store):
         assert not [e for e in events if isinstance(e, StepFailed) and not e.retried]
 
 
-def test_an_operation_that_a_worker_cannot_import_is_a_clear_error(executor, store, monkeypatch):
+def test_an_operation_that_a_worker_cannot_import_is_a_clear_error(store, monkeypatch):
     monkeypatch.setattr(ops.other, "__module__", "no_such_module")
-    with pytest.raises(StepFailedError, match="No module named 'no_such_module'"):
+    with LocalExecutor(1) as executor, pytest.raises(StepFailedError, match="No module named 'no_such_module'"):
         run_plan(Plan.of([Step("t-other", {})]), store, executor)
 
 

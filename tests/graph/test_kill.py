@@ -1,0 +1,182 @@
+"""Killed at any moment and run again, a plan goes on where it was and ends with the same digests."""
+
+import io
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import graph_operations as ops
+import pytest
+
+from tunemerge.graph.executors.inline import InlineExecutor
+from tunemerge.graph.plan import Plan
+from tunemerge.graph.run import StepStarted, failed_attempts, run_plan
+from tunemerge.store.artifacts import Store
+
+PAUSE = 0.04
+DRIVER = f"""
+import sys
+import graph_operations
+from tunemerge.graph.executors.local import LocalExecutor
+from tunemerge.graph.run import run_plan
+from tunemerge.store.artifacts import Store
+with LocalExecutor(2) as executor:
+    run_plan(graph_operations.diamond(pause={PAUSE}), Store(sys.argv[1]), executor)
+"""
+
+
+def digests(plan, store):
+    """The digests of all steps, each verified byte by byte."""
+    artifacts = [store.get(step.key) for step in plan.steps]
+    for artifact in artifacts:
+        store.verify(artifact)
+    return [artifact.digest for artifact in artifacts]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The digests of a run that nobody killed, and the seconds that it took."""
+    store, begin = Store(tmp_path_factory.mktemp("undisturbed")), time.monotonic()
+    with start(store.root) as run:
+        assert run.wait() == 0
+    return digests(ops.diamond(PAUSE), store), time.monotonic() - begin
+
+
+def start(root):
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    command = [sys.executable, "-c", DRIVER, str(root)]
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_a_start(run, journal, before):
+    while run.poll() is None and len(journal.read()) == before:
+        time.sleep(0.005)
+
+
+def computed_too_often(store):
+    """How many times a step was computed to its end more than once."""
+    ends = [line["key"] for line in store.journal.read() if line["event"] == "finished" and not line["cached"]]
+    return len(ends) - len(set(ends))
+
+
+def test_the_whole_run_killed_at_random_moments(tmp_path, undisturbed):
+    (sound, seconds), plan, draw, kills = undisturbed, ops.diamond(PAUSE), random.Random(1), 0
+    for trial in range(4):
+        store = Store(tmp_path / str(trial))
+        while True:
+            with start(store.root) as run:
+                wait_for_a_start(run, store.journal, len(store.journal.read()))
+                time.sleep(draw.uniform(0, 0.6 * seconds))
+                run.kill()
+                code = run.wait()
+            if code == 0:
+                break
+            assert code == -signal.SIGKILL, run.stderr
+            kills += 1
+        assert digests(plan, store) == sound
+        assert computed_too_often(store) == 0
+    assert kills >= 6
+
+
+def test_workers_killed_at_random_moments(tmp_path, undisturbed):
+    (sound, seconds), plan, draw, kills = undisturbed, ops.diamond(PAUSE), random.Random(2), 0
+    for trial in range(3):
+        store = Store(tmp_path / str(trial))
+        for _ in range(20):
+            with start(store.root) as run:
+                wait_for_a_start(run, store.journal, len(store.journal.read()))
+                while run.poll() is None:
+                    time.sleep(draw.uniform(0, 0.4 * seconds))
+                    kills += kill_a_worker(run.pid, draw)
+                said = run.stderr.read()
+            if run.returncode == 0:
+                break
+            assert "failed, 2 times: its worker was killed by SIGKILL" in said  # one step hit twice
+        assert digests(plan, store) == sound
+        assert computed_too_often(store) == 0
+        assert failed_attempts(store.journal)[0] >= 1
+    assert kills >= 4
+
+
+def kill_a_worker(pid, draw):
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        os.kill(int(draw.choice(children)), signal.SIGKILL)
+    except (OSError, IndexError):  # none there, or all over
+        return 0
+    return 1
+
+
+CALLS = ("open", "write", "fsync", "rename", "replace", "mkdir", "scandir", "unlink", "rmdir", "close", "ftruncate")
+
+
+def run_killed_at(call_number, plan, root):
+    """Run the plan in a forked process that kills itself right before its n-th call to the system; True if it did."""
+    child = os.fork()
+    if child == 0:
+        try:
+            made = [0]
+
+            def counted(real):
+                def call(*args, **kwargs):
+                    made[0] += 1
+                    if made[0] == call_number:
+                        os.kill(os.getpid(), signal.SIGKILL)
+                    return real(*args, **kwargs)
+
+                return call
+
+            for name in CALLS:
+                setattr(os, name, counted(getattr(os, name)))
+            io.open = counted(io.open)
+            run_plan(plan, Store(root), InlineExecutor())
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert status in (0, signal.SIGKILL)
+    return status == signal.SIGKILL
+
+
+def test_killed_before_every_single_call_to_the_system(tmp_path):
+    first = ops.number(1)
+    plan = Plan.of([ops.number(2, first)])
+    sound = Store(tmp_path / "sound")
+    run_plan(plan, sound, InlineExecutor())
+    call, again = 0, []
+    while True:
+        call += 1
+        root = tmp_path / str(call)
+        if not run_killed_at(call, plan, root):
+            break
+        store, events = Store(root), []
+        before = {s.key for s in plan.steps if store.get(s.key)}
+        run_plan(plan, store, InlineExecutor(), on_event=events.append)
+        started = [e.step.key for e in events if isinstance(e, StepStarted)]
+        assert digests(plan, store) == digests(plan, sound)
+        assert before.isdisjoint(started)  # what was finished is never done again
+        assert len(list((root / "tmp").glob("*/*"))) == 0  # and nothing is left lying about
+        failed_attempts(store.journal)
+        again.append(len(started))
+    assert call > 80
+    assert again[0] == 2
+    assert again[-1] == 0
+    assert again == sorted(again, reverse=True)
+
+
+def test_killed_again_and_again_on_one_store(tmp_path):
+    """Each run gets a few calls further than a single step needs, then dies."""
+    plan, draw = ops.diamond(), random.Random(3)
+    root, kills = tmp_path / "store", 0
+    while run_killed_at(draw.randrange(20, 140), plan, root):
+        kills += 1
+        assert kills < 300
+    sound = Store(tmp_path / "sound")
+    run_plan(plan, sound, InlineExecutor())
+    assert digests(plan, Store(root)) == digests(plan, sound)
+    assert kills >= 8
+    assert failed_attempts(Store(root).journal)[0] <= kills
