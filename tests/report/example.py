@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -244,11 +245,13 @@ def example_data(*, seeds: list[int] = SEEDS, tasks: list[str] = TASKS, arms: in
     }  # fmt: skip
 
 
-def example_results(**options: Any) -> Results:
+@cache
+def example_results() -> Results:
     """13 arms, 5 seeds, 3 tasks; a settled contrast, an open one, an equivalent one."""
-    return Results.model_validate(example_data(**options))
+    return Results.model_validate(example_data())
 
 
+@cache
 def one_target() -> Results:
     """One target with retention and unseen tasks, log loss (lower is better), 3 seeds: leads, not settled."""
     data = example_data(seeds=[0, 1, 2])
@@ -278,6 +281,7 @@ HOSTILE = [
 ]
 
 
+@cache
 def hostile() -> Results:
     """Names, labels and notes that try to break out of HTML, SVG, Markdown, YAML and the terminal."""
     data = example_data(tasks=["amazon", HOSTILE[0], HOSTILE[3]])
@@ -310,6 +314,7 @@ def hostile() -> Results:
     return Results.model_validate(data)
 
 
+@cache
 def unknown_total() -> Results:
     """A pool from elsewhere: nobody knows what it cost; licences are unknown too."""
     data = example_data()
@@ -321,6 +326,7 @@ def unknown_total() -> Results:
     return Results.model_validate(data)
 
 
+@cache
 def one_arm() -> Results:
     """One arm, one seed, one task, nothing to compare."""
     data = example_data(seeds=[0], tasks=["yelp"], arms=1)
@@ -334,6 +340,7 @@ def one_arm() -> Results:
     return Results.model_validate(data)
 
 
+@cache
 def no_winner() -> Results:
     """Nothing handed back; no curves, no trials, no findings; fields that may be None are None."""
     data = example_data()

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Iterator
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -16,6 +17,11 @@ from tunemerge.study.results import Results
 
 ALLOWED = {"href", "src", "id", "class", "content", "name", "lang", "charset", "role", "scope", "colspan", "title"}
 TAGS = {"script", "iframe", "object", "embed", "img", "form", "base", "link", "foreignobject", "use", "image"}
+
+
+@cache
+def _page(variant: str) -> str:
+    return render_html(VARIANTS[variant]())
 
 
 class _Reader(HTMLParser):
@@ -37,7 +43,7 @@ class _Reader(HTMLParser):
 @pytest.fixture(scope="module", params=VARIANTS)
 def variant(request: pytest.FixtureRequest) -> tuple[Results, str, _Reader]:
     results = VARIANTS[request.param]()
-    page = render_html(results)
+    page = _page(request.param)
     return results, page, _Reader(page)
 
 
@@ -51,7 +57,7 @@ def test_nothing_in_the_page_can_act(variant: tuple[Results, str, _Reader]) -> N
 
 
 def test_hostile_names_arrive_as_text() -> None:
-    page = render_html(VARIANTS["hostile"]())
+    page = _page("hostile")
     read = _Reader(page)
     text = "".join(read.text)
     for name in HOSTILE[:3]:
@@ -77,7 +83,7 @@ def test_nothing_is_fetched(variant: tuple[Results, str, _Reader]) -> None:
 
 
 def test_the_policy_allows_this_style_sheet_and_nothing_else() -> None:
-    page = render_html(example_results())
+    page = _page("main")
     policy = re.search(r'Content-Security-Policy" content="([^"]+)"', page)
     assert policy
     style = re.search(r"<style>(.*?)</style>", page, re.DOTALL)
@@ -129,7 +135,7 @@ def test_every_number_can_be_traced(variant: tuple[Results, str, _Reader]) -> No
 
 
 def test_what_nobody_knows_is_unknown_not_zero() -> None:
-    page = render_html(VARIANTS["unknown_total"]())
+    page = _page("unknown_total")
     row = re.search(r"Total: with the pool.*?</table>", page, re.DOTALL)
     assert row
     assert row[0].count(">unknown<") == 3 * 13
@@ -137,7 +143,7 @@ def test_what_nobody_knows_is_unknown_not_zero() -> None:
 
 
 def test_the_verdict_comes_first_and_the_arm_handed_back_is_marked() -> None:
-    read = _Reader(render_html(example_results()))
+    read = _Reader(_page("main"))
     text = " ".join("".join(read.text).split())
     assert text.index("is better than tune-then-merge") < text.index("Leaderboard Test")
     assert "merge_then_tune/ties ★ handed back" in text
@@ -151,7 +157,7 @@ def test_the_same_results_give_the_same_bytes() -> None:
 
 def test_write_report_makes_both_files(tmp_path: Path) -> None:
     page, summary = write_report(example_results(), tmp_path / "runs" / "x")
-    assert page.read_text(encoding="utf-8") == render_html(example_results())
+    assert page.read_text(encoding="utf-8") == _page("main")
     assert summary.read_text(encoding="utf-8").startswith("# reviews")
     assert sorted(p.name for p in page.parent.iterdir()) == ["report.html", "report.md"]
 
@@ -176,7 +182,7 @@ def _ratio(a: str, b: str) -> float:
 
 
 def test_both_themes_have_every_colour_with_enough_contrast() -> None:
-    light, dark = _themes(render_html(example_results()))
+    light, dark = _themes(_page("main"))
     assert light.keys() == dark.keys()
     for theme in (light, dark):
         for ground in ("bg", "panel", "accent-soft"):
@@ -192,5 +198,5 @@ def test_both_themes_have_every_colour_with_enough_contrast() -> None:
 
 
 def test_every_colour_variable_in_use_is_defined() -> None:
-    page = render_html(example_results())
+    page = _page("main")
     assert set(re.findall(r"var\(--([\w-]+)\)", page)) <= _themes(page)[0].keys()

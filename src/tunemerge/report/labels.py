@@ -79,7 +79,10 @@ def place(
     for i in sorted(range(len(points)), key=lambda i: (-crowd[i], points[i][1])):
         others = [mark for j, mark in enumerate(marks) if j != i]
         best: tuple[float, Label] | None = None
-        for cost, label in _candidates(points[i], texts[i], widths[i], radii[i], size):
+        for far, label in _candidates(points[i], texts[i], widths[i], radii[i], size):
+            if best is not None and far > best[0] + 1:
+                break  # the others are farther still
+            cost = far
             cost += 50 * _outside(label.box, frame)
             shared = (_overlap(label.box, box) for box in [*others, *(p.box for p in placed.values())])
             cost += sum(40 + 4 * area for area in shared if area)
