@@ -11,14 +11,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tunemerge.checkpoint.locate import locate
 from tunemerge.checkpoint.model import Checkpoint, open_checkpoint
+from tunemerge.checkpoint.tokenizers import tokenizer_findings
 from tunemerge.checkpoint.writer import SHARD_BYTES
 from tunemerge.errors import UsageError
+from tunemerge.findings import refuse_errors
 from tunemerge.merge.blocks import BLOCK
 from tunemerge.merge.folder import RECORD, copy_companions, write_record
 from tunemerge.merge.method import METHODS
 from tunemerge.merge.parameters import Values
 from tunemerge.merge.plan import MergePlan, ParametersOf, plan_merge
+from tunemerge.merge.recipe import Recipe
 from tunemerge.merge.runner import Progress, output_bytes, silent, write_tensors
 from tunemerge.store.atomic import replace_folder
 from tunemerge.store.lock import try_lock
@@ -54,6 +58,7 @@ def merge_checkpoints(
     opened = [open_checkpoint(Path(model)) for model in models]
     ancestor = open_checkpoint(Path(base)) if base is not None else None
     words = open_checkpoint(Path(tokenizer)) if tokenizer is not None else None
+    refuse_errors(tokenizer_findings({str(m.folder): m.folder for m in [*opened, *([ancestor] if ancestor else [])]}))
     plan = plan_checkpoints(
         method,
         opened,
@@ -81,6 +86,36 @@ def merge_checkpoints(
         )
         replace_folder(work, out)
     return out
+
+
+def merge_recipe(
+    recipe: Recipe, out: Path, *, seed: int = 0, threads: int | None = None, progress: Progress = silent
+) -> Path:
+    """Run a recipe into the model folder `out`; see `merge_checkpoints`.
+
+    Models are looked for from the current folder, then from the recipe's, then on the Hub.
+    """
+    folders = {name: _locate(name, recipe) for name in (*recipe.models, recipe.base, recipe.tokenizer) if name}
+    models = [folders[name] for name in recipe.models]
+    return merge_checkpoints(
+        recipe.method.name,
+        models,
+        out,
+        base=folders[recipe.base] if recipe.base else None,
+        parameters=recipe.parameters_of(open_checkpoint(models[0]).tensors),
+        seed=seed,
+        average=recipe.average,
+        out_dtype=recipe.out_dtype,
+        tokenizer=folders[recipe.tokenizer] if recipe.tokenizer else None,
+        threads=threads,
+        progress=progress,
+        record={"recipe": recipe.data},
+    )
+
+
+def _locate(model: str, recipe: Recipe) -> Path:
+    beside = recipe.path.parent / model
+    return beside if not Path(model).exists() and beside.exists() else locate(model)
 
 
 def plan_checkpoints(

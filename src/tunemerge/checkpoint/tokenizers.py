@@ -12,6 +12,8 @@ from tunemerge.errors import CheckpointError
 from tunemerge.findings import Finding, error, note, warning
 
 _PIECE_FILES = ("spiece.model", "sentencepiece.bpe.model", "tokenizer.model", "spm.model")
+_FEW = 0.01
+"""Added tokens up to this share of the vocabulary are a warning, as long as no token has another number."""
 _SPLITTING = ("normalizer", "pre_tokenizer", "model.type")
 
 
@@ -93,7 +95,10 @@ def _compare(first: str, expected: _Tokenizer, name: str, found: _Tokenizer) -> 
         if tokens
     ]
     if parts:
-        return [_different(f"its tokenizer differs from that of {first}: " + "; ".join(parts), name)]
+        text = f"its tokenizer differs from that of {first}: " + "; ".join(parts)
+        if not moved and len(extra) + len(missing) <= _FEW * len(ours):
+            return [warning("tokenizers-differ", text, name, "the rows of these tokens are merged with unrelated ones")]
+        return [_different(text, name)]
     other = [
         k for k in _SPLITTING if found.splitting and expected.splitting and found.splitting[k] != expected.splitting[k]
     ]
