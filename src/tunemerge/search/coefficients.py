@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from tunemerge.checkpoint.model import open_checkpoint
+from tunemerge.checkpoint.dtypes import FLOATS
+from tunemerge.checkpoint.model import Checkpoint, open_checkpoint
 from tunemerge.checkpoint.reader import read_tensor, to_float32
 from tunemerge.errors import TunemergeError, UsageError
 from tunemerge.graph.cost import Cost
@@ -53,16 +54,17 @@ def choose(
     labels: Sequence[str],
     metric: str = "log_loss",
     average: Sequence[str] = (),
+    average_missing: bool = False,
     seed: int = 0,
     max_length: int = 256,
     precision: str = "auto",
     task: str = "text-classification",
     progress: Progress = lambda fraction, message: None,
 ) -> Choice:
-    """Merge `models` once per candidate and score each merge on every validation split.
+    """Merge `models` once per candidate, as a merge of files would, and score each merge on every validation split.
 
-    All models are held in memory in float32, and one torch model. Raises UsageError for no candidate or no rows, and
-    TunemergeError where a candidate has no score (a metric that these rows leave undefined).
+    In memory are all models, in the dtype they are stored in, one merge, and one torch model. Raises UsageError for
+    no candidate or no rows, and TunemergeError where a candidate has no score (a metric that the rows leave undefined).
     """
     from tunemerge.merge.memory import merge_state
 
@@ -73,12 +75,24 @@ def choose(
     with hub.quiet():
         net = kind.load(models[0], labels).to(torch_device())
         encoded = [kind.encode(models[0], net, rows, max_length) for rows in splits]
-        states, base_state = [_state(path) for path in models], _state(base) if base is not None else None
+        checkpoints = [open_checkpoint(path) for path in models]
+        start = open_checkpoint(base) if base is not None else None
+        # What a merge of files writes: every tensor in the base's dtype, or the first model's.
+        dtypes = {n: info.dtype for n, info in {**checkpoints[0].tensors, **(start.tensors if start else {})}.items()}
+        states, base_state = [_state(c) for c in checkpoints], _state(start) if start else None
         trials = []
         with metered(net) as meter:
             for number, parameters in enumerate(candidates):
-                merged = merge_state(method, states, base_state, parameters, seed, average)
-                _put(net, merged, models[0])
+                merged = merge_state(
+                    method,
+                    states,
+                    base_state,
+                    parameters,
+                    seed=seed,
+                    average=average,
+                    average_missing=average_missing,
+                )
+                _put(net, merged, dtypes, models[0])
                 trials.append(Trial(parameters, _score(net, encoded, splits, metric, precision, parameters)))
                 best = max(trial.score for trial in trials)
                 progress((number + 1) / len(candidates), f"candidate {number + 1}/{len(candidates)}, best {best:.3f}")
@@ -88,13 +102,11 @@ def choose(
     return Choice(tuple(trials), scores.index(max(scores)), cost)
 
 
-def _state(folder: Path) -> State:
-    """All tensors of a checkpoint in float32."""
-    checkpoint = open_checkpoint(folder)
-    return {name: to_float32(read_tensor(checkpoint, name), info.dtype) for name, info in checkpoint.tensors.items()}
+def _state(checkpoint: Checkpoint) -> State:
+    return {name: read_tensor(checkpoint, name) for name in checkpoint.tensors}
 
 
-def _put(net: Any, merged: State, folder: Path) -> None:
+def _put(net: Any, merged: State, dtypes: Mapping[str, str], folder: Path) -> None:
     """Copy the merged tensors into the model."""
     import torch
 
@@ -107,7 +119,8 @@ def _put(net: Any, merged: State, folder: Path) -> None:
         )
     with torch.no_grad():
         for name, tensor in target.items():
-            tensor.copy_(torch.from_numpy(np.ascontiguousarray(merged[name])))
+            array = merged[name]
+            tensor.copy_(torch.from_numpy(to_float32(array, dtypes[name]) if dtypes[name] in FLOATS else array))
 
 
 def _score(

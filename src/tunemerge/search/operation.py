@@ -16,7 +16,7 @@ FILE = "choice.json"
 @operation("search", version=1, environment=environment)
 def search(job: Job) -> Cost:
     """Inputs models, base (0 or 1), validation (splits); params method, candidates, average, task, labels, metric,
-    seed, and max_length, precision as in "tune" (256 and "auto" unless given)."""
+    seed; optional average_missing as in "merge" and max_length, precision as in "tune" (256 and "auto")."""
     base = job.inputs.get("base", ())
     with hub.one_thread():
         choice = choose(
@@ -28,6 +28,7 @@ def search(job: Job) -> Cost:
             labels=job.params["labels"],
             metric=job.params["metric"],
             average=job.params["average"],
+            average_missing=job.params.get("average_missing", False),
             seed=job.params["seed"],
             max_length=job.params.get("max_length", 256),
             precision=job.params.get("precision", "auto"),

@@ -15,6 +15,8 @@ class Task(Protocol):
     """One kind of task. Models are torch modules; a model's folder is a plain Hugging Face folder."""
 
     name: str
+    head_names: tuple[str, ...]
+    """Parts of the names of tensors that belong to the head."""
 
     def read(self, paths: Sequence[Path], labels: Sequence[str]) -> Rows:
         """The rows of one or more splits, one after the other."""

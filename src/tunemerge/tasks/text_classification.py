@@ -21,6 +21,7 @@ class TextClassification:
     """Rows have a `text` column; a prediction is one logit a label."""
 
     name = "text-classification"
+    head_names: tuple[str, ...] = ("classifier.", "score.", "classification_head.")
 
     def read(self, paths: Sequence[Path], labels: Sequence[str]) -> Rows:
         rows = read_rows(paths, labels, "text")

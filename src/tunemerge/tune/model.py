@@ -16,7 +16,7 @@ from tunemerge.tasks.task import TASKS
 from tunemerge.tune.config import TuneConfig
 from tunemerge.tune.keeper import Keeper, Point, Progress
 from tunemerge.tune.order import training_order
-from tunemerge.tune.trainer import train
+from tunemerge.tune.trainer import Lesson, train
 
 CURVE_FILE = "tunemerge_tune.json"
 
@@ -58,11 +58,13 @@ def tune_model(
     kind, device = TASKS[task], torch_device()
     rows = kind.read(train_rows, labels)
     held_out = kind.read(validation_rows, labels) if validation_rows else None
+    out.mkdir(parents=True, exist_ok=True)
     with hub.quiet():
         set_seed(seed % 2**32)
         net = kind.load(model, labels, config.dropout).to(device)
         encoded = kind.encode(model, net, rows, config.max_length)
         order = training_order(encoded.lengths, examples, config.batch_size, seed, config.length_grouping)
+        lesson = Lesson(encoded, rows.target, order)
         if config.method == "head":
             net.requires_grad_(False)
             for parameter in kind.head(net):
@@ -72,7 +74,7 @@ def tune_model(
             validation = kind.encode(model, net, held_out, config.max_length), held_out
         keeper = Keeper(net, examples, config, validation, progress)
         with metered(net) as meter:
-            train(net, kind.body(net), encoded, rows.target, order, config, seed, device, out, keeper.after_step)
+            train(net, kind.body(net), lesson, config, seed, device, out, keeper.after_step)
         keeper.restore()
         if not all(bool(torch.isfinite(p).all()) for p in net.parameters()):
             raise TunemergeError(
