@@ -1,23 +1,27 @@
 """Killed at any moment and run again, a plan goes on where it was and ends with the same digests."""
 
+import errno
 import io
 import os
 import random
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import graph_operations as ops
 import pytest
 
+from tunemerge.errors import StepFailedError, StoreError
 from tunemerge.graph.executors.inline import InlineExecutor
 from tunemerge.graph.plan import Plan
 from tunemerge.graph.run import StepStarted, failed_attempts, run_plan
 from tunemerge.store.artifacts import Store
 
 PAUSE = 0.04
+MEMORY = Path("/dev/shm")
 DRIVER = f"""
 import sys
 import graph_operations
@@ -27,6 +31,16 @@ from tunemerge.store.artifacts import Store
 with LocalExecutor(2) as executor:
     run_plan(graph_operations.diamond(pause={PAUSE}), Store(sys.argv[1]), executor)
 """
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """In memory where there is such a place: killing a process asks nothing of fsync, which makes up the time."""
+    if not os.access(MEMORY, os.W_OK):
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(dir=MEMORY) as path:
+        yield Path(path)
 
 
 def digests(plan, store):
@@ -63,10 +77,10 @@ def computed_too_often(store):
     return len(ends) - len(set(ends))
 
 
-def test_the_whole_run_killed_at_random_moments(tmp_path, undisturbed):
+def test_the_whole_run_killed_at_random_moments(folder, undisturbed):
     (sound, seconds), plan, draw, kills = undisturbed, ops.diamond(PAUSE), random.Random(1), 0
     for trial in range(4):
-        store = Store(tmp_path / str(trial))
+        store = Store(folder / str(trial))
         while True:
             with start(store.root) as run:
                 wait_for_a_start(run, store.journal, len(store.journal.read()))
@@ -82,10 +96,10 @@ def test_the_whole_run_killed_at_random_moments(tmp_path, undisturbed):
     assert kills >= 6
 
 
-def test_workers_killed_at_random_moments(tmp_path, undisturbed):
+def test_workers_killed_at_random_moments(folder, undisturbed):
     (sound, seconds), plan, draw, kills = undisturbed, ops.diamond(PAUSE), random.Random(2), 0
     for trial in range(3):
-        store = Store(tmp_path / str(trial))
+        store = Store(folder / str(trial))
         for _ in range(20):
             with start(store.root) as run:
                 wait_for_a_start(run, store.journal, len(store.journal.read()))
@@ -112,6 +126,7 @@ def kill_a_worker(pid, draw):
 
 
 CALLS = ("open", "write", "fsync", "rename", "replace", "mkdir", "scandir", "unlink", "rmdir", "close", "ftruncate")
+FAILING_CALLS = tuple(name for name in CALLS if name != "close")  # a close that fails has closed all the same
 
 
 def run_killed_at(call_number, plan, root):
@@ -142,15 +157,15 @@ def run_killed_at(call_number, plan, root):
     return status == signal.SIGKILL
 
 
-def test_killed_before_every_single_call_to_the_system(tmp_path):
+def test_killed_before_every_single_call_to_the_system(folder):
     first = ops.number(1)
     plan = Plan.of([ops.number(2, first)])
-    sound = Store(tmp_path / "sound")
+    sound = Store(folder / "sound")
     run_plan(plan, sound, InlineExecutor())
     call, again = 0, []
     while True:
         call += 1
-        root = tmp_path / str(call)
+        root = folder / str(call)
         if not run_killed_at(call, plan, root):
             break
         store, events = Store(root), []
@@ -168,14 +183,51 @@ def test_killed_before_every_single_call_to_the_system(tmp_path):
     assert again == sorted(again, reverse=True)
 
 
-def test_killed_again_and_again_on_one_store(tmp_path):
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
+def test_every_single_call_to_the_system_fails_once(folder, monkeypatch, code):
+    first = ops.number(1)
+    plan = Plan.of([ops.number(2, first)])
+    sound = Store(folder / "sound")
+    run_plan(plan, sound, InlineExecutor())
+    number, failures = 0, 0
+    while True:
+        number += 1
+        store, made = Store(folder / str(number)), [0]
+        with monkeypatch.context() as patch:
+
+            def failing(real, made=made, number=number):
+                def call(*args, **kwargs):
+                    made[0] += 1
+                    if made[0] == number:
+                        raise OSError(code, os.strerror(code), "injected")
+                    return real(*args, **kwargs)
+
+                return call
+
+            for name in FAILING_CALLS:
+                patch.setattr(os, name, failing(getattr(os, name)))
+            patch.setattr(io, "open", failing(io.open))
+            try:
+                run_plan(plan, store, InlineExecutor())
+            except (StepFailedError, StoreError) as problem:
+                failures += 1
+                assert os.strerror(code) in str(problem)
+        run_plan(plan, store, InlineExecutor())
+        assert digests(plan, store) == digests(plan, sound)
+        assert failed_attempts(store.journal)[0] <= 1
+        if made[0] < number:
+            break
+    assert failures > 40
+
+
+def test_killed_again_and_again_on_one_store(folder):
     """Each run gets a few calls further than a single step needs, then dies."""
     plan, draw = ops.diamond(), random.Random(3)
-    root, kills = tmp_path / "store", 0
+    root, kills = folder / "store", 0
     while run_killed_at(draw.randrange(20, 140), plan, root):
         kills += 1
         assert kills < 300
-    sound = Store(tmp_path / "sound")
+    sound = Store(folder / "sound")
     run_plan(plan, sound, InlineExecutor())
     assert digests(plan, Store(root)) == digests(plan, sound)
     assert kills >= 8

@@ -117,6 +117,28 @@ def test_a_damaged_input_is_reported_and_removed(tmp_path):
     assert not made.path.exists()
 
 
+def test_what_cannot_be_read_just_now_is_neither_missing_nor_removed(tmp_path, monkeypatch):
+    store = Store(tmp_path / "store")
+    made = published(store)
+    real = io.open
+
+    def failing(file, *args, **kwargs):
+        if str(file).endswith(failed):
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), str(file))
+        return real(file, *args, **kwargs)
+
+    for failed, act in [
+        (MANIFEST, lambda: store.get(KEY)),
+        (MANIFEST, lambda: published(store)),
+        ("weights.bin", lambda: store.verify_input(made.path)),
+    ]:
+        with monkeypatch.context() as patch:
+            patch.setattr(io, "open", failing)
+            with pytest.raises(StoreError, match=rf"Too many open files.*{failed}"):
+                act()
+        assert store.get(KEY) == made
+
+
 def test_links_and_the_stores_own_name_are_refused(tmp_path):
     store = Store(tmp_path / "store")
     folder = fill(store.scratch(KEY))

@@ -17,7 +17,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,10 @@ class Artifact:
     meta: Mapping[str, Any]
 
 
+class DamagedError(StoreError):
+    """An artifact is not what its manifest says. (A file that can't be read is a StoreError, but no damage.)"""
+
+
 class Store:
     """Artifacts by key under one folder, shared by all runs and processes that name it. OSErrors are StoreErrors."""
 
@@ -56,9 +60,14 @@ class Store:
     def journal(self) -> Journal:
         return Journal(self.root / "journal.jsonl")
 
-    def lock(self, key: str) -> AbstractContextManager[bool]:
+    @contextmanager
+    def lock(self, key: str) -> Iterator[None]:
         """Hold this key's kernel lock; waits for another holder."""
-        return locked(self.root / "locks" / f"{_checked(key)}.lock")
+        path = self.root / "locks" / f"{_checked(key)}.lock"
+        with ExitStack() as stack:
+            with _errors_named("locking", path):
+                stack.enter_context(locked(path))
+            yield
 
     def log(self, key: str) -> Path:
         """Where a worker keeps what the step printed."""
@@ -69,19 +78,22 @@ class Store:
         return self.root / "artifacts" / _checked(key)[:2] / key
 
     def get(self, key: str) -> Artifact | None:
-        """The artifact if it is complete: a sound manifest, and every file there at its size."""
+        """The artifact if it is complete: a sound manifest, and every file there at its size.
+
+        An artifact that can't be read just now (StoreError: permissions, a failing disk) is not a missing one.
+        """
         path = self.path(key)
         try:
-            manifest = _manifest(path, key)
-            for name, entry in manifest["files"].items():
-                if (path / name).stat().st_size != entry["size"]:
+            with _errors_named("reading", path):
+                manifest = _manifest(path, key)
+                if any(_size(path / name) != entry["size"] for name, entry in manifest["files"].items()):
                     return None
-        except (OSError, StoreError):
+        except DamagedError:
             return None
         return Artifact(key, manifest["op"], path, manifest["digest"], manifest["cost"], manifest["meta"])
 
     def verify(self, artifact: Artifact) -> None:
-        """Read every byte and compare with the manifest; StoreError names the first file that differs."""
+        """Read every byte and compare with the manifest; DamagedError names the first file that differs."""
         with _errors_named("reading", artifact.path):
             expected: dict[str, FileEntry] = _manifest(artifact.path, artifact.key)["files"]
             _, found = digest_folder(artifact.path, links=False)
@@ -89,13 +101,13 @@ class Store:
         for name in sorted({*expected, *found}):
             where = f"{artifact.path / name}: "
             if name not in found:
-                raise StoreError(where + "the file is missing")
+                raise DamagedError(where + "the file is missing")
             if name not in expected:
                 if Path(name).name.startswith("."):  # a file manager's own
                     continue
-                raise StoreError(where + "the file is not in the manifest")
+                raise DamagedError(where + "the file is not in the manifest")
             if found[name] != expected[name]:
-                raise StoreError(
+                raise DamagedError(
                     f"{where}found {found[name]['size']} bytes with SHA-256 {found[name]['sha256'][:16]}..., "
                     f"expected {expected[name]['size']} with {expected[name]['sha256'][:16]}..."
                 )
@@ -103,7 +115,7 @@ class Store:
     def verify_input(self, path: Path) -> None:
         """Verify the artifact that `path` lies in, once a process; nothing to do for paths outside the store.
 
-        A damaged artifact is removed, so that the next run makes it again, and reported (StoreError).
+        A damaged artifact is removed, so that the next run makes it again, and reported (DamagedError).
         """
         artifacts = self.root / "artifacts"
         if not path.is_relative_to(artifacts):
@@ -112,14 +124,14 @@ class Store:
         artifact = self.get(key)
         try:
             if artifact is None:
-                raise StoreError(f"{self.path(key)}: the artifact is incomplete")
+                raise DamagedError(f"{self.path(key)}: the artifact is missing or incomplete")
             stamp = tuple((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in sorted(artifact.path.rglob("*")))
             if self._trusted.get(key) != stamp:
                 self.verify(artifact)
                 self._trusted[key] = stamp
-        except StoreError as problem:
+        except DamagedError as problem:
             self.discard(key)
-            raise StoreError(f"{problem}. The damaged artifact was removed: run again, and it is made anew") from None
+            raise DamagedError(f"{problem}. It was taken out of the store: run again, and it is made anew") from None
 
     def publish(self, key: str, op: str, folder: Path, cost: Mapping[str, float], meta: Mapping[str, Any]) -> Artifact:
         """Move a scratch folder to its final name, durably: all of it, or (StoreError) nothing of it.
@@ -185,12 +197,21 @@ def _manifest(path: Path, key: str) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = unseal(file.read_bytes())
     except (ValueError, KeyError) as problem:
-        raise StoreError(f"{file}: damaged ({problem})") from problem
+        raise DamagedError(f"{file}: damaged ({problem})") from problem
+    except (FileNotFoundError, NotADirectoryError) as problem:
+        raise DamagedError(f"{file}: missing") from problem
     if manifest["format"] != FORMAT or manifest["key"] != key:
-        raise StoreError(
+        raise DamagedError(
             f"{file}: found format {manifest['format']} and key {manifest['key']}, expected {FORMAT} and {key}"
         )
     return manifest
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except (FileNotFoundError, NotADirectoryError):
+        return -1
 
 
 def _checked(key: str) -> str:
