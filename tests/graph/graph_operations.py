@@ -112,3 +112,17 @@ def diamond(pause: float = 0.0) -> Plan:
     third = [number(20, *second[:2], pause=pause), number(21, *second[2:], pause=pause)]
     fourth = [number(30, *third, pause=pause), number(31, third[0], first[0], pause=pause)]
     return Plan.of([number(40, *fourth, pause=pause), number(41, fourth[0], pause=pause)])
+
+
+def alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def gone_within(seconds, pids):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and any(map(alive, pids)):
+        time.sleep(0.01)
+    return not any(map(alive, pids))

@@ -35,27 +35,11 @@ def store(tmp_path):
     return Store(tmp_path / "store")
 
 
-def alive(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
-    except OSError:
-        return False
-
-
-def gone_within(seconds, pids):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end and any(map(alive, pids)):
-        time.sleep(0.01)
-    return not any(map(alive, pids))
-
-
 def test_a_graph_is_computed_side_by_side(executor, store):
     warm = [Step("t-environment", {"n": n}) for n in range(2)]
     run_plan(Plan.of(warm), store, executor)
     plan, events = ops.diamond(pause=0.2), []
-    start = time.monotonic()
     artifacts = run_plan(plan, store, executor, on_event=events.append)
-    assert time.monotonic() - start < 14 * 0.2
     assert [(artifacts[t.key].path / "number").read_text() for t in plan.targets] == ["245", "170"]
     running, most = set(), 0
     for event in events:
@@ -175,7 +159,7 @@ def test_an_exception_of_the_watcher_ends_the_workers_and_their_children(store, 
     with LocalExecutor(1) as executor:
         with pytest.raises(BrokenPipeError):
             run_plan(Plan.of([Step("t-hang", {"pids": str(pids)})]), store, executor, on_event=watch)
-        assert gone_within(1, map(int, pids.read_text().split()))
+        assert ops.gone_within(1, map(int, pids.read_text().split()))
 
 
 DRIVER = """
@@ -208,14 +192,14 @@ def test_workers_end_with_the_run_and_the_locks_are_free(tmp_path, sent, code):
         run.send_signal(getattr(signal, sent))
         assert run.wait(5) == code
         workers = [int(line.split()[0]) for line in pids.read_text().splitlines()]
-        assert gone_within(2 - (time.monotonic() - start), workers)
+        assert ops.gone_within(2 - (time.monotonic() - start), workers)
     store = Store(root)
     for n in range(2):
         with store.lock(Step("t-hang", {"pids": str(pids), "n": n}).key):
             pass
     for line in pids.read_text().splitlines():  # sleepers of a killed run are nobody's any more
         child = int(line.split()[1])
-        if alive(child):
+        if ops.alive(child):
             os.kill(child, 9)
     assert failed_attempts(store.journal)[0] == 2
 
@@ -228,7 +212,7 @@ def test_two_processes_compute_a_step_once(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
     command = [sys.executable, "-c", program, str(tmp_path / "store"), str(tmp_path / "count")]
     runs = [subprocess.Popen(command, env=environment) for _ in range(2)]
-    assert [run.wait(30) for run in runs] == [0, 0]
+    assert [run.wait(60) for run in runs] == [0, 0]
     assert [(tmp_path / f"count{n}").read_text() for n in range(6)] == ["1\n"] * 6
     lines = Store(tmp_path / "store").journal.read()
     assert sum(line["event"] == "finished" and not line["cached"] for line in lines) == 6

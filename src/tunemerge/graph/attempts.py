@@ -20,9 +20,9 @@ class Attempts:
     _open: dict[str, tuple[str, float]] = field(default_factory=dict)
 
     def started(self, step: Step) -> None:
-        attempt, now = secrets.token_hex(6), time.time()
-        self._open[step.key] = attempt, now
-        self._line("started", step, attempt, now, {})
+        attempt = secrets.token_hex(6)
+        self._open[step.key] = attempt, time.monotonic()
+        self._line("started", step, attempt, {})
 
     def finished(self, step: Step, cached: bool) -> None:
         """`cached`: another process had computed it by the time this one got its lock."""
@@ -34,13 +34,12 @@ class Attempts:
 
     def _end(self, event: str, step: Step, more: dict[str, Any]) -> None:
         attempt, start = self._open.pop(step.key)
-        now = time.time()
-        self._line(event, step, attempt, now, {"seconds": round(now - start, 3), **more})
+        self._line(event, step, attempt, {"seconds": round(time.monotonic() - start, 3), **more})
 
-    def _line(self, event: str, step: Step, attempt: str, now: float, more: dict[str, Any]) -> None:
+    def _line(self, event: str, step: Step, attempt: str, more: dict[str, Any]) -> None:
         same = {"key": step.key, "label": step.label, "op": step.op}
         self.journal.append(
-            {"event": event, "run": self.run, "attempt": attempt, "time": round(now, 3), **same, **more}
+            {"event": event, "run": self.run, "attempt": attempt, "time": round(time.time(), 3), **same, **more}
         )
 
 

@@ -61,13 +61,13 @@ class Store:
         return Journal(self.root / "journal.jsonl")
 
     @contextmanager
-    def lock(self, key: str) -> Iterator[None]:
-        """Hold this key's kernel lock; waits for another holder."""
+    def lock(self, key: str, wait: bool = True) -> Iterator[bool]:
+        """Hold this key's kernel lock; yields whether it is held: always, unless `wait` is False."""
         path = self.root / "locks" / f"{_checked(key)}.lock"
         with ExitStack() as stack:
             with _errors_named("locking", path):
-                stack.enter_context(locked(path))
-            yield
+                held = stack.enter_context(locked(path, wait))
+            yield held
 
     def log(self, key: str) -> Path:
         """Where a worker keeps what the step printed."""

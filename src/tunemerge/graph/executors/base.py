@@ -80,7 +80,8 @@ def request_for(step: Step, artifacts: Mapping[str, Artifact], store: Store) -> 
     """What a worker needs to know of a step whose parents are all in `artifacts`."""
 
     def source(node: Node) -> tuple[str, str]:
-        return node.key, str(node.path if isinstance(node, Leaf) else artifacts[node.key].path)
+        path = node.path if isinstance(node, Leaf) else artifacts[node.key].path
+        return node.key, str(path.absolute())
 
     return Request(
         key=step.key,

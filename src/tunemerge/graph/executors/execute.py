@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-from tunemerge.errors import TunemergeError
+from tunemerge.errors import StoreError, TunemergeError
 from tunemerge.graph.cost import Cost
 from tunemerge.graph.executors.base import Done, Failed, Progress, Request
 from tunemerge.graph.operation import OPERATIONS, Job
@@ -41,13 +41,18 @@ def _execute(request: Request, on_progress: Callable[[Progress], None]) -> Done 
         importlib.import_module(request.module)
     operation = OPERATIONS[request.op]
     store: Store = _store(request.store)
+    with store.lock(request.key, wait=False) as free:
+        if not free:
+            on_progress(Progress(request.key, 0.0, "another process computes it"))
     with store.lock(request.key):
         if store.get(request.key) is not None:
             return Done(request.key, cached=True)
         inputs = {name: tuple(Path(path) for _, path in sources) for name, sources in request.inputs.items()}
-        for paths in inputs.values():
+        for name, paths in inputs.items():
             for path in paths:
                 store.verify_input(path)
+                if not path.exists():
+                    raise StoreError(f"{path}: the input {name!r} is not there (any more)")
         out = store.scratch(request.key)
         try:
             start = time.perf_counter()
