@@ -155,6 +155,13 @@ def test_the_same_results_give_the_same_bytes() -> None:
     assert render_html(example_results()) == render_html(example_results())
 
 
+def test_a_study_without_arms_has_a_page_too() -> None:
+    empty = example_results().model_copy(update={"arms": [], "steps": [], "contrasts": []})
+    page = render_html(empty)
+    assert "is better than" in page
+    assert "Quality against cost" not in page
+
+
 def test_write_report_makes_both_files(tmp_path: Path) -> None:
     page, summary = write_report(example_results(), tmp_path / "runs" / "x")
     assert page.read_text(encoding="utf-8") == _page("main")

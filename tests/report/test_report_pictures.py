@@ -142,6 +142,16 @@ def test_a_curve_without_numbers_draws_without_numbers() -> None:
     ElementTree.fromstring(picture)
 
 
+def test_a_loss_that_is_no_number_is_taken_for_not_recorded() -> None:
+    first, *others = _step().curve
+    curve = [first, *(p.model_copy(update={"train_loss": float("nan")}) for p in others)]
+    curve[-1] = curve[-1].model_copy(update={"validation_loss": float("inf")})
+    (panel,) = curves.panels(example_results().model_copy(update={"steps": [_step(curve=curve)]}))
+    assert panel.gap is None
+    picture = curves.draw(panel, "c", curves.loss_ticks([panel]))
+    assert "nan" not in picture and "inf" not in picture
+
+
 def test_depth_is_the_longest_way_from_a_source() -> None:
     assert depths({"d": ["b", "c"], "c": ["b"], "b": ["a", "gone"], "a": []}) == {"a": 0, "b": 1, "c": 2, "d": 3}
 

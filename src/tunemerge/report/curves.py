@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
 from statistics import mean, median
 
 from tunemerge.report import format as fmt
@@ -33,6 +34,15 @@ class Panel:
     opened: int
 
 
+def _known(step: StepResult) -> StepResult:
+    """The step with losses that are no numbers (a diverged tuning) taken for not recorded."""
+    points = [
+        p.model_copy(update={n: None for n in ("train_loss", "validation_loss") if not isfinite(getattr(p, n) or 0)})
+        for p in step.curve
+    ]
+    return step.model_copy(update={"curve": points})
+
+
 def _at(step: StepResult) -> CurvePoint | None:
     return next((p for p in step.curve if p.step == step.chosen_step), None)
 
@@ -56,7 +66,7 @@ def panels(results: Results) -> list[Panel]:
     groups: dict[tuple[str, tuple[str, ...]], list[StepResult]] = {}
     for step in results.steps:
         if step.op == "tune" and step.curve:
-            groups.setdefault((seedless(step.label), tuple(sorted(step.arms))), []).append(step)
+            groups.setdefault((seedless(step.label), tuple(sorted(step.arms))), []).append(_known(step))
     found = []
     for (label, arms), steps in groups.items():
         gaps = [g for g in map(_gap, steps) if g is not None]

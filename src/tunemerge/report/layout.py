@@ -60,7 +60,9 @@ def _settle(
             at += size[node] + gap
     for turn in range(14):
         for column in columns if turn % 2 == 0 else reversed(columns):
-            wished = [mean([y[n] for n in near[v]]) if near.get(v) else y[v] for v in column]
+            # Sources stand beside the first of what they feed: a reader starts at the top left.
+            pull = min if column is columns[0] else mean
+            wished = [pull([y[n] for n in near[v]]) if near.get(v) else y[v] for v in column]
             _spread(column, wished, y, size, gap)
     top = min(y[v] - size[v] / 2 for v in y)
     return {v: c - top for v, c in y.items()}
