@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tunemerge.checkpoint.model import open_checkpoint
 from tunemerge.errors import CheckpointError, UsageError
 from tunemerge.registry import nearest
 from tunemerge.tasks import hub
@@ -102,6 +103,7 @@ def _load(folder: Path, config: Any, complete: bool = False) -> Any:
     import torch
     from transformers import AutoModelForSequenceClassification
 
+    open_checkpoint(folder)  # refuses what is truncated, pickled or leads out of the folder
     try:
         model, report = AutoModelForSequenceClassification.from_pretrained(
             folder,

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from conftest import LABELS, sentences
+from tunemerge.tasks import flops
+from tunemerge.tasks.batching import Encoded
+from tunemerge.tasks.rows import Rows
+from tunemerge.tasks.task import TASKS
+
+TASK = TASKS["text-classification"]
+
+
+def _model(folder: Path, tmp_path: Path, n: int = 6) -> tuple[Any, Encoded]:
+    TASK.initialise(folder, tmp_path, LABELS, 0)
+    model = TASK.load(tmp_path, LABELS)
+    rows = Rows(sentences(n)[0], np.zeros(n, np.int32), ["u"] * n, np.ones(n))
+    return model, TASK.encode(tmp_path, model, rows, 64)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("shape", [(1, 40), (5, 64), (3, 2)])
+def test_three_shapes_give_every_other_exactly(
+    tiny_bert: Path, tmp_path: Path, training: bool, shape: tuple[int, int]
+) -> None:
+    model, encoded = _model(tiny_bert, tmp_path)
+    found = flops.flops({shape: 3}, flops.measure(model, encoded, "full", training))
+    assert found == 3 * flops.count(model, encoded, *shape, training)
+
+
+def _analytic(config: Any, batch: int, length: int) -> float:
+    """Forward pass: 2 operations a weight of the matrices and token, scores and mixing of attention, pooler and head."""
+    width, inner = config.hidden_size, config.intermediate_size
+    token = config.num_hidden_layers * 2 * (4 * width * width + 2 * width * inner)
+    attention = config.num_hidden_layers * 2 * 2 * length * width
+    head = 2 * (width * width + width * config.num_labels)
+    return batch * (length * (token + attention) + head)
+
+
+def test_agrees_with_the_analytic_count(tiny_bert: Path, tmp_path: Path) -> None:
+    model, encoded = _model(tiny_bert, tmp_path)
+    forward = flops.flops({(4, 48): 1}, flops.measure(model, encoded, "", False))
+    assert forward == pytest.approx(_analytic(model.config, 4, 48), rel=0.01)
+    both = flops.flops({(4, 48): 1}, flops.measure(model, encoded, "full", True))
+    assert both == pytest.approx(3 * forward, rel=0.01)
+
+
+def test_a_frozen_body_needs_no_backward_pass(tiny_bert: Path, tmp_path: Path) -> None:
+    model, encoded = _model(tiny_bert, tmp_path)
+    model.requires_grad_(False)
+    for parameter in TASK.head(model):
+        parameter.requires_grad_(True)
+    forward = flops.flops({(4, 48): 1}, flops.measure(model, encoded, "", False))
+    probe = flops.flops({(4, 48): 1}, flops.measure(model, encoded, "head", True))
+    assert forward < probe < 1.01 * forward
+
+
+def test_measuring_leaves_no_trace(tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(flops, "_measured", {})
+    model, encoded = _model(tiny_bert, tmp_path)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    random, attention = torch.get_rng_state(), model.config._attn_implementation
+    flops.measure(model, encoded, "full", True)
+    assert torch.equal(torch.get_rng_state(), random)
+    assert model.config._attn_implementation == attention == "sdpa"
+    assert not model.training
+    assert all(p.grad is None for p in model.parameters())
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+    assert len(flops._measured) == 1
