@@ -51,12 +51,11 @@ def read_header(path: Path) -> Header:
             length = int.from_bytes(file.read(8), "little")
             if size < 8:
                 _refuse(path, f"{size} bytes is too short for a safetensors file")
-            if length > MAX_HEADER:
-                _refuse(path, _not_safetensors(path, f"its header would be {length:,} bytes long"))
-            if 8 + length > size:
-                _refuse(
-                    path, f"cut off inside the header: {8 + length:,} bytes expected, {size:,} found; copy it again"
-                )
+            if length > MAX_HEADER or 8 + length > size:
+                text = f"cut off inside the header: {8 + length:,} bytes expected, {size:,} found; copy it again"
+                if length > MAX_HEADER:
+                    text = f"not a safetensors file: its header would be {length:,} bytes long"
+                _refuse(path, _something_else(path) or text)
             raw = file.read(length)
     except OSError as problem:
         _refuse(path, problem.strerror or str(problem))
@@ -67,7 +66,7 @@ def _parse(path: Path, raw: bytes, data_start: int, size: int) -> Header:
     try:
         entries = json.loads(raw.decode("utf-8"), object_pairs_hook=_no_duplicates)
     except (ValueError, RecursionError) as problem:
-        _refuse(path, _not_safetensors(path, f"its header is not JSON ({problem})"))
+        _refuse(path, _something_else(path) or f"not a safetensors file: its header is not JSON ({problem})")
     if not isinstance(entries, dict):
         _refuse(path, "its header is not a JSON object")
     metadata = entries.pop("__metadata__", {})
@@ -118,8 +117,8 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return out
 
 
-def _not_safetensors(path: Path, why: str) -> str:
-    """Say what the file probably is instead."""
+def _something_else(path: Path) -> str | None:
+    """What the file is instead, where its first bytes tell."""
     with path.open("rb") as file:
         start = file.read(64)
     if start.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x04")):
@@ -128,7 +127,7 @@ def _not_safetensors(path: Path, why: str) -> str:
         return "a Git LFS pointer, not the file itself; run `git lfs pull`"
     if start[:15].lower().startswith((b"<!doctype", b"<html")):
         return "a web page, not a model file; download it again"
-    return f"not a safetensors file: {why}"
+    return None
 
 
 def _refuse(path: Path, message: str) -> NoReturn:
