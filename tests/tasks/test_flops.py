@@ -33,7 +33,7 @@ def test_three_shapes_give_every_other_exactly(
 
 
 def _analytic(config: Any, batch: int, length: int) -> float:
-    """Forward pass: 2 operations a weight of the matrices and token, scores and mixing of attention, pooler and head."""
+    """Forward pass: 2 operations a token and weight of the matrices, attention's scores and mixing, pooler, head."""
     width, inner = config.hidden_size, config.intermediate_size
     token = config.num_hidden_layers * 2 * (4 * width * width + 2 * width * inner)
     attention = config.num_hidden_layers * 2 * 2 * length * width
