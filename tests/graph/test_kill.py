@@ -61,7 +61,7 @@ def undisturbed(tmp_path_factory):
 
 
 def start(root):
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", DRIVER, str(root)]
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
 

@@ -4,7 +4,6 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import graph_operations as ops
 import pytest
@@ -180,7 +179,7 @@ def test_workers_end_with_the_run_and_the_locks_are_free(tmp_path, sent, code):
     import signal
 
     root, pids = tmp_path / "store", tmp_path / "pids"
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     with subprocess.Popen(
         [sys.executable, "-c", DRIVER, str(root), str(pids)], env=environment, stderr=subprocess.DEVNULL
     ) as run:
@@ -209,7 +208,7 @@ def test_two_processes_compute_a_step_once(tmp_path):
         'Step("t-hang", {"pids": sys.argv[2], "n": n})',
         "graph_operations.number(n, pause=0.3, count=sys.argv[2] + str(n))",
     ).replace("range(2)", "range(6)")
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", program, str(tmp_path / "store"), str(tmp_path / "count")]
     runs = [subprocess.Popen(command, env=environment) for _ in range(2)]
     assert [run.wait(60) for run in runs] == [0, 0]
