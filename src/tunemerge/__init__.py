@@ -13,20 +13,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tunemerge.evaluate.predict import predict
     from tunemerge.merge.memory import merge
     from tunemerge.results import Results
+    from tunemerge.study.single import evaluate, tune
     from tunemerge.study.study import Study
-    from tunemerge.tune.model import tune_model as tune
 
 _PUBLIC = {
     "Results": ("tunemerge.results", "Results"),
     "Study": ("tunemerge.study.study", "Study"),
+    "evaluate": ("tunemerge.study.single", "evaluate"),
     "merge": ("tunemerge.merge.memory", "merge"),
-    "predict": ("tunemerge.evaluate.predict", "predict"),
-    "tune": ("tunemerge.tune.model", "tune_model"),
+    "tune": ("tunemerge.study.single", "tune"),
 }
-__all__ = ["Results", "Study", "merge", "predict", "tune"]
+__all__ = ["Results", "Study", "evaluate", "merge", "tune"]
 
 
 def __getattr__(name: str) -> Any:

@@ -32,7 +32,7 @@ def _rows(kind: str) -> list[tuple[str, str, str]]:
     if kind == "methods":
         from tunemerge.merge.method import METHODS
 
-        return [(name, m.paper or "", m.description) for name, m in METHODS]
+        return [(name, m.paper or "", m.summary) for name, m in METHODS]
     if kind == "tasks":
         from tunemerge.tasks.task import TASKS
 

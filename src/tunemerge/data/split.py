@@ -16,8 +16,8 @@ NAMES = ("test", "validation", "adapt", "source")
 def make_splits(rows: pd.DataFrame, sizes: Mapping[str, float], seed: int, name: str) -> dict[str, pd.DataFrame]:
     """Split rows into test, validation, adapt and source, stratified by label; a unit is never divided.
 
-    `sizes`: a fraction of all rows (below 1) or a number of rows (1 and more), for each split wanted. The test set depends on
-    `name` alone; the other splits also on `seed`. Raises UsageError when the rows don't suffice.
+    `sizes`: a fraction of all rows (below 1) or a number of rows (1 and more), for each split wanted. The test set
+    depends on `name` alone; the other splits also on `seed`. Raises UsageError when the rows don't suffice.
     """
     wanted = {k: _count(sizes[k], len(rows)) for k in NAMES if k in sizes}
     if sum(wanted.values()) > len(rows):

@@ -93,8 +93,8 @@ class Setting:
     """One seed of a study, as a strategy sees it.
 
     `budget` is in optimizer steps of `batch_size` examples; every tuned arm spends exactly all of it. `pool` maps a
-    name to a model, `adapt` and `source` a task's name to its rows, in the study file's order. Where there is one `target`,
-    `adapt` has only that task.
+    name to a model, `adapt` and `source` a task's name to its rows, in the study file's order. Where there is one
+    `target`, `adapt` has only that task.
     """
 
     seed: int
@@ -132,7 +132,7 @@ class Setting:
 
     @property
     def pairs(self) -> list[Pair]:
-        """Each task with the pool's model of the same name (else the base); with one target, each model of the pool with it.
+        """Each task with the pool's model of the same name (else the base); with one target, each pool model with it.
 
         Shares are in proportion to the joint mixture: by rows for several tasks, equal for one target.
         """

@@ -17,9 +17,9 @@ Build = Callable[[Setting], Answer]
 class Strategy:
     """An order of merging and tuning, or a control.
 
-    `role`: "order" (compared in the verdict), "alternative" (same budget, no merge), "control". `merges`: one arm a merge
-    method. `each_of_pool`: one arm a model of the pool, whose name `build` gets as second argument. `spends`: how much of the
-    budget it tunes with ("budget", "nothing", or "more": stands apart from the matched arms).
+    `role`: "order" (compared in the verdict), "alternative" (same budget, no merge), "control". `merges`: one arm a
+    merge method. `each_of_pool`: one arm a model of the pool, whose name `build` gets as second argument. `spends`: how
+    much of the budget it tunes with ("budget", "nothing", or "more": stands apart from the matched arms).
     """
 
     name: str

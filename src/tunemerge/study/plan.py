@@ -9,6 +9,7 @@ from typing import Any
 
 import tunemerge.study.operations  # noqa: F401  (registers the operations)
 from tunemerge.checkpoint.locate import locate
+from tunemerge.checkpoint.model import open_checkpoint
 from tunemerge.errors import TunemergeError
 from tunemerge.findings import Finding, error, note, refuse_errors
 from tunemerge.graph.plan import Plan, refuse_test_leaks
@@ -138,7 +139,7 @@ def make_plan(config: StudyConfig, rows: StudyRows, base: Leaf | None, given: Ma
     """Build the graph. Raises FindingsError with everything that makes it impossible."""
     found: list[Finding] = []
     settings = {seed: _setting(config, rows, seed, base, given) for seed in config.seed_list}
-    arms, unavailable, problems = _arms(config, settings, rows)
+    arms, unavailable, problems = _arms(config, settings)
     found += problems
     refuse_errors(found)
     found += [note("arm-unavailable", reason, name) for name, reason in unavailable]
@@ -205,23 +206,34 @@ def _rows(task: TaskRows, seed: int, split: str) -> Rows:
     return Rows(f"{task.name} {split}", (parts[split],), (parts["validation"],), task.sizes[split])
 
 
-def _merging(method_name: str, config: StudyConfig, average: tuple[str, ...], models: int) -> Merging | str:
+def _merging(method_name: str, config: StudyConfig, setting: Setting, models: int) -> Merging | str:
     method = METHODS[method_name]
     refusal = method.refuses(models, config.base is not None)
     if refusal:
         return refusal
+    # Heads of experts from elsewhere did not start from the fresh head that this study gives its base.
+    foreign_heads = config.pool and not _has_head(setting)
+    average = TASKS[config.task].head_names if foreign_heads else ()
     return Merging(method_name, tuple(method.grid(models, config.candidates)), average)
 
 
+def _has_head(setting: Setting) -> bool:
+    """Whether the study's base is a classifier already."""
+    if not isinstance(setting.base_model, Step):
+        return False
+    (leaf,) = setting.base_model.inputs["model"]
+    assert isinstance(leaf, Leaf)
+    return any("For" in name for name in open_checkpoint(leaf.path).config.get("architectures") or [])
+
+
 def _arms(
-    config: StudyConfig, settings: Mapping[int, Setting], rows: StudyRows
+    config: StudyConfig, settings: Mapping[int, Setting]
 ) -> tuple[list[Arm], list[tuple[str, str]], list[Finding]]:
     found: list[Finding] = []
     names = config.strategies if config.strategies is not None else STRATEGIES.names()
     strategies = sorted(
         (STRATEGIES[n] for n in names), key=lambda s: (_ROLE_ORDER[s.role], s.name not in _MAIN, s.name)
     )
-    average = TASKS[config.task].head_names if config.pool else ()
     arms: list[Arm] = []
     unavailable: list[tuple[str, str]] = []
     by_graph: dict[tuple[str, ...], str] = {}
@@ -229,8 +241,7 @@ def _arms(
         for name, method, pool_model in _variants(strategy, config, settings):
             try:
                 answers = {
-                    seed: _read(strategy, _with_method(s, method, config, average), pool_model)
-                    for seed, s in settings.items()
+                    seed: _read(strategy, _with_method(s, method, config), pool_model) for seed, s in settings.items()
                 }
             except BudgetError as e:
                 found.append(
@@ -241,13 +252,17 @@ def _arms(
                 unavailable.append((name, str(e)))
                 continue
             arm = Arm(name, strategy, method, answers)
-            graph = tuple(n.key for seed in settings for n in arm.nodes(seed))
+            graph = tuple(k for seed in settings for k in (type(answers[seed]).__name__, *_keys(arm.nodes(seed))))
             if graph in by_graph:
                 unavailable.append((name, f"the same graph as {by_graph[graph]}: reported as that arm"))
                 continue
             by_graph[graph] = name
             arms.append(arm)
     return arms, unavailable, found
+
+
+def _keys(nodes: tuple[Node, ...]) -> list[str]:
+    return [n.key for n in nodes]
 
 
 def _variants(
@@ -263,10 +278,10 @@ def _variants(
         yield strategy.name, None, None
 
 
-def _with_method(setting: Setting, method: str | None, config: StudyConfig, average: tuple[str, ...]) -> Setting:
+def _with_method(setting: Setting, method: str | None, config: StudyConfig) -> Setting:
     if method is None:
         return setting
-    return replace(setting, merging=lambda models: _merging(method, config, average, models))
+    return replace(setting, merging=lambda models: _merging(method, config, setting, models))
 
 
 def _read(strategy: Strategy, setting: Setting, pool_model: str | None) -> Answer:

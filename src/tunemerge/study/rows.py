@@ -15,7 +15,7 @@ from tunemerge.data.split import make_splits
 from tunemerge.errors import UsageError
 from tunemerge.findings import Finding, error
 from tunemerge.graph.step import Leaf
-from tunemerge.store.atomic import write_file
+from tunemerge.store.atomic import make_folder, write_file
 from tunemerge.store.digest import digest_json
 from tunemerge.study.config import StudyConfig, TaskConfig
 
@@ -56,7 +56,7 @@ class StudyRows:
             if leaf.digest in self.tables and not leaf.path.exists():
                 buffer = io.BytesIO()
                 self.tables[leaf.digest].to_parquet(buffer, index=False)
-                leaf.path.parent.mkdir(parents=True, exist_ok=True)
+                make_folder(leaf.path.parent)
                 write_file(leaf.path, buffer.getvalue())
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
-from tunemerge.compat.models import check_models
-from tunemerge.errors import TunemergeError
+from tunemerge.compat import check_models
+from tunemerge.errors import TunemergeError, UsageError
 from tunemerge.findings import Finding, FindingsError, refuse_errors
 from tunemerge.graph.attempts import failed_attempts
 from tunemerge.graph.events import Event
@@ -21,7 +21,7 @@ from tunemerge.graph.run import run_plan
 from tunemerge.report import write_report
 from tunemerge.results import Results
 from tunemerge.store.artifacts import Store
-from tunemerge.store.atomic import write_file
+from tunemerge.store.atomic import make_folder, write_file
 from tunemerge.store.digest import digest_json
 from tunemerge.store.journal import Journal
 from tunemerge.study.collect import RunFacts, collect
@@ -90,8 +90,13 @@ class Study:
         found += enough_disk(plan, self.store)
         return plan.with_findings(refuse_errors(found))
 
-    def run(self, on_event: Callable[[Event], None] = lambda event: None, executor: Executor | None = None) -> Results:
-        """Run what the store lacks, and write `results.json` into `runs/<name>/`.
+    def run(
+        self,
+        on_plan: Callable[[StudyPlan], None] = lambda plan: None,
+        on_event: Callable[[Event], None] = lambda event: None,
+        executor: Executor | None = None,
+    ) -> Results:
+        """Run what the store lacks; write results, report and the model handed back into `runs/<name>/`.
 
         After a kill or an error, running again goes on where it was. Raises FindingsError before anything is done,
         StepFailedError when a step fails (the others are kept), KeyboardInterrupt.
@@ -99,11 +104,16 @@ class Study:
         plan = self.plan()
         on_plan(plan)
         journal = Journal(self.run_folder / "journal.jsonl")
+        make_folder(self.run_folder)
         write_file(self.run_folder / "study.yaml", self.text.encode())
         plan.rows.write(plan.graph.leaves)
         cached = frozenset(s.key for s in plan.graph.steps if self.store.get(s.key))
         openings = self._open_test(plan.graph)
-        artifacts = run_plan(plan.graph, self.store, executor or LocalExecutor(), journal, on_event)
+        if executor is not None:
+            artifacts = run_plan(plan.graph, self.store, executor, journal, on_event)
+        else:
+            with LocalExecutor() as workers:
+                artifacts = run_plan(plan.graph, self.store, workers, journal, on_event)
         failed, seconds = failed_attempts(journal)
         facts = RunFacts(cached, failed, seconds, openings, self.text)
         results = collect(plan, artifacts, facts)
@@ -128,13 +138,7 @@ def read_results(run: Path) -> Results:
     """The results of a run folder (or the results.json itself). Raises TunemergeError."""
     file = run / "results.json" if run.is_dir() else run
     if not file.exists():
-        raise FindingsError(
-            [
-                error(
-                    "no-results", "no results.json here: has the study finished?", str(file), "tunemerge run study.yaml"
-                )
-            ]
-        )
+        raise UsageError(f"{file}: no such file: has the study finished? `tunemerge run STUDY.YAML` finishes it")
     try:
         return Results.model_validate_json(file.read_bytes())
     except ValueError as e:

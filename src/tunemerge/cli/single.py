@@ -1,0 +1,99 @@
+"""`tunemerge tune` and `tunemerge evaluate`, as a person sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import ValidationError
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from tunemerge.data.load import Columns
+from tunemerge.errors import UsageError
+from tunemerge.registry import nearest
+from tunemerge.stats.metrics import METRICS
+from tunemerge.study.single import Progress as Tell
+from tunemerge.study.single import evaluate, tune
+from tunemerge.tune.config import TuneConfig
+from tunemerge.yamlfile import parse_yaml
+
+
+def tune_one(
+    model: str,
+    data: Path,
+    out: Path,
+    validation: Path | None,
+    columns: Columns,
+    epochs: float,
+    seed: int,
+    settings: list[str],
+) -> None:
+    console = Console()
+    config = _settings(settings)
+    with _bar(console, "tuning") as tell:
+        tuned = tune(
+            model,
+            data,
+            out,
+            validation=validation,
+            columns=columns,
+            epochs=epochs,
+            seed=seed,
+            config=config,
+            progress=tell,
+        )
+    table = Table(box=None, pad_edge=False)
+    for name in ("step", "examples", "training loss", "validation loss", "validation accuracy"):
+        table.add_column(name, justify="right")
+    for p in tuned.curve:
+        values = (p.train_loss, p.validation_loss, p.validation_score)
+        table.add_row(str(p.step), f"{p.examples:,}", *("" if v is None else f"{v:.4f}" for v in values))
+    console.print(table)
+    console.print(f"kept step {tuned.chosen_step}; {tuned.cost.examples:,} examples, {tuned.cost.tokens:,} tokens")
+    console.print(str(out), highlight=False, soft_wrap=True)
+
+
+def evaluate_one(model: str, data: Path, columns: Columns, out: Path | None) -> None:
+    console = Console()
+    with _bar(console, "evaluating") as tell:
+        result = evaluate(model, data, columns=columns, predictions=out, progress=tell)
+    table = Table(
+        box=None, pad_edge=False, caption=f"{result.rows:,} rows; 95% intervals over units", caption_justify="left"
+    )
+    for name, justify in (("metric", "left"), ("value", "right"), ("95% interval", "right")):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    for name, e in result.metrics.items():
+        # Estimates are oriented so that higher is better; people expect a loss to be positive.
+        sign = METRICS[name].sign
+        low, high = sorted((sign * e.low, sign * e.high))
+        table.add_row(name, f"{sign * e.value:.4f}", f"[{low:.4f}, {high:.4f}]".replace("[", "\\["))
+    console.print(table)
+
+
+def _settings(settings: list[str]) -> TuneConfig:
+    values = {}
+    for text in settings:
+        key, equals, raw = text.partition("=")
+        if not equals:
+            raise UsageError(f"--set {text}: expected KEY=VALUE")
+        if key not in TuneConfig.model_fields:
+            raise UsageError(f"--set {text}: unknown setting {key!r}{nearest(key, list(TuneConfig.model_fields))}")
+        values[key], _ = parse_yaml(raw, f"--set {key}")
+    try:
+        return TuneConfig.model_validate(values)
+    except ValidationError as e:
+        raise UsageError("\n".join(f"--set {'.'.join(map(str, p['loc']))}: {p['msg']}" for p in e.errors())) from None
+
+
+@contextmanager
+def _bar(console: Console, what: str) -> Iterator[Tell]:
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(what, total=1.0)
+
+        def tell(fraction: float, message: str) -> None:
+            progress.update(task, completed=fraction, description=f"{what}: {message}")
+
+        yield tell

@@ -1,0 +1,80 @@
+import gzip
+
+import pandas as pd
+import pytest
+
+from tunemerge.data.load import Columns, duplicates_across, read_table, rows_of
+from tunemerge.errors import UsageError
+
+COLUMNS = Columns("text", "label")
+
+
+def codes(findings):
+    return [f.code for f in findings]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.tsv", "a.jsonl", "a.parquet"])
+def test_every_format_gives_the_same_rows(tmp_path, name):
+    table = pd.DataFrame({"text": ["None", "two, with comma", "ü"], "label": ["a", "b", "a"]})
+    path = tmp_path / name
+    if name.endswith(".jsonl"):
+        table.to_json(path, orient="records", lines=True)
+    elif name.endswith(".parquet"):
+        table.to_parquet(path)
+    else:
+        text = table.to_csv(index=False, sep="\t" if ".tsv" in name else ",").encode()
+        path.write_bytes(gzip.compress(text) if name.endswith(".gz") else text)
+    rows, found = rows_of(read_table(path), COLUMNS, "t")
+    assert found == []
+    assert rows["text"].tolist() == ["None", "two, with comma", "ü"]
+    assert rows["label"].tolist() == ["a", "b", "a"]
+    assert rows["unit"].tolist() == ["0", "1", "2"]
+
+
+def test_a_missing_file_and_an_unknown_format_are_named(tmp_path):
+    with pytest.raises(UsageError, match=r"nothing\.csv: no such file"):
+        read_table(tmp_path / "nothing.csv")
+    (tmp_path / "a.xlsx").write_bytes(b"x")
+    with pytest.raises(UsageError, match="expected one of .csv"):
+        read_table(tmp_path / "a.xlsx")
+
+
+def test_all_that_is_wrong_with_the_columns_comes_at_once():
+    table = pd.DataFrame({"txt": ["a"], "labels": ["b"]})
+    _, found = rows_of(table, Columns("text", "label", unit="patient"), "t")
+    assert codes(found) == ["no-such-column"] * 3
+    assert "did you mean 'labels'" in found[1].message
+
+
+def test_missing_values_name_their_lines():
+    table = pd.DataFrame({"text": ["a", None, "c"], "label": ["x", "y", None]})
+    _, found = rows_of(table, COLUMNS, "t")
+    assert codes(found) == ["missing-value"] and "2 rows" in found[0].message and "3, 4" in found[0].message
+
+
+def test_where_keeps_rows_and_suggests_values():
+    table = pd.DataFrame({"text": list("abc"), "label": list("xyx"), "site": ["yelp", "imdb", "yelp"]})
+    rows, found = rows_of(table, Columns("text", "label", where={"site": "yelp"}), "t")
+    assert found == [] and rows["text"].tolist() == ["a", "c"]
+    _, found = rows_of(table, Columns("text", "label", where={"site": "yepl"}), "t")
+    assert codes(found) == ["no-rows"] and "'yelp'" in found[0].message
+
+
+def test_labels_are_renamed_and_unknown_ones_refused():
+    table = pd.DataFrame({"text": list("abc"), "label": [0, 1, 2]})
+    rows, found = rows_of(table, Columns("text", "label", labels={"0": "no", "1": "yes", "2": "both"}), "t")
+    assert found == [] and rows["label"].tolist() == ["no", "yes", "both"]
+    _, found = rows_of(table, Columns("text", "label", labels={"0": "no", "1": "yes"}), "t")
+    assert codes(found) == ["unknown-label"]
+
+
+def test_weights_must_be_positive():
+    table = pd.DataFrame({"text": list("ab"), "label": list("xy"), "w": [1, "-2"]})
+    _, found = rows_of(table, Columns("text", "label", weight="w"), "t")
+    assert codes(found) == ["bad-weight"] and "line 3" in found[0].message
+
+
+def test_a_text_on_both_sides_is_a_warning():
+    train, test = pd.DataFrame({"text": ["a", "b"]}), pd.DataFrame({"text": ["b", "c"]})
+    (found,) = duplicates_across({"adapt": train, "test": test}, "t")
+    assert found.code == "duplicate-text" and found.severity == "warning" and found.message.startswith("1 texts")
