@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from tunemerge.store.atomic import replace_folder, write_file
+from tunemerge.store.atomic import replace_folder, replacing, write_file
 
 
 def names(folder):
@@ -46,3 +46,14 @@ def test_replace_folder_moves_and_replaces(tmp_path):
         assert (tmp_path / "out" / "target" / "f").read_text() == version
         assert names(tmp_path / "out") == ["target"]
         assert not (tmp_path / "tmp").exists()
+
+
+def test_replacing_puts_the_folder_there_only_when_all_went_well(tmp_path):
+    with replacing(tmp_path / "out" / "model") as folder:
+        (folder / "f").write_text("one")
+        assert not (tmp_path / "out" / "model").exists()
+    with pytest.raises(RuntimeError), replacing(tmp_path / "out" / "model") as folder:
+        (folder / "f").write_text("two")
+        raise RuntimeError
+    assert (tmp_path / "out" / "model" / "f").read_text() == "one"
+    assert names(tmp_path / "out") == ["model"]
