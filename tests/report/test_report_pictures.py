@@ -13,7 +13,7 @@ from tunemerge.report.heatmap import heatmap
 from tunemerge.report.labels import place
 from tunemerge.report.layout import depths, layered
 from tunemerge.report.pareto import pareto, pareto_front
-from tunemerge.report.svg import el, fit, log_ticks, nice_ticks, raw, text_width
+from tunemerge.report.svg import el, fence, fit, log_ticks, nice_ticks, raw, text_width
 from tunemerge.study.results import StepResult
 
 
@@ -79,6 +79,25 @@ def test_a_far_control_does_not_press_the_bars_together() -> None:
     for arm in results.arms:
         if arm.role != "control":
             assert scale.ticks[0] <= arm.test.low and arm.test.high <= scale.ticks[-1]
+
+
+def test_an_interval_beyond_the_scale_ends_in_an_arrow() -> None:
+    results = example_results()
+    wide = results.arms[5].model_copy(
+        update={"test": results.arms[5].test.model_copy(update={"low": 0.0, "high": 1.0})}
+    )
+    results = results.model_copy(update={"arms": [*results.arms[:5], wide, *results.arms[6:]]})
+    scale = bars.arm_scale(results)
+    assert 0.6 < scale.ticks[0] < 0.8 and 0.88 < scale.ticks[-1] < 1
+    picture = bars.arm_bar(wide, scale, results, "b")
+    assert "◂" in picture and "▸" in picture and "[0.0, 100.0]" in picture
+    assert "◂" not in bars.arm_bar(results.arms[0], scale, results, "b")
+
+
+def test_the_fence_leaves_out_what_is_far_out_only() -> None:
+    assert fence([0.74, 0.84, 0.85, 0.855, 0.86, 0.865, 0.87]) == (0.84, 0.87)
+    assert fence([0.82, 0.84, 0.85, 0.855, 0.86, 0.865, 0.87]) == (0.82, 0.87)
+    assert fence([0.1, 0.9]) == (0.1, 0.9)
 
 
 def test_the_forest_plot_puts_zero_and_the_margin_where_they_belong() -> None:

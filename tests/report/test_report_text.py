@@ -59,6 +59,7 @@ def test_the_summary_has_the_verdict_and_the_numbers() -> None:
     assert re.search(r"merge_then_tune/ties − tune_then_merge/linear \| +\+2\.1 \| +\[0\.8, 3\.4\]", text)
     assert "**Handed back:** merge_then_tune/ties, seed 2." in text
     assert "2 failed attempts apart" in text
+    assert "of its seeds, seed 2 has the median one.\n" in text
     assert "slerp takes two models" in text
 
 

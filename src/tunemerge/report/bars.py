@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tunemerge.report import format as fmt
-from tunemerge.report.svg import Svg, el, figure, line, nice_ticks, text
+from tunemerge.report.svg import Svg, el, fence, figure, line, nice_ticks, text
 from tunemerge.study.results import ArmResult, ContrastResult, Results
 
 HEIGHT = 28
@@ -42,44 +42,45 @@ def marker(x: str | float, role: str, y: float = _MIDDLE, *, hollow: bool = Fals
 
 
 def arm_scale(results: Results) -> Scale:
-    """Over the arms compared and all others near them: a control far off would press all that matters together."""
-    main = [a for a in results.arms if a.role != "control"] or results.arms
-    low, high = min(a.test.low for a in main), max(a.test.high for a in main)
-    reach = 1.5 * (high - low)
-    shown = [a for a in results.arms if low - reach <= a.test.low and a.test.high <= high + reach]
-    return Scale.over(v for a in shown or main for v in (a.test.low, a.test.high, *a.test_by_seed))
+    """Over the means of all arms but those far out, and their seeds; wide intervals are cut where they would press all
+    that matters together."""
+    low, high = fence([a.test.value for a in results.arms])
+    shown = [a for a in results.arms if low <= a.test.value <= high]
+    points = [v for a in shown for v in (a.test.value, *a.test_by_seed)]
+    first, last = min(points), max(points)
+    reach = (last - first) / 2 or 1.0
+    ends = [v for a in shown for v in (a.test.low, a.test.high)]
+    return Scale.over([*points, *(min(max(v, first - reach), last + reach) for v in ends)])
+
+
+def _interval(arm: ArmResult, scale: Scale) -> list[Svg]:
+    """The interval as a bar, with an arrow where it goes on beyond the scale; seeds as ticks; the mean as a marker."""
+    low, high = scale.ticks[0], scale.ticks[-1]
+    body = [
+        line(scale.at(v), _MIDDLE - 9, scale.at(v), _MIDDLE + 9, "seed") for v in arm.test_by_seed if low <= v <= high
+    ]
+    body.append(line(scale.at(arm.test.low), _MIDDLE, scale.at(arm.test.high), _MIDDLE, f"whisker {arm.role}"))
+    if arm.test.low < low:
+        body.append(text("0%", _MIDDLE + 4, "◂", "tick", "start"))
+    if arm.test.high > high:
+        body.append(text("100%", _MIDDLE + 4, "▸", "tick", "end"))
+    return [*body, marker(scale.at(arm.test.value), arm.role, hollow=not arm.deliverable)]
 
 
 def arm_bar(arm: ArmResult, scale: Scale, results: Results, ident: str) -> Svg:
     """Test score with its interval, a tick a seed, a gridline a tick of the scale."""
-    name = fmt.metric_name(results.metric)
+    seeds = ", ".join(fmt.score(v, results.metric) for v in arm.test_by_seed)
     desc = (
-        f"Test {name} {fmt.score(arm.test.value, results.metric)}, {100 * results.level:g}% interval "
-        f"{fmt.interval(arm.test, results.metric)}; by seed "
-        f"{', '.join(fmt.score(v, results.metric) for v in arm.test_by_seed)}."
+        f"Test {fmt.metric_name(results.metric)} {fmt.score(arm.test.value, results.metric)}, "
+        f"{100 * results.level:g}% interval {fmt.interval(arm.test, results.metric)}; by seed {seeds}."
     )
     body = [line(scale.at(t), 0, scale.at(t), HEIGHT, "grid") for t in scale.ticks]
-    if not scale.ticks[0] <= arm.test.value <= scale.ticks[-1]:
-        low = arm.test.value < scale.ticks[0]
-        spot = text(
-            "1%" if low else "99%",
-            _MIDDLE + 4,
-            "◂ off the scale" if low else "off the scale ▸",
-            "tick",
-            "start" if low else "end",
-        )
-        return figure(
-            ident,
-            f"{arm.name}: test score",
-            f"{desc} Outside the scale drawn.",
-            [*body, spot],
-            width=None,
-            height=HEIGHT,
-            cls="bar",
-        )
-    body += [line(scale.at(v), _MIDDLE - 9, scale.at(v), _MIDDLE + 9, "seed") for v in arm.test_by_seed]
-    body += [line(scale.at(arm.test.low), _MIDDLE, scale.at(arm.test.high), _MIDDLE, f"whisker {arm.role}")]
-    body += [marker(scale.at(arm.test.value), arm.role, hollow=not arm.deliverable)]
+    if arm.test.value < scale.ticks[0]:
+        body.append(text("1%", _MIDDLE + 4, "◂ off the scale", "tick", "start"))
+    elif arm.test.value > scale.ticks[-1]:
+        body.append(text("99%", _MIDDLE + 4, "off the scale ▸", "tick", "end"))
+    else:
+        body += _interval(arm, scale)
     return figure(ident, f"{arm.name}: test score", desc, body, width=None, height=HEIGHT, cls="bar")
 
 

@@ -160,7 +160,7 @@ def render_card(results: Results, arm: str | None = None, seed: int | None = Non
     )  # fmt: skip
     parts = [
         title,
-        f"{stand} {md(r.verdict.handed_back_reason) if found.handed_back else ''}".rstrip(),
+        f"{stand} {md(fmt.sentence(r.verdict.handed_back_reason)) if found.handed_back else ''}".rstrip(),
         f"**Verdict of the study ({view.KINDS[r.verdict.kind].lower()}):** {md(r.verdict.sentence)}",
         "\n".join(f"- {md(d)}" for d in r.verdict.details),
         *(f"> {md(n)}" for n in view.notes(r)),

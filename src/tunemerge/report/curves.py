@@ -114,7 +114,9 @@ def draw(panel: Panel, ident: str, ticks: Sequence[float]) -> Svg:
             body.append(el("circle", cx=x, cy=y, r=3.5, cls="chosen"))
     where = f"Kept after {fmt.count(median(p.examples for p in chosen))} examples (median). " if chosen else ""
     gap = (
-        f"Validation minus train loss there: {panel.gap:.2f}." if panel.gap is not None else "The gap was not recorded."
+        f"Validation minus train loss there: {fmt.plain(panel.gap)}."
+        if panel.gap is not None
+        else "The gap was not recorded."
     )
     return figure(ident, f"Loss curves: {panel.label}", f"{where}{gap}", body, width=_W, height=_H, cls="curve")
 

@@ -134,6 +134,16 @@ def probability(value: float) -> str:
     return "< 0.001" if value < 0.001 else "> 0.999" if value > 0.999 else f"{value:.3f}"
 
 
+def plain(value: float | None, digits: int = 2) -> str:
+    """A bare number with a true minus sign."""
+    return NONE if value is None or not _finite(value) else _signed(f"{value:.{digits}f}")
+
+
+def sentence(text: str) -> str:
+    """Text that ends with a full stop."""
+    return f"{text}." if text and text.rstrip()[-1:] not in ".!?…" else text
+
+
 def plural(number: int, word: str, several: str | None = None) -> str:
     return f"{number:,} {word if number == 1 else several or word + 's'}"
 

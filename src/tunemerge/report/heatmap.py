@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tunemerge.report import format as fmt
-from tunemerge.report.svg import Svg, el, figure, fit, text, text_width, titled
+from tunemerge.report.svg import Svg, el, fence, figure, fit, text, text_width, titled
 from tunemerge.study.results import ArmResult, Results, TaskInfo, TaskScore
 
 CLASSES = 7
@@ -15,7 +15,7 @@ _ROW, _HEAD, _ABOVE = 34.0, 46.0, 22.0
 
 @dataclass(frozen=True)
 class _Scale:
-    """What every cell is judged against: the lowest and highest score, and the best of each task."""
+    """What every cell is judged against: the lowest and highest score but for outliers, the best of each task."""
 
     low: float
     high: float
@@ -27,14 +27,15 @@ class _Scale:
         if self.high <= self.low:
             return CLASSES // 2
         part = (value - self.low) / (self.high - self.low)
-        return min(CLASSES - 1, int((part if self.higher_is_better else 1 - part) * CLASSES))
+        return max(0, min(CLASSES - 1, int((part if self.higher_is_better else 1 - part) * CLASSES)))
 
 
 def _scale(arms: Sequence[ArmResult], tasks: Sequence[TaskInfo], higher: bool) -> _Scale:
     by_task = {t.name: [a.tasks[t.name].score.value for a in arms if t.name in a.tasks] for t in tasks}
     values = [v for found in by_task.values() for v in found]
     best = {task: (max if higher else min)(found) for task, found in by_task.items()}
-    return _Scale(min(values, default=0.0), max(values, default=0.0), higher, best)
+    low, high = fence(values) if values else (0.0, 0.0)
+    return _Scale(low, high, higher, best)
 
 
 def _tip(arm: str, task: str, found: TaskScore, metric: str) -> str:

@@ -112,7 +112,8 @@ def render_markdown(results: Results) -> str:
     parts = [f"# {md(r.name)}: {md(r.verdict.sentence)}", f"**{view.KINDS[r.verdict.kind]}.** {view.baseline(r)}."]
     parts.append("\n".join(f"- {md(d)}" for d in r.verdict.details))
     seed = f", seed {r.verdict.handed_back_seed}" if r.verdict.handed_back_seed is not None else ""
-    parts.append(f"**Handed back:** {md(r.verdict.handed_back or 'nothing')}{seed}. {md(r.verdict.handed_back_reason)}")
+    reason = md(fmt.sentence(r.verdict.handed_back_reason))
+    parts.append(f"**Handed back:** {md(r.verdict.handed_back or 'nothing')}{seed}. {reason}")
     parts += [f"> {md(note)}" for note in view.notes(r)]
     name = f"{md(fmt.metric_name(r.metric))}, {'higher' if r.higher_is_better else 'lower'} is better"
     parts += [f"## Leaderboard\n\nTest {name}; costs are marginal, a mean over seeds.", leaderboard_table(r)]

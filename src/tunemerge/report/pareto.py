@@ -12,7 +12,20 @@ from dataclasses import dataclass
 from tunemerge.report import format as fmt
 from tunemerge.report.bars import marker
 from tunemerge.report.labels import leader_end, place
-from tunemerge.report.svg import Svg, el, figure, fit, line, log_ticks, nice_ticks, path, text, text_width, titled
+from tunemerge.report.svg import (
+    Svg,
+    el,
+    fence,
+    figure,
+    fit,
+    line,
+    log_ticks,
+    nice_ticks,
+    path,
+    text,
+    text_width,
+    titled,
+)
 from tunemerge.study.results import ArmResult, Results
 
 
@@ -48,7 +61,12 @@ class _Frame:
 
     def y(self, value: float) -> float:
         low, high = self.scores  # bottom and top: turned where lower is better, so that up is always better
-        return self.bottom - (value - low) / (high - low) * (self.bottom - self.top)
+        part = min(1.0, max(0.0, (value - low) / (high - low)))
+        return self.bottom - part * (self.bottom - self.top)
+
+    def off(self, value: float) -> bool:
+        """Is the value beyond the axis, so that its point stands at the edge?"""
+        return not min(self.scores) <= value <= max(self.scores)
 
 
 def _axes(frame: _Frame, ticks: list[float], results: Results, narrow: bool) -> list[Svg]:
@@ -85,65 +103,79 @@ def _frame(
     paid = [c for c in costs if c > 0] or [1e12]
     low, high = math.log10(min(paid)), math.log10(max(paid))
     pad = max(0.15, (high - low) * 0.08)
-    ticks = nice_ticks(min(a.test.value for a in arms), max(a.test.value for a in arms), 6)
+    ticks = nice_ticks(*fence([a.test.value for a in arms]), 6)
     ends = (ticks[0], ticks[-1]) if results.higher_is_better else (ticks[-1], ticks[0])
     zero = 52.0 + 20 if any(c <= 0 for c in costs) else None
     frame = _Frame(52, width - 14, 34, height - bottom, zero, (low - pad, high + pad), (ends[0], ends[1]))
     return frame, ticks
 
 
-def pareto(results: Results, ident: str, *, narrow: bool = False) -> Svg:
-    """The whole picture. Narrow: numbered points and the names below, for a phone."""
-    arms = results.arms
-    width, key = (350.0, 20.0 * len(arms) + 16) if narrow else (1000.0, 0.0)
-    height = 300 + key if narrow else 520.0
-    frame, ticks = _frame(arms, results, width, height, 50 + key)
-    front = pareto_front(arms, results.higher_is_better)
-    spots = [(frame.x(fmt.all_flops(a.marginal)), frame.y(a.test.value)) for a in arms]
-    body = _axes(frame, ticks, results, narrow)
+def _label(name: str, arm: ArmResult, frame: _Frame, results: Results) -> str:
+    """An arm's name with a star where it is handed back, and its score where the axis does not reach it."""
+    star = " ★" if arm.handed_back else ""
+    off = f" {fmt.score(arm.test.value, results.metric)} (off the axis)" if frame.off(arm.test.value) else ""
+    return name + star + off
+
+
+def _front_line(front: Sequence[ArmResult], frame: _Frame) -> list[Svg]:
     stairs: list[tuple[float, float]] = []
     for arm in front:
         x, y = frame.x(fmt.all_flops(arm.marginal)), frame.y(arm.test.value)
         stairs += [(x, stairs[-1][1]), (x, y)] if stairs else [(x, y)]
-    if stairs:
-        body.append(path([*stairs, (frame.right, stairs[-1][1])], "front"))
-    names = [str(i + 1) for i in range(len(arms))] if narrow else [fit(a.name, 220, 12) for a in arms]
-    shown = [n if narrow or not a.handed_back else f"{n} ★" for n, a in zip(names, arms, strict=True)]
-    sizes = [text_width(t, 12, bold=a in front) for t, a in zip(shown, arms, strict=True)]
+    return [path([*stairs, (frame.right, stairs[-1][1])], "front")] if stairs else []
+
+
+def _key(arms: Sequence[ArmResult], front: Sequence[ArmResult], frame: _Frame, results: Results) -> list[Svg]:
+    """What the numbers of the narrow picture mean."""
+    out = []
+    for i, arm in enumerate(arms):
+        y = frame.bottom + 66 + 20 * i
+        name = _label(fit(f"{i + 1}  {arm.name}", 200, 12), arm, frame, results)
+        out.append(marker(20, arm.role, y - 4, hollow=not arm.deliverable))
+        out.append(text(34, y, name, "name strong" if arm in front else "name"))
+    return out
+
+
+def _points(
+    arms: Sequence[ArmResult], front: Sequence[ArmResult], frame: _Frame, results: Results, narrow: bool
+) -> list[Svg]:
+    """Markers and their labels, leader lines under both."""
+    spots = [(frame.x(fmt.all_flops(a.marginal)), frame.y(a.test.value)) for a in arms]
+    if narrow:
+        names = [str(i + 1) for i in range(len(arms))]
+    else:
+        names = [_label(fit(a.name, 220, 12), a, frame, results) for a in arms]
+    sizes = [text_width(n, 12, bold=a in front) for n, a in zip(names, arms, strict=True)]
     radii = [12.0 if a.handed_back else 7.0 for a in arms]
-    placed = place(spots, shown, sizes, radii, (frame.left, frame.top - 6, frame.right + 8, frame.bottom), 12)
-    for (x, y), label in zip(spots, placed, strict=True):
-        if label.leader:
-            end = leader_end(label, (x, y))
-            body.append(line(x, y, end[0], end[1], "leader"))
+    placed = place(spots, names, sizes, radii, (frame.left, frame.top - 6, frame.right + 8, frame.bottom), 12)
+    out = [
+        line(*spot, *leader_end(label, spot), "leader")
+        for spot, label in zip(spots, placed, strict=True)
+        if label.leader
+    ]
     for arm, (x, y), label in zip(arms, spots, placed, strict=True):
         tip = f"{arm.name}: {fmt.score(arm.test.value, results.metric)}, {fmt.flops(fmt.all_flops(arm.marginal))}"
-        strong = " strong" if arm in front else ""
         ring = [el("circle", cx=x, cy=y, r=10, cls="ring")] if arm.handed_back else []
-        body.append(
-            titled(
-                tip,
-                *ring,
-                marker(x, arm.role, y, hollow=not arm.deliverable),
-                text(label.x, label.y, label.text, f"name halo{strong}"),
-            )
-        )
+        shape = marker(x, arm.role, y, hollow=not arm.deliverable)
+        name = text(label.x, label.y, label.text, f"name halo{' strong' if arm in front else ''}")
+        out.append(titled(tip, *ring, shape, name))
+    return out
+
+
+def pareto(results: Results, ident: str, *, narrow: bool = False) -> Svg:
+    """The whole picture. Narrow: numbered points and the names below, for a phone."""
+    arms = results.arms
+    width, below = (350.0, 20.0 * len(arms) + 16) if narrow else (1000.0, 0.0)
+    height = 300 + below if narrow else 520.0
+    frame, ticks = _frame(arms, results, width, height, 50 + below)
+    front = pareto_front(arms, results.higher_is_better)
+    body = (
+        _axes(frame, ticks, results, narrow) + _front_line(front, frame) + _points(arms, front, frame, results, narrow)
+    )
     if narrow:
-        for i, arm in enumerate(arms):
-            y = frame.bottom + 66 + 20 * i
-            mark = " ★" if arm.handed_back else ""
-            body += [
-                marker(20, arm.role, y - 4, hollow=not arm.deliverable),
-                text(34, y, fit(f"{i + 1}  {arm.name}", 290, 12) + mark, "name strong" if arm in front else "name"),
-            ]
+        body += _key(arms, front, frame, results)
     listed = "; ".join(
         f"{a.name} {fmt.score(a.test.value, results.metric)} at {fmt.flops(fmt.all_flops(a.marginal))}" for a in front
     )
-    return figure(
-        ident,
-        "Test score against marginal cost",
-        f"The Pareto front of deliverable arms: {listed or 'none'}.",
-        body,
-        width=width,
-        height=height,
-    )
+    desc = f"The Pareto front of deliverable arms: {listed or 'none'}."
+    return figure(ident, "Test score against marginal cost", desc, body, width=width, height=height)

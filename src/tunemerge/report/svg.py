@@ -10,6 +10,7 @@ import math
 import unicodedata
 from collections.abc import Sequence
 from html import escape
+from statistics import quantiles
 from typing import NewType
 
 Svg = NewType("Svg", str)
@@ -125,6 +126,17 @@ def nice_ticks(low: float, high: float, most: int = 6) -> list[float]:
     step = next(unit * m for m in (1, 2, 2.5, 5, 10) if unit * m >= rough * (1 - 1e-9))
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return [round(i * step, 12) for i in range(first, last + 1)]
+
+
+def fence(values: Sequence[float]) -> tuple[float, float]:
+    """The range of the values without those far out (Tukey's outer fences: 3 interquartile ranges off)."""
+    found = sorted(values)
+    if len(found) < 4:
+        return found[0], found[-1]
+    lower, _, upper = quantiles(found, n=4, method="inclusive")
+    reach = 3 * (upper - lower)
+    inside = [v for v in found if lower - reach <= v <= upper + reach]
+    return inside[0], inside[-1]
 
 
 def log_ticks(low: float, high: float) -> list[float]:

@@ -73,7 +73,7 @@ def _verdict(results: Results) -> Panel:
         body.append(f"\n- {' '.join(detail.split())}")
     seed = f" (seed {verdict.handed_back_seed})" if verdict.handed_back_seed is not None else ""
     body.append(f"\n\nHanded back: {' '.join((verdict.handed_back or 'nothing').split())}{seed}. ")
-    body.append(" ".join(verdict.handed_back_reason.split()))
+    body.append(fmt.sentence(" ".join(verdict.handed_back_reason.split())))
     for note in view.notes(results):
         body.append(f"\n\n{' '.join(note.split())}", style="yellow")
     colour = _COLOURS[verdict.kind]

@@ -74,8 +74,10 @@ def notes(results: Results) -> list[str]:
 
 
 def findings(results: Results) -> list[FindingResult]:
-    """The study's findings, gravest first."""
-    return sorted(results.findings, key=lambda f: _SEVERITY[f.severity])
+    """The study's findings, gravest first; arms that are listed as unavailable anyway are left out."""
+    told = {u.name for u in results.unavailable}
+    found = [f for f in results.findings if f.code != "arm-unavailable" or f.where not in told]
+    return sorted(found, key=lambda f: _SEVERITY[f.severity])
 
 
 def other_metrics(results: Results) -> list[str]:
