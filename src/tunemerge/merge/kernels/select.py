@@ -45,15 +45,18 @@ def count_low(bits, high, counts):  # type: ignore[no-untyped-def]
 @njit(types.void(VIEW_U32, types.uint32, COUNTS, MASK), cache=True, nogil=True)
 def mask_largest(bits, threshold, spare, keep):  # type: ignore[no-untyped-def]
     """Keep magnitudes above the threshold, and those equal to it while spare[0], counted down, lasts."""
-    left = spare[0]
+    equal = 0
     for j in range(bits.size):
         magnitude = bits[j] & np.uint32(0x7FFFFFFF)
-        stays = magnitude > threshold
-        if magnitude == threshold and left > 0:
-            left -= 1
-            stays = True
-        keep[j] = stays
-    spare[0] = left
+        keep[j] = magnitude > threshold
+        equal += magnitude == threshold
+    left = spare[0]
+    if equal > 0 and left > 0:
+        for j in range(bits.size):
+            if left > 0 and bits[j] & np.uint32(0x7FFFFFFF) == threshold:
+                keep[j] = True
+                left -= 1
+        spare[0] = left
 
 
 @njit(types.uint64(types.uint64, types.uint64), cache=True, nogil=True, inline="always")
