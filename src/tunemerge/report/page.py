@@ -58,7 +58,7 @@ def _shown(picture: Svg | None) -> Markup | None:
 
 
 def _pictures(results: Results) -> dict[str, Any]:
-    found: dict[str, Any] = {"arm_bars": {}, "contrast_bars": [], "contrast_axis": None}
+    found: dict[str, Any] = {"arm_bars": {}, "contrast_bars": []}
     if results.arms:
         scale = bars.arm_scale(results)
         found["arm_axes"] = {role: _shown(bars.axis(scale, results, f"axis-{role}")) for role in view.ROLES}
@@ -71,7 +71,8 @@ def _pictures(results: Results) -> dict[str, Any]:
         found["heatmap_narrow"] = _shown(heatmap(results, "heatmap-narrow", narrow=True))
     if results.contrasts:
         scale = bars.contrast_scale(results)
-        found["contrast_axis"] = _shown(bars.axis(scale, results, "axis-contrasts", differences=True))
+        for place in ("wide", "narrow"):  # in the head of the table; on a phone, which has no head, above the cards
+            found[f"contrast_axis_{place}"] = _shown(bars.axis(scale, results, f"axis-{place}", differences=True))
         found["contrast_bars"] = [
             _shown(bars.contrast_bar(c, scale, results, f"forest-{i}")) for i, c in enumerate(results.contrasts)
         ]
