@@ -6,13 +6,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from tunemerge.checkpoint.model import open_checkpoint
 from tunemerge.checkpoint.reader import read_tensor, to_float32
-from tunemerge.errors import UsageError
+from tunemerge.errors import TunemergeError, UsageError
 from tunemerge.findings import FindingsError
 from tunemerge.graph.operation import Job
 from tunemerge.merge.engine import merge_checkpoints
@@ -171,9 +172,39 @@ def test_an_output_is_replaced_only_if_it_was_a_merge(make_model: MakeModel, tmp
     assert digest_folder(out)[0] != before
 
 
+def test_tokenizers_with_other_numbers_are_refused(make_model: MakeModel, tmp_path: Path) -> None:
+    one, two = make_model("one", 1), make_model("two", 2)
+    for folder, words in ((one, ["a", "b", "c"]), (two, ["a", "c", "b"])):
+        vocab = {word: i for i, word in enumerate(words)}
+        (folder / "tokenizer.json").write_text(json.dumps({"model": {"type": "WordPiece", "vocab": vocab}}))
+    with pytest.raises(FindingsError, match=r"2 tokens with other numbers \('b', 'c'\)"):
+        merge_checkpoints("linear", [one, two], tmp_path / "out")
+
+
+def test_a_full_disk_is_one_clear_error(make_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = make_model("one", 1)
+
+    def full(fd: int, data: object, offset: int) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.pwrite", full)
+        with pytest.raises(TunemergeError, match="No space left on device"):
+            merge_checkpoints("linear", [one], tmp_path / "out")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["one"]
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1000))
+        with pytest.raises(UsageError, match=r"needs 0\.00 GB of disk"):
+            merge_checkpoints("linear", [one], tmp_path / "out")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="can't write there"):
+        merge_checkpoints("linear", [one], tmp_path / "file" / "out")
+
+
 KILLED = """
 import os, signal, sys, time
 from pathlib import Path
+from types import SimpleNamespace
 from tunemerge.merge.engine import merge_checkpoints
 def progress(fraction, message):
     if fraction > 0.3:

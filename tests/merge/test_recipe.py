@@ -245,6 +245,15 @@ def test_a_tensor_without_a_value_is_named(recipe: Callable[[str], Recipe]) -> N
         found.parameters_of(NAMES)("lm_head.weight")
 
 
+def test_an_average_that_fits_nothing_is_refused(make_model: MakeModel, tmp_path: Path) -> None:
+    make_model("one", 1)
+    (tmp_path / "r.yaml").write_text(
+        "merge_method: linear\nparameters: {weight: 1}\nmodels: [{model: one}]\naverage: [clasifier]"
+    )
+    with pytest.raises(FindingsError, match=r"'clasifier' of `average` is part of no tensor's name"):
+        merge_recipe(load_recipe(tmp_path / "r.yaml"), tmp_path / "out")
+
+
 def test_a_recipe_runs_with_its_gradient(make_model: MakeModel, tmp_path: Path) -> None:
     one, two = make_model("one", 1), make_model("two", 2)
     text = f"""

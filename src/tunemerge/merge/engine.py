@@ -15,8 +15,8 @@ from tunemerge.checkpoint.locate import locate
 from tunemerge.checkpoint.model import Checkpoint, open_checkpoint
 from tunemerge.checkpoint.tokenizers import tokenizer_findings
 from tunemerge.checkpoint.writer import SHARD_BYTES
-from tunemerge.errors import UsageError
-from tunemerge.findings import refuse_errors
+from tunemerge.errors import TunemergeError, UsageError
+from tunemerge.findings import error, refuse_errors
 from tunemerge.merge.blocks import BLOCK
 from tunemerge.merge.folder import RECORD, copy_companions, write_record
 from tunemerge.merge.method import METHODS
@@ -97,12 +97,18 @@ def merge_recipe(
     """
     folders = {name: _locate(name, recipe) for name in (*recipe.models, recipe.base, recipe.tokenizer) if name}
     models = [folders[name] for name in recipe.models]
+    names = list(open_checkpoint(models[0]).tensors)
+    unused = [part for part in recipe.average if not any(part in name for name in names)]
+    refuse_errors(
+        error("recipe-average", f"{part!r} of `average` is part of no tensor's name", str(recipe.path))
+        for part in unused
+    )
     return merge_checkpoints(
         recipe.method.name,
         models,
         out,
         base=folders[recipe.base] if recipe.base else None,
-        parameters=recipe.parameters_of(open_checkpoint(models[0]).tensors),
+        parameters=recipe.parameters_of(names),
         seed=seed,
         average=recipe.average,
         out_dtype=recipe.out_dtype,
@@ -169,19 +175,22 @@ def fill_folder(
         "averaged": [t.name for t in plan.tensors if t.action == "average"],
         **record,
     }
-    write_tensors(
-        plan,
-        models,
-        base,
-        folder,
-        metadata={"tunemerge": json.dumps(facts, sort_keys=True)},
-        threads=threads,
-        progress=progress,
-        shard_bytes=shard_bytes,
-        block=block,
-    )
-    copy_companions(donor, tokenizer or donor, out_dtype, folder)
-    write_record(folder, facts)
+    try:
+        write_tensors(
+            plan,
+            models,
+            base,
+            folder,
+            metadata={"tunemerge": json.dumps(facts, sort_keys=True)},
+            threads=threads,
+            progress=progress,
+            shard_bytes=shard_bytes,
+            block=block,
+        )
+        copy_companions(donor, tokenizer or donor, out_dtype, folder)
+        write_record(folder, facts)
+    except OSError as problem:
+        raise TunemergeError(f"{folder}: writing the merged model failed: {problem.strerror}") from problem
 
 
 def _common_values(plan: MergePlan) -> Values | None:
@@ -215,15 +224,18 @@ def _refuse_disk(out: Path, needed: int) -> None:
 def _work_folder(out: Path) -> Iterator[Path]:
     """A folder beside `out`, locked by this process; what killed merges left there is removed first."""
     parent = out.absolute().parent
-    parent.mkdir(parents=True, exist_ok=True)
-    for left in sorted(parent.glob(f".{out.name}.*.merging")):
-        lock = os.open(left, os.O_RDONLY)
-        if try_lock(lock):
-            shutil.rmtree(left, ignore_errors=True)
-        os.close(lock)
-    work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".merging", dir=parent))
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".merging", dir=parent))
+    except OSError as problem:
+        raise UsageError(f"{parent}: can't write there: {problem.strerror}") from None
     lock = os.open(work, os.O_RDONLY)
     try_lock(lock)
+    for left in sorted(parent.glob(f".{out.name}.*.merging")):
+        held = os.open(left, os.O_RDONLY)
+        if left != work and try_lock(held):
+            shutil.rmtree(left, ignore_errors=True)
+        os.close(held)
     try:
         work.chmod(0o755)
         yield work
