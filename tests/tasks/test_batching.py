@@ -16,22 +16,24 @@ def _encoded(left: bool = False, limit: int = 64) -> Encoded:
     )
 
 
-def test_padded_to_a_multiple_of_eight() -> None:
+def test_padded_to_a_multiple_of_four() -> None:
     batch = _encoded().batch([2, 0])
-    assert batch["input_ids"].tolist() == [[9, *[3] * 7], [5, 6, 7, *[3] * 5]]
+    assert batch["input_ids"].tolist() == [[9, 3, 3, 3], [5, 6, 7, 3]]
     assert batch["attention_mask"].sum() == 4
-    assert _encoded().batch([1])["input_ids"].shape == (1, 16)
+    assert _encoded().batch([1])["input_ids"].shape == (1, 12)
 
 
 def test_left_padding_and_limit() -> None:
-    assert _encoded(left=True).batch([0])["input_ids"].tolist() == [[*[3] * 5, 5, 6, 7]]
+    assert _encoded(left=True).batch([0])["input_ids"].tolist() == [[3, 5, 6, 7]]
     assert _encoded(limit=10).batch([1, 0])["input_ids"].shape == (2, 10)
 
 
 @pytest.mark.parametrize("left", [False, True])
 def test_exact_length_cuts_and_pads(left: bool) -> None:
-    batch = _encoded(left).batch([0, 1], length=4)
-    assert batch["input_ids"].tolist() == [[3, 5, 6, 7] if left else [5, 6, 7, 3], [8] * 4]
+    encoded = _encoded(left)
+    encoded.columns["input_ids"][1][-1] = 4
+    batch = encoded.batch([0, 1], length=4)
+    assert batch["input_ids"].tolist() == [[3, 5, 6, 7] if left else [5, 6, 7, 3], [8, 8, 8, 4]]
 
 
 def test_batches_by_length_are_longest_first_and_complete() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,36 @@ def _model(folder: Path, tmp_path: Path, n: int = 6) -> tuple[Any, Encoded]:
 
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("shape", [(1, 40), (5, 64), (3, 2)])
-def test_three_shapes_give_every_other_exactly(
+def test_four_shapes_give_every_other_exactly(
     tiny_bert: Path, tmp_path: Path, training: bool, shape: tuple[int, int]
 ) -> None:
     model, encoded = _model(tiny_bert, tmp_path)
     found = flops.flops({shape: 3}, flops.measure(model, encoded, "full", training))
     assert found == 3 * flops.count(model, encoded, *shape, training)
+
+
+def test_work_done_once_a_batch_is_not_charged_to_every_sequence(tiny_bert: Path, tmp_path: Path) -> None:
+    from transformers import AutoModel, DebertaV2Config
+
+    folder = tmp_path / "deberta"
+    shutil.copytree(tiny_bert, folder)
+    config = DebertaV2Config(
+        vocab_size=110,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=64,
+        relative_attention=True,
+        pos_att_type=["p2c", "c2p"],
+        position_buckets=16,
+    )
+    AutoModel.from_config(config).save_pretrained(folder)
+    (tmp_path / "made").mkdir()
+    model, encoded = _model(folder, tmp_path / "made")
+    coefficients = flops.measure(model, encoded, "full", True)
+    assert coefficients[3] > 0
+    assert flops.flops({(8, 40): 1}, coefficients) == flops.count(model, encoded, 8, 40, True)
 
 
 def _analytic(config: Any, batch: int, length: int) -> float:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -75,6 +77,30 @@ def test_same_inputs_same_bits_whatever_ran_before(tune: Tune) -> None:
     assert _distance(_weights(first), _weights(other)) > 0
 
 
+def test_another_process_writes_the_same_bits(tune: Tune, start: Path, tmp_path: Path) -> None:
+    here, _ = tune("here", dropout=0.1)
+    code = f"""
+import sys
+from pathlib import Path
+import torch
+from tunemerge.tune.config import TuneConfig
+from tunemerge.tune.model import tune_model
+torch.set_num_threads({torch_threads()})
+rows = [Path(p) for p in {[str(tmp_path / f"{n}.parquet") for n in ("train", "v1", "v2")]!r}]
+config = TuneConfig(learning_rate=1e-3, batch_size=16, dropout=0.1)
+tune_model(Path({str(start)!r}), Path({str(tmp_path / "there")!r}), rows[:1], rows[1:], labels={LABELS!r}, seed=7,
+    examples=100, config=config)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert (here / "model.safetensors").read_bytes() == (tmp_path / "there" / "model.safetensors").read_bytes()
+
+
+def torch_threads() -> int:
+    import torch
+
+    return torch.get_num_threads()
+
+
 def test_the_ledger_is_what_an_independent_hook_sees(tune: Tune, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = {"train": [0, 0], "forward": [0, 0]}
     load = type(TASK).load
@@ -94,7 +120,7 @@ def test_the_ledger_is_what_an_independent_hook_sees(tune: Tune, monkeypatch: py
     monkeypatch.setattr(type(TASK), "load", watched)
     from tunemerge.tasks import flops
 
-    monkeypatch.setattr(flops, "measure", lambda *args, **kwargs: (1, 0, 0))
+    monkeypatch.setattr(flops, "measure", lambda *args, **kwargs: (1, 0, 0, 0))
     _, tuned = tune("a", examples=90, micro_batch=8)
     assert [tuned.cost.examples, tuned.cost.tokens] == seen["train"]
     assert tuned.cost.examples == 90 and tuned.cost.optimizer_steps == 6

@@ -1,8 +1,9 @@
 """Floating-point operations of passes through a transformer, measured on real batches and extrapolated exactly.
 
-A transformer's operations on a batch of B sequences padded to L tokens are B (a + b L + c L^2): a head that sees one
-vector a sequence, matrices applied to every token, and attention between tokens. Three counted shapes give a, b and c.
-Counted is with eager attention: torch's counter reads zero for the fused CPU kernel.
+A transformer's operations on a batch of B sequences padded to L tokens are B (a + b L + c L^2) + d: a head that sees
+one vector a sequence, matrices applied to every token, attention between tokens, and what is done once a batch
+(DeBERTa's relative positions; 0 for most). Four counted shapes give a, b, c and d. Counted is with eager attention:
+torch's counter reads zero for the fused CPU kernel.
 """
 
 from __future__ import annotations
@@ -15,21 +16,20 @@ from typing import Any
 from tunemerge.tasks.batching import Encoded
 from tunemerge.tasks.meter import Shape
 
-Coefficients = tuple[Fraction, Fraction, Fraction]
+Coefficients = tuple[Fraction, Fraction, Fraction, Fraction]
 
-_LENGTHS = (4, 8, 12)
-_BATCH = 2
+_SHAPES: tuple[Shape, ...] = ((1, 4), (2, 4), (2, 8), (2, 12))
 _measured: dict[tuple[str, str, bool], Coefficients] = {}
 
 
 def flops(shapes: Mapping[Shape, int], coefficients: Coefficients) -> float:
     """Operations of all passes: `shapes` maps (batch, padded length) to how many such passes ran."""
-    a, b, c = coefficients
-    return float(sum(count * batch * (a + b * length + c * length**2) for (batch, length), count in shapes.items()))
+    a, b, c, d = coefficients
+    return float(sum(n * (batch * (a + b * length + c * length**2) + d) for (batch, length), n in shapes.items()))
 
 
 def measure(model: Any, encoded: Encoded, trainable: str, training: bool) -> Coefficients:
-    """(a, b, c) of `model` for a forward pass, or a forward and a backward pass (`training`).
+    """(a, b, c, d) of `model` for a forward pass, or a forward and a backward pass (`training`).
 
     Measured once per process, architecture and `trainable` (a name for the set of parameters that get gradients).
     Leaves parameters, gradients (none), random state, mode and attention implementation as they were.
@@ -37,8 +37,7 @@ def measure(model: Any, encoded: Encoded, trainable: str, training: bool) -> Coe
     config = {k: v for k, v in model.config.to_dict().items() if k not in ("_name_or_path", "transformers_version")}
     key = (json.dumps(config, sort_keys=True, default=str), trainable if training else "", training)
     if key not in _measured:
-        counts = [count(model, encoded, _BATCH, length, training) for length in _LENGTHS]
-        _measured[key] = _solve(counts)
+        _measured[key] = _solve([count(model, encoded, batch, length, training) for batch, length in _SHAPES])
     return _measured[key]
 
 
@@ -52,6 +51,7 @@ def count(model: Any, encoded: Encoded, batch: int, length: int, training: bool)
     inputs = {name: torch.from_numpy(a).to(place) for name, a in encoded.batch(rows, length).items()}
     was_training, attention = model.training, model.config._attn_implementation
     counter = FlopCounterMode(display=False)
+    counter.mod_tracker = _Whole()  # type: ignore[assignment]
     model.set_attn_implementation("eager")
     try:
         with torch.random.fork_rng(), torch.set_grad_enabled(training), counter:
@@ -67,10 +67,22 @@ def count(model: Any, encoded: Encoded, batch: int, length: int, training: bool)
     return counter.get_total_flops()
 
 
+class _Whole:
+    """Counts the model as one: following every module takes longer, and fails on some (DeBERTa's) backward passes."""
+
+    parents = ("Global",)
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *fault: object) -> None: ...
+
+
 def _solve(counts: list[int]) -> Coefficients:
-    """The parabola through three counts at equally spaced lengths, for one sequence."""
-    y0, y1, y2 = (Fraction(count, _BATCH) for count in counts)
-    start, step = _LENGTHS[0], _LENGTHS[1] - _LENGTHS[0]
+    """From the counts of _SHAPES: d from the two batches of length 4, then the parabola through the three lengths."""
+    single, *pairs = (Fraction(count) for count in counts)
+    d = 2 * single - pairs[0]
+    y0, y1, y2 = ((count - d) / 2 for count in pairs)
+    start, step = _SHAPES[1][1], _SHAPES[2][1] - _SHAPES[1][1]
     c = (y2 - 2 * y1 + y0) / (2 * step**2)
     b = (y1 - y0) / step - c * (2 * start + step)
-    return y0 - b * start - c * start**2, b, c
+    return y0 - b * start - c * start**2, b, c, d
