@@ -80,8 +80,6 @@ def _one(
         with metered(net) as meter:
             values = logits(net, encoded, precision, progress)
         spent = flops.flops(meter.forward_shapes, flops.measure(net, encoded, "", training=False))
-    del net
-    hub.free()
     return values, Cost(forward_examples=meter.forward_examples, forward_flops=spent)
 
 

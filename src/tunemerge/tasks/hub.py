@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import shutil
 import warnings
 from collections.abc import Iterator, Sequence
@@ -58,16 +57,8 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-        free()
-
-
-def free() -> None:
-    """Give back what earlier models held: reference cycles keep tensors alive, and a warm worker runs many steps."""
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+            torch.cuda.empty_cache()
 
 
 def read_config(folder: Path) -> Any:
