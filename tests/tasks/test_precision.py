@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from importlib import metadata
 
 import pytest
 
+from tunemerge.errors import TunemergeError
 from tunemerge.tasks import precision
 
 
@@ -26,7 +26,7 @@ def test_environment_needs_no_torch() -> None:
 
 def test_a_hidden_gpu_or_a_cpu_build_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precision, "_gpus", lambda: ["NVIDIA H100"])
-    monkeypatch.setattr(metadata, "version", lambda name: "2.13.0+cu130")
+    monkeypatch.setattr(precision, "_built_for_cuda", lambda: True)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert precision.device() == "cuda"
     assert precision.environment()["device"] == "cuda NVIDIA H100"
@@ -36,8 +36,23 @@ def test_a_hidden_gpu_or_a_cpu_build_is_no_gpu(monkeypatch: pytest.MonkeyPatch) 
         assert precision.device() == "cpu"
     precision.device.cache_clear()
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-    monkeypatch.setattr(metadata, "version", lambda name: "2.13.0+cpu")
+    monkeypatch.setattr(precision, "_built_for_cuda", lambda: False)
     assert precision.device() == "cpu"
+
+
+def test_the_build_is_read_without_importing_torch() -> None:
+    import torch
+
+    assert precision._built_for_cuda() == (torch.version.cuda is not None)
+
+
+def test_a_gpu_that_torch_cannot_use_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(precision, "device", lambda: "cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(TunemergeError, match='CUDA_VISIBLE_DEVICES=""'):
+        precision.torch_device()
 
 
 def test_float32_on_request_and_without_hardware(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -93,6 +93,8 @@ def test_loading_refuses_other_labels_and_missing_heads(tiny_bert: Path, tmp_pat
     save_file(tensors, made / "model.safetensors", {"format": "pt"})
     with pytest.raises(CheckpointError, match=r"tensor classifier\.bias is missing"):
         TASK.load(made, LABELS)
+    with pytest.raises(CheckpointError, match=r"tensor classifier\.bias is missing"):
+        _init(made, tmp_path / "again")
 
 
 def test_unusable_folders_are_refused(tiny_bert: Path, tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import re
 from contextlib import AbstractContextManager
 from functools import lru_cache
 from importlib import metadata
@@ -18,9 +20,15 @@ Precision = Literal["auto", "float32"]
 def device() -> str:
     """'cuda' where torch is built for it and a driver shows a GPU that this process may see, else 'cpu'."""
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1")
-    if metadata.version("torch").endswith("+cpu") or hidden or not _gpus():
-        return "cpu"
-    return "cuda"
+    return "cuda" if _built_for_cuda() and not hidden and _gpus() else "cpu"
+
+
+def _built_for_cuda() -> bool:
+    spec = importlib.util.find_spec("torch")
+    if spec is None or spec.origin is None:
+        return False
+    version = Path(spec.origin).with_name("version.py").read_text()
+    return re.search(r"^cuda\b[^=]*= *['\"]", version, re.MULTILINE) is not None
 
 
 def torch_device() -> str:
@@ -37,11 +45,13 @@ def torch_device() -> str:
 
 
 def _gpus() -> list[str]:
-    """Names of the NVIDIA GPUs of this machine, from the driver's files."""
+    """Names of the NVIDIA GPUs of this machine, from the driver's files; nameless where only a device file is there."""
     names = []
     for file in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
         lines = file.read_text().splitlines()
         names += [line.partition(":")[2].strip() for line in lines if line.startswith("Model:")]
+    if not names and any(Path(file).exists() for file in ("/dev/nvidia0", "/dev/dxg")):
+        return ["GPU"]
     return names
 
 

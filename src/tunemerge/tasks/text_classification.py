@@ -53,7 +53,7 @@ class TextClassification:
             config.pad_token_id = hub.tokenizer_of(folder).pad_token_id
         with hub.quiet():
             set_seed(seed)
-            model = _load(folder, config)
+            model = _load(folder, config, complete=has_head)
             if has_head:
                 picked = _pick(names, labels, folder)
                 state = model.state_dict()
@@ -119,8 +119,8 @@ def _load(folder: Path, config: Any, complete: bool = False) -> Any:
     if complete and report["missing_keys"]:
         missing = sorted(report["missing_keys"])
         raise CheckpointError(
-            f"{folder}: tensor {missing[0]} is missing (and {len(missing) - 1} more): "
-            "this checkpoint has no complete classification model; give it a head first (operation init)"
+            f"{folder}: tensor {missing[0]} is missing (and {len(missing) - 1} more): config.json describes a "
+            "classifier, but the file holds only part of one"
         )
     return model
 
