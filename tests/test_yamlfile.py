@@ -10,9 +10,7 @@ from tunemerge.yamlfile import MAX_BYTES, load_yaml, parse_yaml
 
 
 def test_values_and_lines() -> None:
-    data, lines = parse_yaml(
-        "a: 1\nb:\n  - x: 2e-5\n  - no\nc: {d: .inf, e: null, f: true, '5': -.inf}\n", "f.yaml"
-    )
+    data, lines = parse_yaml("a: 1\nb:\n  - x: 2e-5\n  - no\nc: {d: .inf, e: null, f: true, '5': -.inf}\n", "f.yaml")
     assert data == {
         "a": 1,
         "b": [{"x": 2e-5}, "no"],
@@ -87,9 +85,7 @@ def test_alias_bomb(inner: str) -> None:
     levels = [f"l0: &l0 {inner}"] + [f"l{i}: &l{i} [{', '.join([f'*l{i - 1}'] * 10)}]" for i in range(1, 10)]
     with pytest.raises(FindingsError, match="values once aliases"):
         parse_yaml("\n".join(levels), "bomb.yaml")
-    merging = ["l0: &l0 {}"] + [
-        f"l{i}: &l{i} {{<<: [{', '.join([f'*l{i - 1}'] * 10)}]}}" for i in range(1, 10)
-    ]
+    merging = ["l0: &l0 {}"] + [f"l{i}: &l{i} {{<<: [{', '.join([f'*l{i - 1}'] * 10)}]}}" for i in range(1, 10)]
     with pytest.raises(FindingsError, match="values once aliases"):
         parse_yaml("\n".join(merging), "bomb.yaml")
 

@@ -103,7 +103,8 @@ class Unavailable(_Model):
 
 
 class ContrastResult(_Model):
-    """Test difference a minus b, crossed over seeds and units; `p_holm` is adjusted over the study's family."""
+    """Test score of a minus that of b, crossed over seeds and units, oriented so that a positive difference means that
+    a is better, whatever the metric. `p_holm` is adjusted over the study's family."""
 
     a: str
     b: str

@@ -34,12 +34,10 @@ _FLOAT = re.compile(
 class _Loader(yaml.SafeLoader):
     """SafeLoader with the core schema's scalars instead of YAML 1.1's. Resolvers are tried in this order."""
 
-    yaml_implicit_resolvers: ClassVar[dict[Any, Any]] = {}
+    yaml_implicit_resolvers: ClassVar[dict[Any, Any]] = {}  # type: ignore[misc]
 
 
-_Loader.add_implicit_resolver(
-    _TAG + "bool", re.compile(r"(?:true|True|TRUE|false|False|FALSE)\Z"), list("tTfF")
-)
+_Loader.add_implicit_resolver(_TAG + "bool", re.compile(r"(?:true|True|TRUE|false|False|FALSE)\Z"), list("tTfF"))
 _Loader.add_implicit_resolver(_TAG + "int", _INT, list("-+0123456789"))
 _Loader.add_implicit_resolver(_TAG + "float", _FLOAT, list("-+.0123456789"))
 _Loader.add_implicit_resolver(_TAG + "null", re.compile(r"(?:~|null|Null|NULL|)\Z"), ["~", "n", "N", ""])
@@ -60,16 +58,12 @@ def parse_yaml(text: str, name: str) -> tuple[Any, Lines]:
     try:
         aliases = sum(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=_Loader))
         if aliases > MAX_ALIASES:
-            raise _refused(
-                "yaml-aliases", f"{aliases} aliases, more than {MAX_ALIASES}", name, "write the values out"
-            )
+            raise _refused("yaml-aliases", f"{aliases} aliases, more than {MAX_ALIASES}", name, "write the values out")
         root = yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as problem:
         mark = problem.problem_mark or problem.context_mark
         where = f"{name}:{mark.line + 1}" if mark else name
-        raise _refused(
-            "yaml-syntax", f"not valid YAML: {problem.problem or problem.context}", where
-        ) from None
+        raise _refused("yaml-syntax", f"not valid YAML: {problem.problem or problem.context}", where) from None
     except yaml.YAMLError as problem:
         raise _refused("yaml-syntax", f"not valid YAML: {' '.join(str(problem).split())}", name) from None
     except RecursionError:
@@ -93,9 +87,7 @@ def _text(path: Path) -> str:
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as problem:
-        raise _refused(
-            "yaml-encoding", f"not UTF-8 at byte {problem.start}", str(path), "save it as UTF-8"
-        ) from None
+        raise _refused("yaml-encoding", f"not UTF-8 at byte {problem.start}", str(path), "save it as UTF-8") from None
 
 
 def _refused(code: str, message: str, where: str, remedy: str = "") -> FindingsError:
@@ -123,9 +115,7 @@ class _Builder:
     def _count(self, node: yaml.Node, depth: int) -> None:
         self._values += 1
         if self._values > MAX_VALUES:
-            raise _refused(
-                "yaml-size", f"more than {MAX_VALUES:,} values once aliases are unfolded", self.name
-            )
+            raise _refused("yaml-size", f"more than {MAX_VALUES:,} values once aliases are unfolded", self.name)
         if depth > MAX_DEPTH:
             raise _refused("yaml-depth", f"nested deeper than {MAX_DEPTH} levels", self._place(node))
 

@@ -35,7 +35,7 @@ def test_a_missing_file_and_an_unknown_format_are_named(tmp_path):
     with pytest.raises(UsageError, match=r"nothing\.csv: no such file"):
         read_table(tmp_path / "nothing.csv")
     (tmp_path / "a.xlsx").write_bytes(b"x")
-    with pytest.raises(UsageError, match="expected one of .csv"):
+    with pytest.raises(UsageError, match=r"expected one of \.csv"):
         read_table(tmp_path / "a.xlsx")
 
 

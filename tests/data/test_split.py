@@ -46,5 +46,5 @@ def test_a_unit_is_never_divided():
 
 
 def test_too_many_rows_asked_for():
-    with pytest.raises(UsageError, match="a: splits ask for 210 rows .* there are 200"):
+    with pytest.raises(UsageError, match=r"a: splits ask for 210 rows .* there are 200"):
         make_splits(table(), {"test": 0.8, "adapt": 50}, 0, "a")

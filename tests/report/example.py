@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tunemerge.study.results import Results
+from tunemerge.results import Results
 
 SEEDS = [0, 1, 2, 3, 4]
 TASKS = ["amazon", "imdb", "yelp"]

@@ -4,7 +4,7 @@ import pytest
 
 from tunemerge.report import format as fmt
 from tunemerge.report.clean import clean_text
-from tunemerge.study.results import Interval
+from tunemerge.results import Interval
 
 
 @pytest.mark.parametrize(

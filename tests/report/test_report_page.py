@@ -13,7 +13,7 @@ import pytest
 from example import HOSTILE, VARIANTS, example_results
 
 from tunemerge.report import render_html, write_report
-from tunemerge.study.results import Results
+from tunemerge.results import Results
 
 ALLOWED = {"href", "src", "id", "class", "content", "name", "lang", "charset", "role", "scope", "colspan", "title"}
 TAGS = {"script", "iframe", "object", "embed", "img", "form", "base", "link", "foreignobject", "use", "image"}

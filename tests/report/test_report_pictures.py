@@ -14,7 +14,7 @@ from tunemerge.report.labels import place
 from tunemerge.report.layout import depths, layered
 from tunemerge.report.pareto import pareto, pareto_front
 from tunemerge.report.svg import el, fence, fit, log_ticks, nice_ticks, raw, text_width
-from tunemerge.study.results import StepResult
+from tunemerge.results import StepResult
 
 
 def test_elements_escape_their_text_and_attributes() -> None:

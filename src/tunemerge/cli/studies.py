@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from rich.console import Console
@@ -76,7 +76,7 @@ def _arms_table(plan: StudyPlan) -> Table:
     return table
 
 
-def _steps_table(plan: StudyPlan, costs: dict[str, Estimate]) -> Table:
+def _steps_table(plan: StudyPlan, costs: Mapping[str, Estimate]) -> Table:
     """The steps of the first seed, in the order in which they can run, with what each reads and who shares it."""
     from tunemerge.study.plan import ancestors
 

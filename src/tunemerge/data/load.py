@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from tunemerge.errors import UsageError
 from tunemerge.findings import Finding, error, warning
 from tunemerge.registry import nearest
 
-READERS = {
+READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
     ".csv": lambda p: pd.read_csv(p, keep_default_na=False, na_values=[""], dtype=object),
     ".tsv": lambda p: pd.read_csv(p, keep_default_na=False, na_values=[""], dtype=object, sep="\t"),
     ".jsonl": lambda p: pd.read_json(p, lines=True, dtype=False, convert_dates=False),

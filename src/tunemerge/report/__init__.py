@@ -8,8 +8,8 @@ from tunemerge.report.card import render_card
 from tunemerge.report.markdown import render_markdown
 from tunemerge.report.page import render_html
 from tunemerge.report.terminal import leaderboard
+from tunemerge.results import Results
 from tunemerge.store.atomic import write_file
-from tunemerge.study.results import Results
 
 __all__ = ["leaderboard", "render_card", "render_html", "render_markdown", "write_report"]
 

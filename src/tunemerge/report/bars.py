@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from tunemerge.report import format as fmt
 from tunemerge.report.svg import Svg, el, fence, figure, line, nice_ticks, text
-from tunemerge.study.results import ArmResult, ContrastResult, Results
+from tunemerge.results import ArmResult, ContrastResult, Results
 
 HEIGHT = 28
 _MIDDLE = HEIGHT / 2

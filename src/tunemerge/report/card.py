@@ -15,7 +15,7 @@ from tunemerge.report import format as fmt
 from tunemerge.report import view
 from tunemerge.report.clean import clean_results
 from tunemerge.report.markdown import code, contrast_table, leaderboard_table, md, table
-from tunemerge.study.results import ArmResult, Results
+from tunemerge.results import ArmResult, Results
 
 # Identifiers of the Hub's licence list that models and data of this kind usually carry; others become "other".
 _LICENCES = {

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from tunemerge.study.results import Results
+from tunemerge.results import Results
 
 _UNSHOWABLE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 
-from tunemerge.study.results import CostLine, Interval
+from tunemerge.results import CostLine, Interval
 
 UNKNOWN = "unknown"
 NONE = "–"

@@ -10,7 +10,7 @@ from tunemerge.report import format as fmt
 from tunemerge.report.curves import seedless
 from tunemerge.report.layout import Layout, layered
 from tunemerge.report.svg import Svg, el, figure, fit, number, text, titled
-from tunemerge.study.results import CostLine, Results, StepResult
+from tunemerge.results import CostLine, Results, StepResult
 
 _W, _H, _GAP, _COLUMN, _PAD = 264.0, 66.0, 14.0, 328.0, 16.0
 OPERATIONS = ("init", "tune", "merge", "search", "predict")

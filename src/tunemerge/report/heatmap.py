@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tunemerge.report import format as fmt
 from tunemerge.report.svg import Svg, el, fence, figure, fit, text, text_width, titled
-from tunemerge.study.results import ArmResult, Results, TaskInfo, TaskScore
+from tunemerge.results import ArmResult, Results, TaskInfo, TaskScore
 
 CLASSES = 7
 _ROW, _HEAD, _ABOVE = 34.0, 46.0, 22.0

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from tunemerge.report import format as fmt
 from tunemerge.report import view
 from tunemerge.report.clean import clean_results
-from tunemerge.study.results import ArmResult, Results
+from tunemerge.results import ArmResult, Results
 
 _ACTIVE = re.compile(r"([\\`*\[\]|~$]|(?<![^\W_])_|_(?![^\W_]))")
 _LEADING = re.compile(r"^(?=#+(\s|$)|[-+](\s|$)|[-=]{2,})")

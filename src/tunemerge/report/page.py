@@ -18,7 +18,7 @@ from tunemerge.report.graph import drawn_seed, graph
 from tunemerge.report.heatmap import CLASSES, heatmap
 from tunemerge.report.pareto import pareto
 from tunemerge.report.svg import Svg
-from tunemerge.study.results import Results
+from tunemerge.results import Results
 
 
 @cache

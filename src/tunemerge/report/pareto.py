@@ -26,7 +26,7 @@ from tunemerge.report.svg import (
     text_width,
     titled,
 )
-from tunemerge.study.results import ArmResult, Results
+from tunemerge.results import ArmResult, Results
 
 
 def pareto_front(arms: Sequence[ArmResult], higher_is_better: bool) -> list[ArmResult]:

@@ -11,7 +11,7 @@ from rich.text import Text
 from tunemerge.report import format as fmt
 from tunemerge.report import view
 from tunemerge.report.clean import clean_results
-from tunemerge.study.results import ArmResult, Results
+from tunemerge.results import ArmResult, Results
 
 _COLOURS = {"better": "green", "equivalent": "cyan", "inconclusive": "yellow", "leads": "yellow", "dont_merge": "red"}
 

@@ -8,7 +8,7 @@ from statistics import mean
 
 from tunemerge.report import format as fmt
 from tunemerge.report.curves import seedless
-from tunemerge.study.results import ArmResult, ContrastResult, FindingResult, Results, StepResult
+from tunemerge.results import ArmResult, ContrastResult, FindingResult, Results, StepResult
 
 ROLES = {"order": "Orders of merging and tuning", "alternative": "Same budget, no merge", "control": "Controls"}
 KINDS = {

@@ -157,14 +157,15 @@ class Setting:
 
     # What can be asked for
 
-    def tune(self, model: Node, rows: Rows, budget: int, *, head_only: bool = False) -> Step:
-        """Tune `model` on `rows` for `budget` optimizer steps."""
+    def tune(self, model: Node, rows: Rows, budget: int, *, head_only: bool = False, name: str = "") -> Step:
+        """Tune `model` on `rows` for `budget` optimizer steps; people know the result by `name`."""
         if budget < 1:
             raise BudgetError(f"the budget leaves no optimizer step for {rows.name}")
         tuning = {**self.tuning, "method": "head"} if head_only else dict(self.tuning)
         params = {**self.task, "seed": self.seed, "examples": budget * self.batch_size, "tuning": tuning}
         inputs = {"model": (model,), "train": rows.train, "validation": rows.validation}
-        return Step("tune", params, inputs, f"tune {rows.name} ({budget} steps)")
+        what = f"{name_of(model)}, {budget} steps on {rows.name}"
+        return Step("tune", params, inputs, f"{name or 'tuned ' + name_of(model)}: {what}")
 
     def tune_each(self, budget: int) -> list[Step]:
         """Every pair tuned with its share of `budget`, in the order of `pairs`."""
@@ -186,18 +187,19 @@ class Setting:
         base = () if self.base_model is None else (self.base_model,)
         inputs: dict[str, tuple[Node, ...]] = {"models": tuple(models), "base": base}
         method = {"method": merging.method, "average": list(merging.average), "seed": self.seed}
+        names = " + ".join(name_of(m) for m in models)
         search = Step(
             "search",
-            {
-                **method,
-                **self.task,
-                "candidates": [dict(c) for c in merging.candidates],
-                "metric": self.metric,
-            },
+            {**method, **self.scoring, "candidates": [dict(c) for c in merging.candidates], "metric": self.metric},
             {**inputs, "validation": self.mix.validation},
-            f"choose coefficients of {merging.method}",
+            f"coefficients of {merging.method}: {names}",
         )
-        return Step("merge", {**method, "parameters": {}}, {**inputs, "choice": (search,)}, f"merge {merging.method}")
+        return Step(
+            "merge",
+            {**method, "parameters": {}},
+            {**inputs, "choice": (search,)},
+            f"{merging.method} merge: {names}",
+        )
 
     def select(self, models: Sequence[Node]) -> Node:
         """The one of `models` with the best validation score (a pointer, not a new model)."""
@@ -205,10 +207,16 @@ class Setting:
             return models[0]
         scores = tuple(predict([m], rows, self.scoring, final=False) for m in models for rows in self.mix.validation)
         params = {**self.task, "metric": self.metric}
-        return Step("select", params, {"models": tuple(models), "predictions": scores}, "select by validation")
+        return Step("select", params, {"models": tuple(models), "predictions": scores}, "best single: by validation")
 
 
 def predict(models: Sequence[Node], rows: Leaf, scoring: Mapping[str, Any], *, final: bool) -> Step:
     """Predictions of one model, or of an ensemble, on one split; `final` is the last evaluation on a test set."""
     params = {**scoring, "final": final}
-    return Step("predict", params, {"models": tuple(models), "rows": (rows,)}, f"predict {rows.label}")
+    who = " + ".join(name_of(m) for m in models)
+    return Step("predict", params, {"models": tuple(models), "rows": (rows,)}, f"predict {rows.label}: {who}")
+
+
+def name_of(node: Node) -> str:
+    """What people call a model: the part of its step's label before the colon."""
+    return node.label.split(":")[0]

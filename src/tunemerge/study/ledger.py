@@ -9,7 +9,8 @@ from tunemerge.graph.cost import Cost, total
 from tunemerge.graph.step import Step
 from tunemerge.results import CostLine
 from tunemerge.store.artifacts import Artifact
-from tunemerge.study.plan import Arm, StudyPlan, ancestors
+from tunemerge.study.arms import Arm
+from tunemerge.study.plan import StudyPlan, ancestors
 
 
 @dataclass(frozen=True)

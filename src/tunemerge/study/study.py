@@ -28,8 +28,10 @@ from tunemerge.study.collect import RunFacts, collect
 from tunemerge.study.config import StudyConfig, load_study
 from tunemerge.study.estimate import enough_disk
 from tunemerge.study.export import export_arm
-from tunemerge.study.plan import StudyPlan, locate_models, make_plan, unknown_names
+from tunemerge.study.names import unknown_names
+from tunemerge.study.plan import StudyPlan, make_plan
 from tunemerge.study.rows import read_rows
+from tunemerge.study.setting import locate_models
 from tunemerge.yamlfile import Lines
 
 STORE = ".tunemerge"

@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from tunemerge.results import Verdict
-from tunemerge.stats.components import Contrast
+from tunemerge.report import format as fmt
+from tunemerge.results import Interval, Verdict
+from tunemerge.stats.components import FEWEST_SEEDS, Contrast
 from tunemerge.stats.holm import holm
-from tunemerge.stats.verdict import FEWEST_SEEDS, Outcome, decide
+from tunemerge.stats.verdict import Outcome, decide
 
 
 @dataclass(frozen=True)
@@ -90,24 +91,21 @@ def hand_back(arms: Sequence[ArmSummary], margin: float) -> tuple[ArmSummary, in
     return arm, seed, f"{reason}; of its seeds the one with the median validation score"
 
 
-Shown = Callable[[float], str]
-
-
 def verdict(
     arms: Sequence[ArmSummary],
     judged: Sequence[Judged],
     margin: float,
     seeds: Sequence[int],
-    points: Shown,
+    metric: str,
 ) -> Verdict:
-    """The study's verdict in words. `points` formats a difference of scores."""
+    """The study's verdict in words; `metric` says how its differences are written."""
     by_name = {a.name: a for a in arms}
     among_orders = [j for j in judged if by_name[j.b].role == "order"]
     against = next((j for j in judged if by_name[j.b].role == "alternative"), None)
     handed = hand_back(arms, margin)
-    details = [describe(j, points) for j in judged]
+    details = [describe(j, metric) for j in judged]
     if handed:
-        details += _test_disagrees(handed[0], arms, points)
+        details += _test_disagrees(handed[0], arms, metric)
 
     def result(kind: str, sentence: str, winner: str | None) -> Verdict:
         return Verdict(
@@ -121,46 +119,50 @@ def verdict(
         )
 
     if against and against.outcome == "worse":
-        gap = describe(_turned(against), points)
+        gap = describe(_turned(against), metric)
         return result("dont_merge", f"Don't merge: {gap}.", against.b)
     if not among_orders:
         return result("inconclusive", "Fewer than two orders could be had here: nothing to compare.", None)
     winner = _beats_all(among_orders) or _beats_main(among_orders)
     if winner:
         best = next(j for j in map(_facing(winner), among_orders) if j and j.outcome == "better")
-        return result("better", f"{describe(best, points)}, at equal cost.", winner)
+        return result("better", f"{describe(best, metric)}, at equal cost.", winner)
     if all(j.outcome == "equivalent" for j in among_orders):
         cheapest = min((by_name[n] for j in among_orders for n in (j.a, j.b)), key=lambda a: (a.cost, a.name))
-        no_difference = f"No difference that matters (within {points(margin)}) between the orders"
+        no_difference = f"No difference that matters (within {fmt.size(margin, metric)}) between the orders"
         sentence = f"{no_difference}: take the cheapest, {cheapest.name}."
         return result("equivalent", sentence, cheapest.name)
     main = among_orders[0]
     if main.outcome == "leads":
         ahead = main if main.contrast.difference > 0 else _turned(main)
         sentence = (
-            f"{ahead.a} leads {ahead.b} by {interval(ahead, points)}: not settled with {len(seeds)} seeds "
+            f"{ahead.a} leads {ahead.b} by {interval(ahead, metric)}: not settled with {len(seeds)} seeds "
             f"(at least {FEWEST_SEEDS} are needed)."
         )
         return result("leads", sentence, None)
-    return result("inconclusive", _inconclusive(main, len(seeds), points), None)
+    return result("inconclusive", _inconclusive(main, len(seeds), metric), None)
 
 
-def describe(j: Judged, points: Shown) -> str:
+def describe(j: Judged, metric: str) -> str:
     """One contrast as a clause, the better arm first."""
     if j.contrast.difference < 0:
         j = _turned(j)
     if j.outcome == "better":
-        return f"{j.a} beats {j.b} by {interval(j, points)}"
+        return f"{j.a} beats {j.b} by {interval(j, metric)}"
     if j.outcome == "equivalent":
-        return f"{j.a} and {j.b} are equivalent within the margin ({interval(j, points)})"
-    return f"{j.a} and {j.b}: no reliable difference ({interval(j, points)}, Holm p {j.p_holm:.2f})"
+        return f"{j.a} and {j.b} are equivalent within the margin ({interval(j, metric)})"
+    if j.outcome == "leads":
+        return f"{j.a} leads {j.b} by {interval(j, metric)}, not settled with so few seeds"
+    return f"{j.a} and {j.b}: no reliable difference ({interval(j, metric)}, Holm p {j.p_holm:.2f})"
 
 
-def interval(j: Judged, points: Shown) -> str:
-    return f"{points(j.contrast.difference)} [{points(j.contrast.low)}, {points(j.contrast.high)}]"
+def interval(j: Judged, metric: str) -> str:
+    """ "2.1 [0.8, 3.4] points"."""
+    c = j.contrast
+    return fmt.contrast(Interval(value=c.difference, low=c.low, high=c.high), metric).removeprefix("+")
 
 
-def _inconclusive(main: Judged, seeds: int, points: Shown) -> str:
+def _inconclusive(main: Judged, seeds: int, metric: str) -> str:
     needed = main.contrast.seeds_to_settle
     what = (
         f"about {needed} seeds would settle a difference of this size"
@@ -168,8 +170,8 @@ def _inconclusive(main: Judged, seeds: int, points: Shown) -> str:
         else "more test data would be needed"
     )
     return (
-        f"No reliable difference between {main.a} and {main.b}: {interval(main, points)}; differences under "
-        f"{points(main.contrast.smallest_detectable)} could not have been seen, {what}."
+        f"No reliable difference between {main.a} and {main.b}: {interval(main, metric)}; differences under "
+        f"{fmt.size(main.contrast.smallest_detectable, metric)} could not have been seen, {what}."
     )
 
 
@@ -213,9 +215,9 @@ def _beats_main(judged: Sequence[Judged]) -> str | None:
     return None if beaten else winner
 
 
-def _test_disagrees(handed: ArmSummary, arms: Sequence[ArmSummary], points: Shown) -> list[str]:
+def _test_disagrees(handed: ArmSummary, arms: Sequence[ArmSummary], metric: str) -> list[str]:
     top = max((a for a in arms if a.deliverable and a.matched), key=lambda a: a.test)
     if top.name == handed.name or top.test <= handed.test:
         return []
-    gap = points(top.test - handed.test)
+    gap = fmt.size(top.test - handed.test, metric)
     return [f"on test, {top.name} scores {gap} above {handed.name}; validation chose, and the test never does"]

@@ -50,13 +50,13 @@ MTT, TTM, TMT, JOINT = "merge_then_tune/ties", "tune_then_merge/ties", "tune_mer
 def decide(table, arms=None, seeds=SEEDS, margin=0.01):
     arms = arms or [arm(MTT, 0.82), arm(TTM), arm(TMT), arm(JOINT, 0.7, role="alternative")]
     judged = judge(arms, lambda a, b: table.get((a, b), UNSURE), margin, len(seeds))
-    return verdict(arms, judged, margin, seeds, lambda d: f"{100 * d:.1f} points")
+    return verdict(arms, judged, margin, seeds, "accuracy")
 
 
 def test_an_order_that_beats_all_others_wins():
     v = decide({(MTT, TTM): WIN, (MTT, TMT): WIN, (MTT, JOINT): WIN})
     assert v.kind == "better" and v.winner == MTT
-    assert v.sentence == f"{MTT} beats {TTM} by 5.0 points [3.0 points, 7.0 points], at equal cost."
+    assert v.sentence == f"{MTT} beats {TTM} by 5.0 [3.0, 7.0] points, at equal cost."
 
 
 def test_the_main_pair_decides_where_the_hybrid_is_unclear():

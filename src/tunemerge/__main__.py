@@ -1,0 +1,5 @@
+"""`python -m tunemerge`."""
+
+from tunemerge.cli import main
+
+main()

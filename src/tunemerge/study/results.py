@@ -1,1 +1,0 @@
-from tunemerge.results import *  # noqa: F403

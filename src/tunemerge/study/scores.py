@@ -1,0 +1,142 @@
+"""From stored predictions to scores: the metrics of every arm, with intervals, in the metric's own unit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from tunemerge.evaluate.predict import FILE as PREDICTIONS
+from tunemerge.evaluate.predict import read_predictions
+from tunemerge.results import ArmResult, Interval, TaskScore
+from tunemerge.stats.components import Contrast, Estimate, contrast, estimate
+from tunemerge.stats.metrics import METRICS, Metric
+from tunemerge.stats.predictions import Predictions
+from tunemerge.store.artifacts import Artifact
+from tunemerge.study.arms import Arm
+from tunemerge.study.ledger import ArmCost, line
+from tunemerge.study.plan import StudyPlan, ancestors
+
+
+def in_own_unit(estimate: Estimate, metric: Metric) -> Interval:
+    """An estimate (oriented so that higher is better) as the metric itself: a loss is positive again."""
+    low, high = sorted((metric.sign * estimate.low, metric.sign * estimate.high))
+    return Interval(value=metric.sign * estimate.value, low=low, high=high)
+
+
+class Evidence:
+    """Predictions and scores of a finished study, read once each."""
+
+    def __init__(self, plan: StudyPlan, artifacts: Mapping[str, Artifact]) -> None:
+        self.plan, self.artifacts = plan, artifacts
+        self.metric: Metric = METRICS[plan.config.metric]
+        self.contrast = lru_cache(maxsize=None)(self._contrast)
+
+    @cached_property
+    def scored(self) -> list[str]:
+        """The tasks whose mean is an arm's score."""
+        return [t.name for t in self.plan.rows.tasks.values() if t.role in ("task", "target")]
+
+    @cached_property
+    def evaluated(self) -> list[str]:
+        return [t.name for t in self.plan.rows.tasks.values() if t.role != "source"]
+
+    def predictions(self, arm: str, task: str, split: str) -> list[Predictions]:
+        """One a seed."""
+        steps = (self.plan.predictions[arm, seed, task, split] for seed in self.plan.settings)
+        return [self._read(self.artifacts[s.key].path / PREDICTIONS) for s in steps]
+
+    @staticmethod
+    @lru_cache(maxsize=4096)
+    def _read(path: Path) -> Predictions:
+        return read_predictions(path)
+
+    def validation(self, arm: str) -> list[float]:
+        """Mean over tasks of the metric on validation, a value a seed."""
+        by_task = [
+            [self.metric.fn(p.target, p.logits, p.weight) for p in self.predictions(arm, task, "validation")]
+            for task in self.scored
+        ]
+        return [float(x) for x in np.mean(by_task, axis=0)]
+
+    def test(self, arm: str) -> dict[str, list[Predictions]]:
+        return {task: self.predictions(arm, task, "test") for task in self.scored}
+
+    def _contrast(self, a: str, b: str) -> Contrast:
+        return contrast(self.test(a), self.test(b), self.metric)
+
+
+def score_arms(evidence: Evidence, costs: Mapping[str, ArmCost]) -> list[ArmResult]:
+    """Every arm's validation and test scores, in the metric's own unit, with what it cost."""
+    plan = evidence.plan
+    scores = {arm.name: _task_scores(evidence, arm.name) for arm in plan.arms}
+    out = []
+    for arm in plan.arms:
+        validation = evidence.validation(arm.name)
+        test = estimate(evidence.test(arm.name), evidence.metric)
+        tasks = {
+            task: _relative(s, task, arm, scores, plan, evidence.metric.sign) for task, s in scores[arm.name].items()
+        }
+        seed = plan.config.seed_list[0]
+        cost = costs[arm.name]
+        out.append(
+            ArmResult(
+                name=arm.name,
+                strategy=arm.strategy.name,
+                method=arm.method,
+                role=arm.strategy.role,
+                description=arm.strategy.description,
+                paper=arm.strategy.paper,
+                deliverable=arm.deliverable,
+                models_at_inference=max(len(arm.model(seed, task)) for task in evidence.scored),
+                tuned=any(s.op == "tune" for s in plan.adaptation(arm, seed)),
+                matched=arm.strategy.spends != "more",
+                validation=float(np.mean(validation)),
+                validation_by_seed=validation,
+                test=in_own_unit(test, evidence.metric),
+                test_by_seed=[evidence.metric.sign * x for x in test.by_seed],
+                tasks=tasks,
+                worst_task=min(evidence.scored, key=lambda t: evidence.metric.sign * tasks[t].score.value),
+                marginal=line(cost.marginal),
+                total=line(cost.total) if cost.total else None,
+                steps=[s.key for seed in plan.settings for s in ancestors(arm.nodes(seed))],
+                models={t: [[n.key for n in arm.model(seed, t)] for seed in plan.settings] for t in evidence.scored},
+            )
+        )
+    return out
+
+
+def _task_scores(evidence: Evidence, arm: str) -> dict[str, TaskScore]:
+    out = {}
+    for task in evidence.evaluated:
+        predictions = evidence.predictions(arm, task, "test")
+        e = estimate({task: predictions}, evidence.metric)
+        metrics = {
+            name: float(np.mean([m.fn(p.target, p.logits, p.weight) for p in predictions])) for name, m in METRICS
+        }
+        out[task] = TaskScore(score=in_own_unit(e, evidence.metric), metrics=metrics)
+    return out
+
+
+def _relative(
+    own: TaskScore, task: str, arm: Arm, scores: Mapping[str, Mapping[str, TaskScore]], plan: StudyPlan, sign: float
+) -> TaskScore:
+    """Against the task's own expert (tuned), and against what the pool could do before (forgetting)."""
+    expert = scores.get("experts", {}).get(task)
+    role = plan.rows.tasks[task].role
+    before = [s[task].score.value for name, s in scores.items() if name.startswith("expert/")]
+    if role == "task":
+        before = [scores[f"expert/{task}"][task].score.value] if f"expert/{task}" in scores else []
+    forgets = (
+        role in ("task", "retention")
+        and before
+        and any(s.op == "tune" for s in plan.adaptation(arm, plan.config.seed_list[0]))
+    )
+    return own.model_copy(
+        update={
+            "normalised": own.score.value / expert.score.value if expert and expert.score.value > 0 else None,
+            "forgetting": max(sign * b for b in before) - sign * own.score.value if forgets else None,
+        }
+    )

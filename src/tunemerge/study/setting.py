@@ -1,0 +1,83 @@
+"""From the study file to what strategies see: located models, the pool, the rows of a seed, the budget in steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from tunemerge.checkpoint.locate import locate
+from tunemerge.errors import TunemergeError
+from tunemerge.findings import Finding, error
+from tunemerge.graph.step import Leaf, Node, Step
+from tunemerge.store.digest import digest_folder
+from tunemerge.strategies.setting import Rows, Setting
+from tunemerge.study.config import PoolModel, StudyConfig
+from tunemerge.study.rows import StudyRows, TaskRows
+
+
+def locate_models(config: StudyConfig, folder: Path) -> tuple[dict[str, Leaf], list[Finding]]:
+    """The study's base (under "base") and given checkpoints (under their names), and those that aren't there."""
+    found: list[Finding] = []
+    leaves = {}
+    asked = {"base": config.base} if config.base else {}
+    asked |= {n: m.model if isinstance(m, PoolModel) else m for n, m in config.pool.items()}
+    for name, model in asked.items():
+        try:
+            path = locate(model, folder)
+            leaves[name] = Leaf(digest_folder(path)[0], path, "model", name)
+        except TunemergeError as e:
+            found.append(error("no-such-model", str(e), name))
+    if not asked:
+        found.append(error("no-model", "a study needs a `base`, or a `pool` of checkpoints", "base"))
+    if "base" in config.pool:
+        found.append(error("reserved-name", "a model of the pool can't be called 'base'", "pool.base"))
+    return leaves, found
+
+
+def make_setting(
+    config: StudyConfig, rows: StudyRows, seed: int, base: Leaf | None, given: Mapping[str, Leaf]
+) -> Setting:
+    """What the strategies see of one seed. Raises BudgetError where a pool model can't be made."""
+    tuning = config.tuning.model_dump(mode="json")
+    task = {"task": config.task, "labels": list(rows.labels)}
+
+    def init(leaf: Leaf | None, name: str) -> Step | None:
+        params = {**task, "seed": seed, "dropout": tuning["dropout"]}
+        return Step("init", params, {"model": (leaf,)}, f"{name}: start") if leaf else None
+
+    start = init(base, "base")
+    adapt = {n: _rows(t, seed, "adapt") for n, t in rows.tasks.items() if t.role in ("task", "target")}
+    source = {
+        n: _rows(t, seed, "source")
+        for n, t in rows.tasks.items()
+        if "source" in t.parts[seed] and t.role in ("task", "target", "source")
+    }
+    setting = Setting(
+        seed=seed,
+        base_model=start,
+        pool={},
+        adapt=adapt,
+        source=source,
+        target=config.target,
+        budget=config.budget.in_steps(config.tuning.batch_size, sum(r.size for r in adapt.values())),
+        batch_size=config.tuning.batch_size,
+        pool_examples=0,
+        task=task,
+        tuning=tuning,
+        metric=config.metric,
+    )
+    if given:
+        pool: dict[str, Node] = {n: s for n, leaf in given.items() if (s := init(leaf, n)) is not None}
+        known = [m.examples for m in config.pool.values() if isinstance(m, PoolModel) and m.examples is not None]
+        return replace(setting, pool=pool, source={}, pool_examples=sum(known))
+    if start is None:
+        return setting
+    steps = {n: config.pool_budget.in_steps(setting.batch_size, r.size) for n, r in source.items()}
+    pool = {n: setting.tune(start, r, steps[n], name=n) for n, r in source.items()}
+    return replace(setting, pool=pool, pool_examples=sum(steps.values()) * setting.batch_size)
+
+
+def _rows(task: TaskRows, seed: int, split: str) -> Rows:
+    parts = task.parts[seed]
+    return Rows(f"{task.name} {split}", (parts[split],), (parts["validation"],), task.sizes[split])
