@@ -96,7 +96,9 @@ class StudyConfig(_Part):
     methods: list[str] = Field(["linear", "task_arithmetic", "ties"], min_length=1)
     candidates: int = Field(5, ge=1, le=100, description="coefficients tried on validation in every merge")
     budget: Budget
-    pool_budget: Budget = Field(Budget.model_validate({"epochs": 2}), description="tuning of each pool model on its source rows")
+    pool_budget: Budget = Field(
+        Budget.model_validate({"epochs": 2}), description="tuning of each pool model on its source rows"
+    )
     seeds: int | list[int] = 5
     tuning: TuneConfig = TuneConfig()
     task: str = Field("text-classification", description="kind of task")

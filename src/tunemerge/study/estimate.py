@@ -94,4 +94,5 @@ def _speed() -> float:
     start = time.perf_counter()
     for _ in range(8):
         a @ a
-    return float(EFFICIENCY * 8 * 2 * 512**3 / (time.perf_counter() - start))
+    seconds: float = time.perf_counter() - start
+    return EFFICIENCY * 8 * 2 * 512**3 / seconds

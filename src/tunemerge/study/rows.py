@@ -117,7 +117,7 @@ def _splits(
         found += problems
     if any(f.severity == "error" for f in found):
         return {}, found
-    parts = make_splits(rows["data"], dict(task.splits), seed, name) if task.data else rows
+    parts = make_splits(rows["data"], {str(k): v for k, v in task.splits.items()}, seed, name) if task.data else rows
     where = f"tasks.{name}"
     for split in NEEDS[role]:
         if split not in parts:
