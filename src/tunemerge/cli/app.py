@@ -111,11 +111,9 @@ def merge(
     random_seed: Annotated[int, typer.Option(help="seed of methods that drop at random")] = 0,
 ) -> None:
     """Merge models by a recipe."""
-    from tunemerge.merge.engine import merge_recipe
-    from tunemerge.merge.recipe import load_recipe
+    from tunemerge.cli.merging import merge_one
 
-    merge_recipe(load_recipe(recipe), out, seed=random_seed)
-    typer.echo(out)
+    merge_one(recipe, out, random_seed)
 
 
 @app.command()

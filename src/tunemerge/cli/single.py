@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import ValidationError
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
+from tunemerge.cli.bar import bar
 from tunemerge.data.load import Columns
 from tunemerge.errors import UsageError
 from tunemerge.registry import nearest
 from tunemerge.stats.metrics import METRICS
-from tunemerge.study.single import Progress as Tell
 from tunemerge.study.single import evaluate, tune
 from tunemerge.tune.config import TuneConfig
 from tunemerge.yamlfile import parse_yaml
@@ -33,7 +30,7 @@ def tune_one(
 ) -> None:
     console = Console()
     config = _settings(settings)
-    with _bar(console, "tuning") as tell:
+    with bar(console, "tuning") as tell:
         tuned = tune(
             model,
             data,
@@ -58,7 +55,7 @@ def tune_one(
 
 def evaluate_one(model: str, data: Path, columns: Columns, out: Path | None) -> None:
     console = Console()
-    with _bar(console, "evaluating") as tell:
+    with bar(console, "evaluating") as tell:
         result = evaluate(model, data, columns=columns, predictions=out, progress=tell)
     table = Table(
         box=None, pad_edge=False, caption=f"{result.rows:,} rows; 95% intervals over units", caption_justify="left"
@@ -86,14 +83,3 @@ def _settings(settings: list[str]) -> TuneConfig:
         return TuneConfig.model_validate(values)
     except ValidationError as e:
         raise UsageError("\n".join(f"--set {'.'.join(map(str, p['loc']))}: {p['msg']}" for p in e.errors())) from None
-
-
-@contextmanager
-def _bar(console: Console, what: str) -> Iterator[Tell]:
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(what, total=1.0)
-
-        def tell(fraction: float, message: str) -> None:
-            progress.update(task, completed=fraction, description=f"{what}: {message}")
-
-        yield tell

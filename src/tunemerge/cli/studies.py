@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from tunemerge.cli.bar import print_findings
 from tunemerge.cli.progress import Watch
-from tunemerge.findings import Finding, FindingsError
+from tunemerge.findings import FindingsError
+from tunemerge.graph.executors.local import LocalExecutor
 from tunemerge.graph.step import Step
 from tunemerge.report.format import flops as show_flops
 from tunemerge.report.format import seconds as show_seconds
 from tunemerge.report.terminal import leaderboard
 from tunemerge.study.estimate import Estimate, estimate
-from tunemerge.study.plan import StudyPlan
+from tunemerge.study.plan import StudyPlan, ancestors
 from tunemerge.study.study import Study
-
-STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
-
-
-def print_findings(findings: Iterable[Finding], console: Console) -> None:
-    for finding in findings:
-        console.print(str(finding), style=STYLES[finding.severity], markup=False, highlight=False, soft_wrap=True)
 
 
 def check_study(path: Path, overrides: list[str]) -> int:
@@ -54,8 +49,6 @@ def show_plan(path: Path, overrides: list[str]) -> None:
     flops = sum(c.flops for c in costs.values())
     wall = sum(c.seconds for c in costs.values())
     disk = sum(c.disk for c in costs.values())
-    from tunemerge.graph.executors.local import LocalExecutor
-
     workers = LocalExecutor().slots
     console.print(
         f"{len(plan.graph.steps)} steps for {len(plan.settings)} seeds, {len(costs)} of them to run: about "
@@ -78,8 +71,6 @@ def _arms_table(plan: StudyPlan) -> Table:
 
 def _steps_table(plan: StudyPlan, costs: Mapping[str, Estimate]) -> Table:
     """The steps of the first seed, in the order in which they can run, with what each reads and who shares it."""
-    from tunemerge.study.plan import ancestors
-
     seed = next(iter(plan.settings))
     users: dict[str, set[str]] = {}
     steps: dict[str, Step] = {}

@@ -1,0 +1,198 @@
+"""The command line as a process: exit codes, what it prints, how fast it starts, and Ctrl-C."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from small import SPLITS, TUNING, write_table
+
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "120", "NO_COLOR": "1"}
+REPOSITORY = Path(__file__).parents[2]
+
+
+def command(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "tunemerge", *map(str, arguments)],
+        cwd=cwd,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def imported(arguments: list[str], modules: set[str], cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command, and print at the end which of `modules` it imported."""
+    code = (
+        f"import sys; sys.argv = {['tunemerge', *arguments]!r}\ntry:\n    from tunemerge.cli import main; main()\n"
+        f"finally:\n    print(sorted({modules!r} & set(sys.modules)))"
+    )
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=ENVIRONMENT, cwd=cwd)
+
+
+@pytest.fixture
+def study(tmp_path, tiny_bert):
+    for number, name in enumerate("ab"):
+        write_table(tmp_path / f"{name}.csv", 200, number)
+    content = {
+        "name": "small",
+        "base": str(tiny_bert),
+        "tasks": {n: {"data": f"{n}.csv", "splits": SPLITS} for n in "ab"},
+        "strategies": ["merge_then_tune", "tune_then_merge", "joint"],
+        "methods": ["linear"],
+        "candidates": 2,
+        "budget": {"examples": 64},
+        "seeds": 1,
+        "tuning": TUNING,
+    }
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    return tmp_path
+
+
+def test_help_imports_neither_torch_nor_numpy(tmp_path):
+    code = (
+        "import sys; sys.argv = ['tunemerge', '--help']\ntry:\n    from tunemerge.cli import main; main()\nfinally:\n"
+    )
+    code += "    print(sorted({'torch', 'transformers', 'numpy', 'pandas', 'pydantic'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=ENVIRONMENT)
+    assert done.returncode == 0 and done.stdout.rstrip().endswith("[]")
+
+
+@pytest.mark.parametrize("what", ["check", "plan"])
+def test_check_and_plan_import_no_torch_and_write_nothing(study, what):
+    before = sorted(p.name for p in study.iterdir())
+    done = imported([what, "study.yaml"], {"torch", "transformers"}, study)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.rstrip().endswith("[]")
+    assert sorted(p.name for p in study.iterdir()) == before
+
+
+def test_five_faults_are_reported_together(study):
+    text = (study / "study.yaml").read_text()
+    text = text.replace("merge_then_tune", "merge_than_tune").replace("- linear", "- linaer")
+    text = text.replace("a.csv", "nowhere.csv").replace("seeds: 1", "seeds: 1\ntarget: c\nmetric: acuracy")
+    (study / "study.yaml").write_text(text)
+    done = command("check", "study.yaml", cwd=study)
+    assert done.returncode == 2
+    for part in (
+        "merge_then_tune",
+        "did you mean 'linear'",
+        "nowhere.csv: no such file",
+        "unknown task 'c'",
+        "'accuracy'",
+    ):
+        assert part in done.stdout, part
+    assert re.search(r"\b[5-9] errors", done.stdout)
+    assert command("run", "study.yaml", cwd=study).returncode == 2
+    assert sorted(p.name for p in study.iterdir()) == ["a.csv", "b.csv", "study.yaml"]
+
+
+def test_run_then_report_and_export(study):
+    done = command("run", "study.yaml", cwd=study)
+    assert done.returncode == 0, done.stderr
+    run = study / "runs" / "small"
+    results = json.loads((run / "results.json").read_text())
+    assert results["verdict"]["handed_back"] in done.stdout
+    page = (run / "report.html").read_bytes()
+    (run / "report.html").unlink()
+    assert command("report", run, cwd=study).returncode == 0
+    assert (run / "report.html").read_bytes() == page
+    assert command("export", run, "mine", "--arm", "joint", cwd=study).returncode == 0
+    assert {"config.json", "model.safetensors", "README.md", "tokenizer.json"} <= {
+        p.name for p in (study / "mine").iterdir()
+    }
+    wrong = command("export", run, "mine2", "--arm", "jiont", cwd=study)
+    assert wrong.returncode == 2 and "did you mean 'joint'" in wrong.stderr
+    assert not (study / "mine2").exists()
+
+
+def test_ctrl_c_ends_soon_and_says_how_to_resume(study):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tunemerge", "run", "study.yaml"],
+        cwd=study,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    journal = study / "runs" / "small" / "journal.jsonl"
+    deadline = time.monotonic() + 60
+    while not (journal.exists() and '"started"' in journal.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    begun = time.monotonic()
+    _, errors = process.communicate(timeout=30)
+    assert time.monotonic() - begun < 5
+    assert process.returncode == 130
+    assert "tunemerge run study.yaml" in errors
+    assert command("run", "study.yaml", cwd=study).returncode == 0
+
+
+def test_tune_evaluate_and_merge_alone(tmp_path, tiny_bert):
+    for name, seed in (("train", 1), ("more", 2), ("test", 3)):
+        write_table(tmp_path / f"{name}.csv", 120, seed)
+    settings = ["-s", "learning_rate=3e-3", "-s", "batch_size=8"]
+    tuned = command("tune", tiny_bert, "train.csv", "one", "--validation", "more.csv", *settings, cwd=tmp_path)
+    assert tuned.returncode == 0, tuned.stderr
+    assert command("tune", tiny_bert, "more.csv", "two", "-s", "learning_rate=3e-3", cwd=tmp_path).returncode == 0
+    evaluated = command("evaluate", "one", "test.csv", cwd=tmp_path)
+    accuracy = float(re.search(r"accuracy\s+([0-9.]+)", evaluated.stdout)[1])
+    assert accuracy > 0.8, evaluated.stdout
+    recipe = {"merge_method": "linear", "models": [{"model": m, "parameters": {"weight": 0.5}} for m in ("one", "two")]}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({**recipe, "dtype": "float32"}))
+    merged = command("merge", "recipe.yaml", "merged", cwd=tmp_path)
+    assert merged.returncode == 0, merged.stderr
+    assert command("evaluate", "merged", "test.csv", cwd=tmp_path).returncode == 0
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({**recipe, "slices": []}))
+    refused = command("merge", "recipe.yaml", "merged2", cwd=tmp_path)
+    assert refused.returncode == 2 and "slices" in refused.stderr and not (tmp_path / "merged2").exists()
+
+
+def test_wrong_usage_exits_with_2(tmp_path):
+    assert command("list", "strategy", cwd=tmp_path).returncode == 2
+    assert command("nonsense", cwd=tmp_path).returncode == 2
+    missing = command("run", "nowhere.yaml", cwd=tmp_path)
+    assert missing.returncode == 2 and "nowhere.yaml" in missing.stderr and "Traceback" not in missing.stderr
+
+
+@pytest.mark.parametrize("kind", ["strategies", "methods", "tasks", "metrics"])
+def test_lists(tmp_path, kind):
+    done = command("list", kind, cwd=tmp_path)
+    expected = {"strategies": "tune_then_merge", "methods": "ties", "tasks": "text-classification", "metrics": "auroc"}
+    assert done.returncode == 0 and expected[kind] in done.stdout
+
+
+def test_schema_names_every_key(tmp_path):
+    schema = json.loads(command("schema", cwd=tmp_path).stdout)
+    assert {"base", "pool", "tasks", "target", "budget", "margin"} <= set(schema["properties"])
+
+
+def test_the_commands_of_the_readme_run_as_written(tmp_path, tiny_bert):
+    readme = (REPOSITORY / "README.md").read_text()
+    text = re.search(r"```yaml\n(.*?)```", readme, re.S)[1]
+    study = yaml.safe_load(text)
+    for number, (name, task) in enumerate(study["tasks"].items()):
+        write_table(tmp_path / f"{name}.csv", 150, number)
+        table = (tmp_path / f"{name}.csv").read_text().replace("text,label", f"{task['text']},{task['label']}")
+        (tmp_path / f"{name}.csv").write_text(table)
+    # Only the base and the size are replaced: a hub is not to be had in tests.
+    text = (
+        text.replace(study["base"], str(tiny_bert))
+        .replace("examples: 2000", "examples: 128")
+        .replace("seeds: 5", "seeds: 1")
+    )
+    (tmp_path / "study.yaml").write_text(text)
+    lines = re.findall(r"^\$ tunemerge (.*?)(?: {2,}#.*)?$", readme, re.M)
+    study_lines = [line for line in lines if "study.yaml" in line or "runs/reviews" in line]
+    assert len(study_lines) == 5
+    for line in study_lines:
+        done = command(*line.split(), cwd=tmp_path)
+        assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
