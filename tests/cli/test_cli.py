@@ -58,11 +58,7 @@ def study(tmp_path, tiny_bert):
 
 
 def test_help_imports_neither_torch_nor_numpy(tmp_path):
-    code = (
-        "import sys; sys.argv = ['tunemerge', '--help']\ntry:\n    from tunemerge.cli import main; main()\nfinally:\n"
-    )
-    code += "    print(sorted({'torch', 'transformers', 'numpy', 'pandas', 'pydantic'} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=ENVIRONMENT)
+    done = imported(["--help"], {"torch", "transformers", "numpy", "pandas", "pydantic"}, tmp_path)
     assert done.returncode == 0 and done.stdout.rstrip().endswith("[]")
 
 

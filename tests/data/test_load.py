@@ -68,6 +68,11 @@ def test_labels_are_renamed_and_unknown_ones_refused():
     assert codes(found) == ["unknown-label"]
 
 
+def test_rows_with_the_same_text_are_one_unit():
+    table = pd.DataFrame({"text": ["a", "b", "a"], "label": list("xyx")})
+    assert rows_of(table, COLUMNS, "t")[0]["unit"].tolist() == ["0", "1", "0"]
+
+
 def test_weights_must_be_positive():
     table = pd.DataFrame({"text": list("ab"), "label": list("xy"), "w": [1, "-2"]})
     _, found = rows_of(table, Columns("text", "label", weight="w"), "t")

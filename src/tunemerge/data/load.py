@@ -49,7 +49,7 @@ def read_table(path: Path) -> pd.DataFrame:
 def rows_of(table: pd.DataFrame, columns: Columns, where: str) -> tuple[pd.DataFrame, list[Finding]]:
     """Rows (columns text, label, unit, weight; index = line in the table) and what is wrong with them.
 
-    A row's unit is its `unit` column, or itself. Rows that can't be used are findings of severity error:
+    A row's unit is its `unit` column, or its text. Rows that can't be used are findings of severity error:
     nothing is dropped silently.
     """
     found: list[Finding] = []
@@ -86,12 +86,15 @@ def rows_of(table: pd.DataFrame, columns: Columns, where: str) -> tuple[pd.DataF
                 where,
             )
         )
+    text = table[columns.text].astype(str)
+    # Rows with the same text are one unit: they belong on one side of a split, and are not independent evidence.
+    first = pd.Series(table.index, index=table.index).groupby(text.to_numpy()).transform("first")
     weight = pd.to_numeric(table[columns.weight], errors="coerce") if columns.weight else 1.0
     rows = pd.DataFrame(
         {
-            "text": table[columns.text].astype(str),
+            "text": text,
             "label": label.map(dict(columns.labels)) if columns.labels else label,
-            "unit": table[columns.unit].astype(str) if columns.unit else table.index.astype(str),
+            "unit": table[columns.unit].astype(str) if columns.unit else first.astype(str),
             "weight": weight,
         },
         index=table.index,
