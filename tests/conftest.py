@@ -4,43 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from corpus import WORDS, RowsFactory, sentences
+
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-
-WORDS = (
-    *(
-        "the",
-        "a",
-        "film",
-        "phone",
-        "food",
-        "was",
-        "is",
-        "not",
-        "very",
-        "we",
-        "i",
-        "it",
-        "and",
-        "but",
-        "so",
-        "for",
-        "all",
-    ),
-    *("good", "bad", "great", "awful", "fine", "poor", "lovely", "terrible", "service", "plot", "screen", "sound"),
-    *("place", "time", "again", "never", "really", "quite", "this", "that", "with", "of"),
-)
-LABELS = ["negative", "positive"]
-POSITIVE = ("good", "great", "lovely", "fine")
-NEGATIVE = ("bad", "awful", "terrible", "poor")
-
-RowsFactory = Callable[..., Path]
 
 
 @pytest.fixture(scope="session")
@@ -102,22 +75,6 @@ def rows_parquet(tmp_path: Path) -> RowsFactory:
         return file
 
     return make
-
-
-def sentences(n: int, seed: int = 0) -> tuple[list[str], list[str]]:
-    """n sentences of 2 to 21 words with one telling word each, and their labels."""
-    import numpy as np
-
-    generator = np.random.default_rng(seed)
-    neutral = [word for word in WORDS if word not in POSITIVE + NEGATIVE and word != "not"]
-    texts, labels = [], []
-    for _ in range(n):
-        label = int(generator.integers(2))
-        words = list(generator.choice(neutral, int(generator.integers(1, 21))))
-        words.insert(int(generator.integers(len(words) + 1)), str(generator.choice(POSITIVE if label else NEGATIVE)))
-        texts.append(" ".join(words))
-        labels.append(LABELS[label])
-    return texts, labels
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import csv
 from pathlib import Path
 from typing import Any
 
-from conftest import sentences
+from corpus import sentences
 from tunemerge.graph.executors.inline import InlineExecutor
 from tunemerge.results import Results
 from tunemerge.study.study import Study

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-FORMAT = 1
+FORMAT: Literal[1] = 1
 
 
 class _Model(BaseModel):
@@ -51,8 +51,9 @@ class TaskInfo(_Model):
 
 
 class TaskScore(_Model):
-    """An arm's test result on one task. `normalised` is the score over that of the task's own expert;
-    `forgetting` is the loss against the pool's best model on a retention task (positive: forgotten)."""
+    """An arm's test result on one task. `normalised`: the value over that of the task's own tuned expert, where
+    there are several tasks. `forgetting`: what was lost (positive) against the untuned model of the pool: the task's
+    own, on a retention task the best."""
 
     score: Interval
     metrics: dict[str, float]
@@ -65,8 +66,8 @@ class ArmResult(_Model):
 
     `matched`: within the budget; arms that spend more stand apart and are never handed back.
     `validation` and `test` are means over seeds of the mean over tasks; the lists are per seed, in `seeds` order.
-    `marginal` is what the arm added to what existed, a mean over seeds; `total` includes making the pool (None:
-    unknown).
+    `marginal` is what the arm added to what existed, a mean over seeds; `total` includes making the pool (None for
+    given checkpoints, of whose cost at most `total_examples` is known).
     `steps` are the keys of all its steps over all seeds; `models` the keys of the steps whose artifacts answer a
     task, a list a seed (several: an ensemble).
     """
@@ -91,6 +92,7 @@ class ArmResult(_Model):
     worst_task: str
     marginal: CostLine
     total: CostLine | None
+    total_examples: int | None = None
     steps: list[str]
     models: dict[str, list[list[str]]] = {}
 
@@ -183,7 +185,7 @@ class BudgetInfo(_Model):
 class Results(_Model):
     """Everything a study found out. `pandas.DataFrame(results.table())` has a row an arm and task."""
 
-    format: int = FORMAT
+    format: Literal[1] = FORMAT
     name: str
     tunemerge: str
     finished: str

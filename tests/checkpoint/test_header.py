@@ -89,7 +89,7 @@ def test_refused(header: Any, data: int, message: str, tmp_path: Path) -> None:
         (b"\x01\x02", "too short"),
         ((1 << 40).to_bytes(8, "little") + b"x" * 100, "header would be"),
         ((500).to_bytes(8, "little") + b"{}", "cut off inside the header"),
-        (b"PK\x03\x04" + bytes(100), "a pickle .*tunemerge convert"),
+        (b"PK\x03\x04" + bytes(100), "a pickle .*save it again as safetensors"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "git lfs pull"),
         (b"<!DOCTYPE html><html>", "a web page"),
     ],

@@ -136,7 +136,9 @@ def test_tune_evaluate_and_merge_alone(tmp_path, tiny_bert):
     for name, seed in (("train", 1), ("more", 2), ("test", 3)):
         write_table(tmp_path / f"{name}.csv", 120, seed)
     settings = ["-s", "learning_rate=3e-3", "-s", "batch_size=8"]
-    tuned = command("tune", tiny_bert, "train.csv", "one", "--validation", "more.csv", *settings, cwd=tmp_path)
+    tuned = command(
+        "tune", tiny_bert, "train.csv", "one", "--validation", "more.csv", "--epochs", "12", *settings, cwd=tmp_path
+    )
     assert tuned.returncode == 0, tuned.stderr
     assert command("tune", tiny_bert, "more.csv", "two", "-s", "learning_rate=3e-3", cwd=tmp_path).returncode == 0
     evaluated = command("evaluate", "one", "test.csv", cwd=tmp_path)

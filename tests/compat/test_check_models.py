@@ -119,7 +119,7 @@ def test_every_kind_of_fault_at_once(tmp_path: Path) -> None:
     assert "2 tokens with other numbers ('good', 'bad')" in text
     assert "predicts no, yes, and a predicts neg, pos" in text
     assert "truncated: " in text and "(7 missing)" in text
-    assert "fix: `tunemerge convert`" in text
+    assert "save_pretrained(folder)" in text
 
 
 def test_tensors_that_only_one_has(tmp_path: Path) -> None:

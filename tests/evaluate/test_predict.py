@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from conftest import LABELS, RowsFactory, sentences
+from corpus import LABELS, RowsFactory, sentences
 from tunemerge.errors import UsageError
 from tunemerge.evaluate.operation import run
 from tunemerge.evaluate.predict import predict, read_predictions, write_predictions

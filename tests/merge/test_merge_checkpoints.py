@@ -160,7 +160,7 @@ def test_an_output_is_replaced_only_if_it_was_a_merge(make_model: MakeModel, tmp
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "thesis.tex").write_text("all my work")
-    with pytest.raises(UsageError, match="not made by `tunemerge merge`"):
+    with pytest.raises(UsageError, match="was not made here"):
         merge_checkpoints("linear", [one, two], mine)
     assert (mine / "thesis.tex").read_text() == "all my work"
     out = merge_checkpoints("linear", [one, two], tmp_path / "out")

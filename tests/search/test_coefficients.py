@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from conftest import LABELS, RowsFactory
+from corpus import LABELS, RowsFactory
 from tunemerge.errors import TunemergeError, UsageError
 from tunemerge.evaluate.predict import predict
 from tunemerge.graph.operation import OPERATIONS, Job

@@ -158,17 +158,15 @@ def test_a_key_is_never_a_path(tmp_path, key):
         Store(tmp_path).path(key)
 
 
-def test_a_leaf_is_stored_under_its_content(tmp_path):
+def test_reading_one_file_verifies_it(tmp_path):
     store = Store(tmp_path / "store")
-    source = tmp_path / "mine"
-    source.mkdir()
-    fill(source)
-    leaf = store.put_leaf(source)
-    assert leaf.key == leaf.digest == digest_folder(source)[0]
-    assert (source / "weights.bin").exists()
-    scratch = fill(store.scratch("leaf"))
-    assert store.put_leaf(scratch) == leaf
-    store.verify(leaf)
+    made = published(store)
+    file = made.path / "weights.bin"
+    assert store.read(made, "weights.bin") == file.read_bytes()
+    file.write_bytes(b"\xff" * file.stat().st_size)
+    with pytest.raises(StoreError, match=r"weights\.bin: damaged.*run again"):
+        store.read(made, "weights.bin")
+    assert store.get(KEY) is None
 
 
 def test_scratch_of_dead_processes_is_swept_and_that_of_live_ones_kept(tmp_path):

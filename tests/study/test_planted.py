@@ -1,17 +1,17 @@
 """Studies whose outcome is known by construction; the verdict must say so.
 
 The pool is four copies of one checkpoint (but for one number that no row uses), and there is one target. Then
-merge_then_tune tunes that checkpoint with the whole budget, and tune_then_merge, since its four tunings are one and the
-same, with a quarter of it: where more tuning helps the first must win, where more tuning harms the second must, and where
-tuning does nothing neither may.
+merge_then_tune tunes that checkpoint with the whole budget, and tune_then_merge, since its four tunings are one and
+the same, with a quarter of it: where more tuning helps the first must win, where more tuning harms the second must,
+and where tuning does nothing neither may.
 """
 
 import shutil
 
 import pytest
 from safetensors.numpy import load_file, save_file
-from small import TUNING, run, small_study, write_table
 
+from small import TUNING, run, small_study, write_table
 from tunemerge.study.single import tune
 from tunemerge.tune.config import TuneConfig
 

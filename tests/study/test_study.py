@@ -5,11 +5,16 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from small import SPLITS, run, small_study, write_table
+from pydantic import ValidationError
 
+from small import SPLITS, TUNING, run, small_study, write_table
+from tunemerge.errors import StoreError, UsageError
 from tunemerge.findings import FindingsError
 from tunemerge.results import Results
+from tunemerge.study.export import export_arm
+from tunemerge.study.single import tune
 from tunemerge.study.study import read_results
+from tunemerge.tune.config import TuneConfig
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +132,7 @@ def test_test_labels_change_nothing_but_the_last_evaluation(tmp_path, tiny_bert)
 
 def test_a_second_plan_on_the_same_test_rows_is_exploratory(finished, tiny_bert):
     study, _ = finished
-    other = run(small_study(study.folder, tiny_bert, strategies=["joint"]))
+    other = run(small_study(study.folder, tiny_bert, name="other", strategies=["joint"]))
     assert other.test_openings == 2
     assert "exploratory" in {f.code for f in other.findings}
 
@@ -140,15 +145,20 @@ def test_given_checkpoints_are_a_pool_of_unknown_cost(finished, tmp_path, tiny_b
     }
     experts["a"]["examples"] = 48
     given = small_study(
-        study.folder, tiny_bert, pool=experts, strategies=["merge_then_tune", "expert", "joint", "joint_total"], seeds=1
+        study.folder,
+        tiny_bert,
+        name="given",
+        pool=experts,
+        strategies=["merge_then_tune", "expert", "joint", "joint_total"],
+        seeds=1,
     )
     plan = given.plan()
     assert ("joint_total", "no source rows: what the pool cost is not known") in plan.unavailable
     merges = [s for s in plan.graph.steps if s.op == "merge"]
     assert all("classifier." in s.params["average"] for s in merges)
     arms = {a.name: a for a in run(given).arms}
-    assert arms["expert/a"].total.examples == 48
-    assert arms["expert/b"].total is None and arms["merge_then_tune/linear"].total is None
+    assert arms["expert/a"].total_examples == 48 and arms["expert/a"].total is None
+    assert arms["expert/b"].total_examples is None and arms["merge_then_tune/linear"].total_examples is None
     assert arms["joint"].total is not None
 
 
@@ -185,11 +195,16 @@ def test_no_pool_and_no_source_makes_merge_then_tune_the_joint_arm(tmp_path, tin
     assert {"joint", "tune_then_merge/linear", "sequential"} < {a.name for a in plan.arms}
 
 
-def faults(study) -> dict[str, str]:
+def faults(study) -> list[str]:
     with pytest.raises(FindingsError) as e:
         study.plan()
     assert not (study.workdir / ".tunemerge").exists() and not study.run_folder.exists()
-    return {f.code: str(f) for f in e.value.findings}
+    return [str(f) for f in e.value.findings]
+
+
+def faulty(study, code: str) -> str:
+    """All findings of this code."""
+    return "\n".join(f for f in faults(study) if f"[{code}]" in f)
 
 
 def test_all_faults_at_once_and_nothing_written(tmp_path, tiny_bert):
@@ -210,9 +225,9 @@ def test_all_faults_at_once_and_nothing_written(tmp_path, tiny_bert):
         },
     )
     found = faults(study)
-    text = "\n".join(found.values())
-    assert "unknown strategy 'merge_than_tune'; did you mean 'merge_then_tune'" in text or "merge_then_tune" in text
-    for part in ("no column 'txt'", "missing.csv: no such file", "unknown task 'c'", "broken"):
+    text = "\n".join(found)
+    parts = ["did you mean 'merge_then_tune'", "did you mean 'ties'", "no column 'txt'"]
+    for part in (*parts, "missing.csv: no such file", "unknown task 'c'", "broken"):
         assert part in text, part
 
 
@@ -225,26 +240,26 @@ def test_a_label_that_training_lacks(tmp_path, tiny_bert):
     study = small_study(
         tmp_path, tiny_bert, tasks={"a": {"files": {s: f"{s}.csv" for s in ("adapt", "validation", "test", "source")}}}
     )
-    assert "first 'neutral' in line 22" in faults(study)["label-not-in-training"]
+    assert "first 'neutral' in data row 21" in faulty(study, "label-not-in-training")
 
 
 def test_one_class(tmp_path, tiny_bert):
-    (tmp_path / "one.csv").write_text("text,label\n" + "good,positive\n" * 100)
+    (tmp_path / "one.csv").write_text("text,label\n" + "".join(f"good {i},positive\n" for i in range(100)))
     study = small_study(
         tmp_path, tiny_bert, tasks={"a": {"data": "one.csv", "splits": {"adapt": 20, "validation": 20, "test": 20}}}
     )
-    assert "all adapt rows have the label 'positive'" in faults(study)["one-class"]
+    assert "all adapt rows have the label 'positive'" in faulty(study, "one-class")
 
 
 def test_label_sets_must_agree(tmp_path, tiny_bert):
     text = tmp_path / "b.csv"
     study = small_study(tmp_path, tiny_bert)
     text.write_text(text.read_text().replace("positive", "good"))
-    assert "['good', 'negative']" in faults(study)["label-sets-differ"]
+    assert "['good', 'negative']" in faulty(study, "label-sets-differ")
 
 
 def test_a_budget_too_small(tmp_path, tiny_bert):
-    assert "tune_then_merge/linear" in faults(small_study(tmp_path, tiny_bert, budget={"steps": 1}))["budget-too-small"]
+    assert "tune_then_merge/linear" in faulty(small_study(tmp_path, tiny_bert, budget={"steps": 1}), "budget-too-small")
 
 
 def test_results_json_is_plain_json(finished):
@@ -252,3 +267,98 @@ def test_results_json_is_plain_json(finished):
     data = json.loads((Path(study.run_folder) / "results.json").read_text())
     assert data["format"] == 1
     assert Results.model_validate(data).name == "small"
+
+
+def test_a_head_with_other_labels_is_refused_before_anything_runs(tmp_path, tiny_bert):
+    write_table(tmp_path / "rows.csv", 60, 5)
+    text = (tmp_path / "rows.csv").read_text().replace("positive", "good").replace("negative", "bad")
+    (tmp_path / "rows.csv").write_text(text)
+    tune(tiny_bert, tmp_path / "rows.csv", tmp_path / "expert", epochs=1, config=TuneConfig(**TUNING))
+    study = small_study(tmp_path, tiny_bert, pool={"a": str(tmp_path / "expert")})
+    assert "['bad', 'good'], the study's are ['negative', 'positive']" in faulty(study, "head-labels")
+
+
+def test_evaluated_tasks_need_the_study_labels_too(tmp_path, tiny_bert):
+    (tmp_path / "old.csv").write_text("text,label\n" + "".join(f"word {i},{'xy'[i % 2]}\n" for i in range(20)))
+    tasks = {
+        "a": {"data": "a.csv", "splits": SPLITS},
+        "old": {"data": "old.csv", "splits": {"test": 0.9}},
+    }
+    study = small_study(tmp_path, tiny_bert, tasks=tasks, unseen=["old"])
+    assert "tasks.old" in faulty(study, "label-not-in-training")
+
+
+def test_two_tasks_on_the_same_rows_leak(tmp_path, tiny_bert):
+    tasks = {n: {"data": "a.csv", "splits": SPLITS} for n in "ab"}
+    study = small_study(tmp_path, tiny_bert, tasks=tasks)
+    assert "test texts of a stand among the adapt rows of b" in faulty(study, "test-seen")
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"methods": ["slerp"], "strategies": ["merge_only"], "pool": "three"}, "no-arm"),
+        ({"strategies": []}, "no-arm"),
+        ({"target": "a", "retention": ["a"]}, "two-roles"),
+        ({"retention": ["a"], "unseen": ["b"]}, "no-task"),
+        ({"base": "weights.safetensors"}, "no-such-model"),
+        ({"pool_budget": {"steps": 1}, "budget": {"steps": 1}}, "budget-too-small"),
+    ],
+)
+def test_studies_that_cannot_be_are_findings(tmp_path, tiny_bert, changes, code):
+    (tmp_path / "weights.safetensors").write_bytes(b"")
+    if changes.get("pool") == "three":
+        changes = {**changes, "pool": {n: str(tiny_bert) for n in ("x", "y", "z")}}
+    changes = {"base": str(tiny_bert), **changes}
+    assert faulty(small_study(tmp_path, changes.pop("base"), **changes), code)
+
+
+@pytest.mark.parametrize("seeds", [0, [3, 3, 3], [-1], []])
+def test_seeds_are_different_numbers(tmp_path, tiny_bert, seeds):
+    with pytest.raises(ValidationError, match="seeds"):
+        small_study(tmp_path, tiny_bert, seeds=seeds)
+
+
+def test_an_output_folder_of_somebody_else_is_never_replaced(finished, tmp_path, tiny_bert):
+    study, results = finished
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    with pytest.raises(UsageError, match="was not made here"):
+        export_arm(results, study.store, tmp_path / "mine")
+    with pytest.raises(UsageError, match="was not made here"):
+        tune(tiny_bert, study.folder / "a.csv", tmp_path / "mine", config=TuneConfig(**TUNING))
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
+    export_arm(results, study.store, tmp_path / "out")
+    export_arm(results, study.store, tmp_path / "out", arm="joint", seed=1)
+    assert json.loads((tmp_path / "out" / "tunemerge_export.json").read_text())["arm"] == "joint"
+
+
+def test_arms_that_are_no_single_checkpoint_are_not_exported(finished, tmp_path):
+    study, results = finished
+    with pytest.raises(UsageError, match="ensemble of 2 models"):
+        export_arm(results, study.store, tmp_path / "out", arm="ensemble")
+    with pytest.raises(UsageError, match=r"say which with --task \(a, b\)"):
+        export_arm(results, study.store, tmp_path / "out", arm="experts")
+    export_arm(results, study.store, tmp_path / "out", arm="experts", task="b")
+
+
+def test_all_predictions_lie_beside_the_results(finished):
+    study, results = finished
+    table = pd.read_parquet(study.run_folder / "predictions.parquet")
+    mine = table[(table.arm == "joint") & (table.split == "test")]
+    right = (mine.logit_1 > mine.logit_0).astype(int) == mine.target
+    by_seed = right.groupby([mine.seed, mine.task]).mean().groupby("seed").mean()
+    assert by_seed.tolist() == pytest.approx(next(a for a in results.arms if a.name == "joint").test_by_seed)
+
+
+def test_a_damaged_prediction_is_found_and_made_again(tmp_path, tiny_bert):
+    study = small_study(tmp_path, tiny_bert, strategies=["joint"], seeds=1)
+    before = run(study)
+    step = next(s for s in before.steps if s.label.startswith("predict a test"))
+    file = study.store.path(step.key) / "predictions.parquet"
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(StoreError, match="run again"):
+        run(study)
+    assert run(study).arms == before.arms

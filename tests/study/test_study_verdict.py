@@ -56,7 +56,7 @@ def decide(table, arms=None, seeds=SEEDS, margin=0.01):
 def test_an_order_that_beats_all_others_wins():
     v = decide({(MTT, TTM): WIN, (MTT, TMT): WIN, (MTT, JOINT): WIN})
     assert v.kind == "better" and v.winner == MTT
-    assert v.sentence == f"{MTT} beats {TTM} by 5.0 [3.0, 7.0] points, at equal cost."
+    assert v.sentence == f"{MTT} beats {TTM} by 5.0 [3.0, 7.0] points, at equal budget."
 
 
 def test_the_main_pair_decides_where_the_hybrid_is_unclear():
@@ -77,7 +77,7 @@ def test_equivalent_orders_take_the_cheaper():
 def test_inconclusive_says_what_would_settle_it():
     v = decide({})
     assert v.kind == "inconclusive" and v.winner is None
-    assert "about 12 seeds would settle" in v.sentence and "under 5.6 points" in v.sentence
+    assert "about 12 seeds would settle" in v.sentence and "under 5.6 points" in v.sentence and "hardly" in v.sentence
 
 
 def test_dont_merge_where_the_best_alternative_is_better():

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conftest import LABELS, sentences
+from corpus import LABELS, sentences
 from tunemerge.tasks import flops
 from tunemerge.tasks.batching import Encoded
 from tunemerge.tasks.rows import Rows

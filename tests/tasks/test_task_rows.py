@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from conftest import LABELS, RowsFactory
+from corpus import LABELS, RowsFactory
 from tunemerge.errors import UsageError
 from tunemerge.tasks.rows import read_rows
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from conftest import LABELS
+from corpus import LABELS
 from tunemerge.errors import CheckpointError, UsageError
 from tunemerge.tasks.rows import Rows
 from tunemerge.tasks.task import TASKS

@@ -6,7 +6,7 @@ import gc
 import json
 from pathlib import Path
 
-from conftest import LABELS, RowsFactory
+from corpus import LABELS, RowsFactory
 from tunemerge.graph.operation import OPERATIONS, Job
 from tunemerge.tune import init, operation  # noqa: F401  (registers the steps)
 from tunemerge.tune.config import TuneConfig

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from conftest import LABELS, RowsFactory
+from corpus import LABELS, RowsFactory
 from tunemerge.errors import TunemergeError, UsageError
 from tunemerge.evaluate.predict import predict
 from tunemerge.stats.metrics import METRICS

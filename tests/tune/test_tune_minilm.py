@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from conftest import LABELS, RowsFactory, sentences
+from corpus import LABELS, RowsFactory, sentences
 from tunemerge.evaluate.predict import predict
 from tunemerge.stats.metrics import METRICS
 from tunemerge.tasks.task import TASKS

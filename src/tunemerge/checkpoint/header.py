@@ -122,7 +122,7 @@ def _something_else(path: Path) -> str | None:
     with path.open("rb") as file:
         start = file.read(64)
     if start.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x04")):
-        return "a pickle (PyTorch) file under another name; `tunemerge convert` turns it into safetensors"
+        return "a pickle (PyTorch) file under another name, which is not read; save it again as safetensors"
     if start.startswith(b"version https://git-lfs"):
         return "a Git LFS pointer, not the file itself; run `git lfs pull`"
     if start[:15].lower().startswith((b"<!doctype", b"<html")):

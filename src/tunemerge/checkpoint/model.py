@@ -54,7 +54,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
     path = Path(path)
     if path.is_file():
         if path.suffix != ".safetensors":
-            _refuse(path, "not a .safetensors file; pickled weights need `tunemerge convert` first")
+            _refuse(path, "not a .safetensors file; pickled weights are not read: save them again with save_pretrained")
         header = read_header(path)
         located = {name: (info, path.name) for name, info in header.tensors.items()}
         return Checkpoint(path.parent, {}, False, (path.name,), located)
@@ -115,7 +115,7 @@ def _weight_files(folder: Path) -> dict[str, set[str] | None]:
 
 def _what_is_there(folder: Path) -> str:
     if any(next(folder.glob(pattern), None) for pattern in _PICKLES):
-        return "only pickled weights; `tunemerge convert` turns them into safetensors in a process of its own"
+        return "only pickled weights, which are not read; save the model again with save_pretrained"
     if (folder / "adapter_model.safetensors").exists() or (folder / "adapter_config.json").exists():
         return "an adapter, not a whole model; merge it into its base model first (PEFT: merge_and_unload)"
     others = sorted(p.name for p in folder.glob("*.safetensors"))

@@ -7,8 +7,11 @@ from typing import Annotated
 
 import typer
 
+from tunemerge.cli.group import Commands
+
 app = typer.Typer(
     name="tunemerge",
+    cls=Commands,
     help="Merge then tune, or tune then merge? Runs both orders on your models and data, at equal cost.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

@@ -48,12 +48,12 @@ def check_models(models: Mapping[str, Path], base: Path | None) -> list[Finding]
 
 
 def _unreadable(name: str, problem: str) -> Finding:
-    if "tunemerge convert" in problem:
+    if "pickle" in problem:
         message, _, _ = problem.partition(";")
         return error(
             "pickle-weights",
             message,
             name,
-            "`tunemerge convert` turns pickled weights into safetensors, in a process of its own",
+            "load it where you trust it, and `model.save_pretrained(folder)` writes safetensors",
         )
     return error("checkpoint-unreadable", problem, name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from tunemerge.errors import UsageError
-from tunemerge.findings import Finding, error, warning
+from tunemerge.findings import Finding, error
 from tunemerge.registry import nearest
 
 READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
@@ -71,9 +72,9 @@ def rows_of(table: pd.DataFrame, columns: Columns, where: str) -> tuple[pd.DataF
         return pd.DataFrame(columns=ROW_COLUMNS), found or [error("no-rows", "the table is empty", where)]
     missing = table[table[columns.text].isna() | table[columns.label].isna()]
     if len(missing):
-        lines = ", ".join(str(i + 2) for i in missing.index[:5])
+        numbers = ", ".join(str(i + 1) for i in missing.index[:5])
         found.append(
-            error("missing-value", f"{len(missing)} rows lack a text or a label (lines {lines}, ...)", where,
+            error("missing-value", f"{len(missing)} rows lack a text or a label (data rows {numbers}, ...)", where,
                   "fill or delete these rows")
         )  # fmt: skip
     label = table[columns.label].astype(str)
@@ -99,27 +100,9 @@ def rows_of(table: pd.DataFrame, columns: Columns, where: str) -> tuple[pd.DataF
         },
         index=table.index,
     )
-    bad = rows[~(rows["weight"] > 0)]
+    bad = rows[~((rows["weight"] > 0) & (rows["weight"] < math.inf))]
     if len(bad):
         found.append(
-            error("bad-weight", f"{len(bad)} weights are not positive numbers (line {bad.index[0] + 2})", where)
+            error("bad-weight", f"{len(bad)} weights are not positive numbers (data row {bad.index[0] + 1})", where)
         )
     return rows.astype({"weight": float}), found
-
-
-def duplicates_across(parts: Mapping[str, pd.DataFrame], where: str) -> list[Finding]:
-    """Texts or units that stand on both sides of training and test: a leak."""
-    if "test" not in parts:
-        return []
-    found = []
-    test = parts["test"]
-    for name, rows in parts.items():
-        if name == "test":
-            continue
-        texts = len(set(rows["text"]) & set(test["text"]))
-        if texts:
-            found.append(
-                warning("duplicate-text", f"{texts} texts stand in both {name} and test", where,
-                        "delete them from one side: they make the test easier than new data")
-            )  # fmt: skip
-    return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -95,7 +96,7 @@ def write_predictions(predictions: Predictions, file: Path) -> None:
     pq.write_table(pa.table(columns), file)
 
 
-def read_predictions(file: Path) -> Predictions:
+def read_predictions(file: Path | BinaryIO) -> Predictions:
     """What `write_predictions` wrote."""
     table = pq.read_table(file)
     names = [name for name in table.column_names if name.startswith("logit_")]

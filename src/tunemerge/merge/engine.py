@@ -24,7 +24,7 @@ from tunemerge.merge.parameters import Values
 from tunemerge.merge.plan import MergePlan, ParametersOf, plan_merge
 from tunemerge.merge.recipe import Recipe
 from tunemerge.merge.runner import Progress, output_bytes, silent, write_tensors
-from tunemerge.store.atomic import replace_folder
+from tunemerge.store.atomic import refuse_foreign, replace_folder
 from tunemerge.store.lock import try_lock
 
 
@@ -204,13 +204,7 @@ def _refuse_target(out: Path, inputs: Sequence[Path]) -> None:
         return
     if any(Path(path).exists() and out.samefile(path) for path in inputs):
         raise UsageError(f"{out}: is one of the models to be merged; choose another output folder")
-    if not out.is_dir():
-        raise UsageError(f"{out}: exists and is not a folder; choose another output folder")
-    if any(out.iterdir()) and not (out / RECORD).exists():
-        raise UsageError(
-            f"{out}: exists and was not made by `tunemerge merge`, so it is not replaced; "
-            "choose another name or remove it"
-        )
+    refuse_foreign(out, RECORD)
 
 
 def _refuse_disk(out: Path, needed: int) -> None:

@@ -12,6 +12,7 @@ Nothing is written before something is stored, so reading a store that isn't the
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import re
 import secrets
@@ -160,20 +161,16 @@ class Store:
             replace_folder(folder, self.path(key))
         return Artifact(key, op, self.path(key), digest, manifest["cost"], manifest["meta"])
 
-    def put_leaf(self, folder: Path) -> Artifact:
-        """Publish a folder under the digest of its content; a scratch folder is moved, any other copied."""
-        with _errors_named("reading", folder):
-            key, _ = digest_folder(folder)
-        with self.lock(key):
-            existing = self.get(key)
-            if existing is not None:
-                return existing
-            if not folder.is_relative_to(self.root / "tmp"):
-                copy = self.scratch(key)
-                with _errors_named("copying", folder):
-                    shutil.copytree(folder, copy, dirs_exist_ok=True)
-                folder = copy
-            return self.publish(key, "leaf", folder, {}, {})
+    def read(self, artifact: Artifact, name: str) -> bytes:
+        """One file of an artifact, compared with the manifest; a damaged artifact is removed (StoreError)."""
+        file = artifact.path / name
+        with _errors_named("reading", file):
+            data = file.read_bytes()
+        expected = _manifest(artifact.path, artifact.key)["files"][name]["sha256"]
+        if hashlib.sha256(data).hexdigest() != expected:
+            self.discard(artifact.key)
+            raise DamagedError(f"{file}: damaged; the artifact was removed: run again, and it is made anew")
+        return data
 
     def scratch(self, key: str) -> Path:
         """A fresh empty folder on the store's file system; it is swept away after this process has ended."""

@@ -9,6 +9,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from tunemerge.errors import UsageError
+
 
 def write_all(fd: int, data: bytes) -> None:
     """os.write until every byte is written."""
@@ -89,9 +91,25 @@ def replace_folder(temporary: Path, target: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
+def refuse_foreign(target: Path, mark: str) -> None:
+    """UsageError unless `target` is new, an empty folder, or one with the file `mark`, which we leave in ours."""
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise UsageError(f"{target}: exists and is not a folder; choose another output folder")
+    if any(target.iterdir()) and not (target / mark).exists():
+        raise UsageError(
+            f"{target}: exists and has no {mark}, so it was not made here and is not replaced; "
+            "choose another name or remove it"
+        )
+
+
 @contextlib.contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """A fresh folder beside `target` to fill; it takes the target's place when the block ends without an error."""
+    """A fresh folder beside `target` to fill; it takes the target's place when the block ends without an error.
+
+    What stands at `target` is removed: `refuse_foreign` says beforehand whether that is ours.
+    """
     make_folder(target.parent)
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     temporary.mkdir()

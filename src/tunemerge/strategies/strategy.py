@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tunemerge.registry import Registry
-from tunemerge.strategies.setting import Answer, Setting
+from tunemerge.strategies.setting import Answer
 
 StrategyRole = Literal["order", "alternative", "control"]
-Build = Callable[[Setting], Answer]
 
 
 @dataclass(frozen=True)

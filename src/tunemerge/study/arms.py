@@ -20,6 +20,7 @@ from tunemerge.strategies.setting import (
 )
 from tunemerge.strategies.strategy import STRATEGIES, Strategy
 from tunemerge.study.config import StudyConfig
+from tunemerge.study.setting import is_classifier
 from tunemerge.tasks.task import TASKS
 
 # Where two arms are the same graph, the first of these roles gives it its name: "joint" rather than a merge of one.
@@ -139,4 +140,4 @@ def _has_head(setting: Setting) -> bool:
         return False
     (leaf,) = setting.base_model.inputs["model"]
     assert isinstance(leaf, Leaf)
-    return any("For" in name for name in open_checkpoint(leaf.path).config.get("architectures") or [])
+    return is_classifier(open_checkpoint(leaf.path).config)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
+from typing import Any
 
 from tunemerge.findings import Finding, note, warning
 from tunemerge.graph.cost import Cost
 from tunemerge.graph.operation import OPERATIONS
 from tunemerge.graph.step import Step
+from tunemerge.report.curves import OPENED
 from tunemerge.results import (
     ArmResult,
     BudgetInfo,
@@ -27,11 +29,12 @@ from tunemerge.results import (
     Trial,
     Unavailable,
 )
-from tunemerge.store.artifacts import Artifact
+from tunemerge.search.operation import FILE as CHOICE_FILE
 from tunemerge.study import verdict as verdicts
 from tunemerge.study.ledger import arm_cost, line, steps_cost
 from tunemerge.study.plan import StudyPlan, ancestors
 from tunemerge.study.scores import Evidence, score_arms
+from tunemerge.tune.model import CURVE_FILE
 
 VERSIONS = ("torch", "transformers", "numpy", "scipy", "scikit-learn", "safetensors", "pyarrow")
 
@@ -47,21 +50,20 @@ class RunFacts:
     study_file: str
 
 
-def collect(plan: StudyPlan, artifacts: Mapping[str, Artifact], facts: RunFacts) -> Results:
+def collect(plan: StudyPlan, evidence: Evidence, facts: RunFacts) -> Results:
     """Everything that the study found out. Reads stored predictions; trains and evaluates nothing."""
-    evidence = Evidence(plan, artifacts)
-    config = plan.config
+    config, artifacts = plan.config, evidence.artifacts
     costs = {arm.name: arm_cost(plan, arm, artifacts) for arm in plan.arms}
     arms = score_arms(evidence, costs)
     summaries = [_summary(arm, evidence.metric.sign) for arm in arms]
-    judged = verdicts.judge(summaries, evidence.contrast, config.margin, len(config.seed_list))
+    judged = verdicts.judge(summaries, evidence.contrast, config.margin, len(plan.settings))
     decision = verdicts.verdict(summaries, judged, config.margin, config.seed_list, config.metric)
     chosen = {s.name for s in verdicts.chosen_by_validation(summaries)}
     arms = [
         arm.model_copy(update={"method_chosen": arm.name in chosen, "handed_back": arm.name == decision.handed_back})
         for arm in arms
     ]
-    steps = _steps(plan, artifacts, facts.cached)
+    steps = _steps(plan, evidence, facts.cached)
     findings = [*plan.findings, *_exploratory(facts), *_overfitting(steps)]
     return Results(
         name=config.name,
@@ -83,7 +85,7 @@ def collect(plan: StudyPlan, artifacts: Mapping[str, Artifact], facts: RunFacts)
         pool=_pool(plan),
         tasks=_tasks(plan),
         seeds=config.seed_list,
-        budget=_budget(plan),
+        budget=_budget(plan, arms),
         verdict=decision,
         arms=arms,
         unavailable=[Unavailable(name=name, reason=reason) for name, reason in plan.unavailable],
@@ -156,20 +158,20 @@ def _tasks(plan: StudyPlan) -> list[TaskInfo]:
     ]
 
 
-def _budget(plan: StudyPlan) -> BudgetInfo:
+def _budget(plan: StudyPlan, arms: Sequence[ArmResult]) -> BudgetInfo:
     budget = plan.config.budget
-    seed, setting = next(iter(plan.settings.items()))
+    setting = next(iter(plan.settings.values()))
     return BudgetInfo(
         unit=budget.unit,
         asked=budget.amount,
         examples=setting.budget * setting.batch_size,
         steps=setting.budget,
         batch_size=setting.batch_size,
-        spent_by_arm={arm.name: plan.examples(arm, seed) for arm in plan.arms},
+        spent_by_arm={arm.name: arm.marginal.examples for arm in arms},
     )
 
 
-def _steps(plan: StudyPlan, artifacts: Mapping[str, Artifact], cached: frozenset[str]) -> list[StepResult]:
+def _steps(plan: StudyPlan, evidence: Evidence, cached: frozenset[str]) -> list[StepResult]:
     users: dict[str, list[str]] = {}
     seeds: dict[str, set[int]] = {}
     for (arm, seed, _, _), predict in plan.predictions.items():
@@ -179,13 +181,17 @@ def _steps(plan: StudyPlan, artifacts: Mapping[str, Artifact], cached: frozenset
                 users[step.key].append(arm)
             seeds.setdefault(step.key, set()).add(seed)
     own = {key: next(iter(found)) if len(found) == 1 else None for key, found in seeds.items()}
-    return [_step(s, own[s.key], users[s.key], artifacts[s.key], s.key in cached) for s in plan.graph.steps]
+    return [_step(s, own[s.key], users[s.key], evidence, s.key in cached) for s in plan.graph.steps]
 
 
-def _step(step: Step, seed: int | None, arms: list[str], artifact: Artifact, cached: bool) -> StepResult:
-    curve, trials = artifact.path / "tunemerge_tune.json", artifact.path / "choice.json"
-    tuned = json.loads(curve.read_text()) if step.op == "tune" else {"curve": [], "chosen_step": None}
-    chosen = json.loads(trials.read_text()) if step.op == "search" else {"trials": [], "chosen": None}
+def _step(step: Step, seed: int | None, arms: list[str], evidence: Evidence, cached: bool) -> StepResult:
+    artifact = evidence.artifacts[step.key]
+    tuned: dict[str, Any] = {"curve": [], "chosen_step": None}
+    chosen: dict[str, Any] = {"trials": [], "chosen": None}
+    if step.op == "tune":
+        tuned = json.loads(evidence.store.read(artifact, CURVE_FILE))
+    if step.op in ("search", "select"):
+        chosen = json.loads(evidence.store.read(artifact, CHOICE_FILE))
     return StepResult(
         key=step.key,
         op=step.op,
@@ -208,22 +214,27 @@ def _step(step: Step, seed: int | None, arms: list[str], artifact: Artifact, cac
 def _exploratory(facts: RunFacts) -> list[Finding]:
     if facts.test_openings <= 1:
         return []
-    text = f"these test rows were opened by {facts.test_openings - 1} other plans before: this result is exploratory"
+    text = f"{facts.test_openings - 1} other plans opened these test rows before this one: this result is exploratory"
     return [note("exploratory", text, "test", "confirm on rows that no study has opened")]
 
 
-def _overfitting(steps: Iterable[StepResult], tolerance: float = 1.1) -> list[Finding]:
-    """Tunings whose validation loss ended more than 10% above its lowest while the training loss fell."""
+def _overfitting(steps: Iterable[StepResult]) -> list[Finding]:
+    """Tunings in which the validation loss ended well above its lowest while the training loss went on falling."""
     opened: dict[str, list[StepResult]] = {}
     for step in steps:
-        losses = [p.validation_loss for p in step.curve if p.validation_loss is not None]
-        if losses and losses[-1] > tolerance * min(losses):
+        points = [p for p in step.curve if p.validation_loss is not None]
+        if not points:
+            continue
+        lowest = min(points, key=lambda p: p.validation_loss or 0.0)
+        last = points[-1]
+        falls = None not in (last.train_loss, lowest.train_loss) and last.train_loss <= lowest.train_loss  # type: ignore[operator]
+        if falls and (last.validation_loss or 0.0) > OPENED * (lowest.validation_loss or 0.0):
             opened.setdefault(step.label, []).append(step)
     return [
         warning(
             "overfitting",
-            f"the validation loss ended {100 * (tolerance - 1):.0f}% or more above its lowest in {len(found)} of the "
-            "tunings of this name; the checkpoint before that was taken",
+            f"in {len(found)} of its tunings the validation loss ended {100 * (OPENED - 1):.0f}% or more above its "
+            "lowest while the training loss went on falling",
             label,
             "a smaller budget or learning rate, more adapt rows, or more dropout",
         )

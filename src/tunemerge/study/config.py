@@ -40,6 +40,8 @@ class TaskConfig(_Part):
     def _one_source_of_rows(self) -> TaskConfig:
         if bool(self.data) == bool(self.files):
             raise ValueError("give either `data` (with `splits`) or `files`")
+        if self.files and self.splits:
+            raise ValueError("`splits` is for `data`; with `files` the splits are given")
         if self.data and not self.splits:
             raise ValueError("`data` needs `splits`, for example {adapt: 0.2, validation: 0.2, test: 0.3}")
         return self
@@ -99,11 +101,19 @@ class StudyConfig(_Part):
     pool_budget: Budget = Field(
         Budget.model_validate({"epochs": 2}), description="tuning of each pool model on its source rows"
     )
-    seeds: int | list[int] = 5
+    seeds: Annotated[int, Field(ge=1, le=1000)] | list[Annotated[int, Field(ge=0, lt=2**31)]] = Field(
+        5, description="how many (0, 1, ...), or the seeds themselves"
+    )
     tuning: TuneConfig = TuneConfig()
     task: str = Field("text-classification", description="kind of task")
     metric: str = "accuracy"
     margin: float = Field(0.01, gt=0, description="differences inside +-margin don't matter in practice")
+
+    @model_validator(mode="after")
+    def _distinct_seeds(self) -> StudyConfig:
+        if len(set(self.seed_list)) != len(self.seed_list) or not self.seed_list:
+            raise ValueError(f"`seeds` must be different numbers, at least one, found {self.seeds}")
+        return self
 
     @property
     def seed_list(self) -> list[int]:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import shutil
-import time
+import timeit
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
+from pathlib import Path
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from tunemerge.checkpoint.model import open_checkpoint
-from tunemerge.findings import Finding, error
+from tunemerge.findings import Finding, error, warning
+from tunemerge.graph.executors.local import available_cores
 from tunemerge.graph.step import Leaf, Step
 from tunemerge.store.artifacts import Store
 from tunemerge.study.plan import StudyPlan, ancestors
@@ -57,6 +60,25 @@ def enough_disk(plan: StudyPlan, store: Store) -> list[Finding]:
     return [error("disk-full", text, str(place), "free some space, or fewer seeds, strategies or methods")]
 
 
+def enough_memory(plan: StudyPlan) -> list[Finding]:
+    """A warning when two workers' tunings (weights, gradients, AdamW's two moments, the kept state) may not fit."""
+    each = 5 * _sizes(plan)[1] + 1_000_000_000
+    need, free = each * available_cores(), _available_memory()
+    if free is None or need <= free:
+        return []
+    text = f"{available_cores()} workers need about {need / 1e9:,.1f} GB of memory, {free / 1e9:,.1f} GB are available"
+    return [warning("memory-short", text, "memory", "close other programs, or take a smaller model")]
+
+
+def _available_memory() -> int | None:
+    """Bytes that programs can take without swapping; None where the system doesn't say."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return None
+
+
 def _sizes(plan: StudyPlan) -> tuple[int, int]:
     """(parameters that compute, bytes of a float32 checkpoint) of the study's models."""
     path = _model_leaf(plan).path
@@ -80,7 +102,7 @@ def _flops(step: Step, plan: StudyPlan, parameters: int) -> float:
 
     if step.op == "tune":
         total, rows = tokens(("train",))
-        seen = step.params["examples"] * total / rows
+        seen = float(step.params["examples"]) * total / rows
         checks = tokens(("validation",))[0] * plan.config.tuning.evaluations
         return parameters * (6 * seen + 2 * checks)
     passes = {"predict": len(step.inputs.get("models", ())), "search": len(step.params.get("candidates", ()))}
@@ -90,9 +112,7 @@ def _flops(step: Step, plan: StudyPlan, parameters: int) -> float:
 def _speed() -> float:
     """Usable FLOP/s of one core: a float32 matrix product, timed once."""
     a = np.ones((512, 512), np.float32)
-    a @ a
-    start = time.perf_counter()
-    for _ in range(8):
+    with threadpool_limits(1):
         a @ a
-    seconds: float = time.perf_counter() - start
+        seconds = timeit.timeit(lambda: a @ a, number=8)
     return EFFICIENCY * 8 * 2 * 512**3 / seconds

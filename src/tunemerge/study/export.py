@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,10 @@ from tunemerge.registry import nearest
 from tunemerge.report.card import render_card
 from tunemerge.results import ArmResult, Results
 from tunemerge.store.artifacts import Store
-from tunemerge.store.atomic import replacing, write_file
+from tunemerge.store.atomic import refuse_foreign, replacing, write_file
+from tunemerge.study.verdict import median_position
+
+RECORD = "tunemerge_export.json"
 
 # What a step leaves beside the model that is not part of the model.
 _NOT_EXPORTED = {"manifest.json", "tunemerge_tune.json", "choice.json"}
@@ -40,12 +44,15 @@ def export_arm(
     artifact = store.get(key := _key(chosen, task, position))
     if artifact is None:
         raise UsageError(f"{store.root}: the store has no step {key[:10]} any more; run the study again")
-    store.verify(artifact)
+    refuse_foreign(out, RECORD)
+    store.verify_input(artifact.path)
     with replacing(out) as folder:
         for file in sorted(artifact.path.iterdir()):
             if file.name not in _NOT_EXPORTED:
                 shutil.copy2(file, folder / file.name)
-        write_file(folder / "README.md", render_card(results, name).encode())
+        write_file(folder / "README.md", render_card(results, name, results.seeds[position]).encode())
+        record = {"study": results.name, "arm": name, "seed": results.seeds[position], "step": key}
+        write_file(folder / RECORD, json.dumps({**record, "digest": artifact.digest}, indent=1).encode())
 
 
 def _seed(results: Results, arm: ArmResult, seed: int | None) -> int:
@@ -53,8 +60,10 @@ def _seed(results: Results, arm: ArmResult, seed: int | None) -> int:
         if seed not in results.seeds:
             raise UsageError(f"the study has no seed {seed}; it has {results.seeds}")
         return results.seeds.index(seed)
-    order = sorted(range(len(results.seeds)), key=lambda i: arm.validation_by_seed[i])
-    return order[(len(order) - 1) // 2]
+    if arm.name == results.verdict.handed_back and results.verdict.handed_back_seed is not None:
+        return results.seeds.index(results.verdict.handed_back_seed)
+    sign = 1 if results.higher_is_better else -1
+    return median_position([sign * v for v in arm.validation_by_seed])
 
 
 def _key(arm: ArmResult, task: str | None, position: int) -> str:

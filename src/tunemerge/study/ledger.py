@@ -15,17 +15,21 @@ from tunemerge.study.plan import StudyPlan, ancestors
 
 @dataclass(frozen=True)
 class ArmCost:
-    """`marginal` is what the arm added to what existed; `total` includes making base and pool (None: nobody knows)."""
+    """`marginal` is what the arm added to base and pool; `total` includes making the pool, None where it was given: of
+    checkpoints from elsewhere at most the examples are known, in `total_examples`."""
 
     marginal: Cost
     total: Cost | None
+    total_examples: int | None
 
 
 def arm_cost(plan: StudyPlan, arm: Arm, artifacts: Mapping[str, Artifact]) -> ArmCost:
     """Means over the seeds. A step from the store counts with what it cost when it ran."""
-    added = [steps_cost(plan.adaptation(arm, seed), artifacts) for seed in plan.settings]
-    everything = [steps_cost(ancestors(arm.nodes(seed)), artifacts) for seed in plan.settings]
-    return ArmCost(mean(added), None if _uses_unknown(plan, arm) else _with_given(plan, arm, mean(everything)))
+    added = mean([steps_cost(plan.adaptation(arm, seed), artifacts) for seed in plan.settings])
+    everything = mean([steps_cost(ancestors(arm.nodes(seed)), artifacts) for seed in plan.settings])
+    given = _given_in(plan, arm)
+    known = None if None in given else everything.examples + sum(n or 0 for n in given)
+    return ArmCost(added, None if given else everything, known)
 
 
 def steps_cost(steps: Iterable[Step], artifacts: Mapping[str, Artifact]) -> Cost:
@@ -52,11 +56,3 @@ def _given_in(plan: StudyPlan, arm: Arm) -> list[int | None]:
     used = {s.key for s in ancestors(arm.nodes(seed))}
     given = [name for name in plan.config.pool if setting.pool[name].key in used]
     return [getattr(plan.config.pool[name], "examples", None) for name in given]
-
-
-def _uses_unknown(plan: StudyPlan, arm: Arm) -> bool:
-    return None in _given_in(plan, arm)
-
-
-def _with_given(plan: StudyPlan, arm: Arm, cost: Cost) -> Cost:
-    return cost + Cost(examples=sum(n or 0 for n in _given_in(plan, arm)))

@@ -35,4 +35,11 @@ def unknown_names(config: StudyConfig, lines: Lines, file: str) -> list[Finding]
         if name not in config.tasks:
             hint = nearest(name, list(config.tasks))
             found.append(error("unknown-name", f"unknown task {name!r}{hint}", line_of(lines, key, file)))
+    for role, others in (("retention", [config.target]), ("unseen", [config.target, *config.retention])):
+        for name in set(getattr(config, role)) & set(others):
+            text = f"{name!r} can't be both in {role!r} and elsewhere"
+            found.append(error("two-roles", text, line_of(lines, (role,), file)))
+    if set(config.tasks) <= {*config.retention, *config.unseen}:
+        text = "every task is only evaluated; leave one to adapt to"
+        found.append(error("no-task", text, line_of(lines, ("tasks",), file)))
     return found

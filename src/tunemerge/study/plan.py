@@ -46,18 +46,7 @@ class StudyPlan:
 
 def ancestors(nodes: Iterable[Node]) -> list[Step]:
     """The steps among `nodes` and everything above them, inputs before what uses them, each once."""
-    seen: dict[str, Step] = {}
-
-    def visit(node: Node) -> None:
-        if isinstance(node, Leaf) or node.key in seen:
-            return
-        for parent in node.parents():
-            visit(parent)
-        seen[node.key] = node
-
-    for node in nodes:
-        visit(node)
-    return list(seen.values())
+    return list(Plan.of(n for n in nodes if isinstance(n, Step)).steps)
 
 
 def make_plan(config: StudyConfig, rows: StudyRows, base: Leaf | None, given: Mapping[str, Leaf]) -> StudyPlan:
@@ -69,7 +58,11 @@ def make_plan(config: StudyConfig, rows: StudyRows, base: Leaf | None, given: Ma
         raise FindingsError([error("budget-too-small", str(e), "pool_budget", "raise the pool's budget")]) from None
     arms, unavailable, problems = build_arms(config, settings)
     found += problems
+    if not arms and not problems:
+        why = "; ".join(f"{name}: {reason}" for name, reason in unavailable) or "the study asks for no strategy"
+        found.append(error("no-arm", f"no arm can be had: {why}", "strategies"))
     refuse_errors(found)
+    found += _rounded(config, next(iter(settings.values())))
     found += [note("arm-unavailable", reason, name) for name, reason in unavailable]
     evaluated = [t for t in rows.tasks.values() if t.role != "source"]
     predictions = {
@@ -87,6 +80,15 @@ def make_plan(config: StudyConfig, rows: StudyRows, base: Leaf | None, given: Ma
     refuse_errors(found)
     refuse_test_leaks(graph)
     return replace(plan, findings=tuple(found))
+
+
+def _rounded(config: StudyConfig, setting: Setting) -> list[Finding]:
+    """A budget in examples that is no whole number of batches."""
+    spent = setting.budget * setting.batch_size
+    if config.budget.examples in (None, spent):
+        return []
+    batches = f"{setting.budget} whole batches of {setting.batch_size}"
+    return [note("budget-rounded", f"{config.budget.examples} examples are {batches}: {spent} are spent", "budget")]
 
 
 def _unequal_budgets(plan: StudyPlan) -> list[Finding]:

@@ -10,7 +10,7 @@ from typing import Literal
 
 import pandas as pd
 
-from tunemerge.data.load import ROW_COLUMNS, Columns, duplicates_across, read_table, rows_of
+from tunemerge.data.load import ROW_COLUMNS, Columns, read_table, rows_of
 from tunemerge.data.split import make_splits
 from tunemerge.errors import UsageError
 from tunemerge.findings import Finding, error
@@ -18,6 +18,7 @@ from tunemerge.graph.step import Leaf
 from tunemerge.store.atomic import make_folder, write_file
 from tunemerge.store.digest import digest_json
 from tunemerge.study.config import StudyConfig, TaskConfig
+from tunemerge.study.rows_check import check_label_sets, check_leaks, check_splits, strange_labels
 
 TaskRole = Literal["task", "target", "source", "retention", "unseen"]
 Frames = dict[str, pd.DataFrame]
@@ -52,12 +53,14 @@ class StudyRows:
     tables: Mapping[str, pd.DataFrame]
 
     def write(self, leaves: Iterable[Leaf]) -> None:
+        """Put the tables of these leaves where steps read them, and right a file that was damaged."""
         for leaf in leaves:
-            if leaf.digest in self.tables and not leaf.path.exists():
+            if leaf.digest in self.tables:
                 buffer = io.BytesIO()
                 self.tables[leaf.digest].to_parquet(buffer, index=False)
-                make_folder(leaf.path.parent)
-                write_file(leaf.path, buffer.getvalue())
+                if not leaf.path.exists() or leaf.path.read_bytes() != buffer.getvalue():
+                    make_folder(leaf.path.parent)
+                    write_file(leaf.path, buffer.getvalue())
 
 
 def role_of(name: str, config: StudyConfig) -> TaskRole:
@@ -73,31 +76,36 @@ def role_of(name: str, config: StudyConfig) -> TaskRole:
 def read_rows(config: StudyConfig, folder: Path, store_root: Path) -> tuple[StudyRows, list[Finding]]:
     """Read and split every task's rows. Nothing is written. `folder` is what paths are relative to."""
     found: list[Finding] = []
-    tables: Frames = {}
-    tasks = {}
+    frames: dict[str, dict[int, Frames]] = {}
     cache: Frames = {}
     for name, task in config.tasks.items():
-        role = role_of(name, config)
-        by_seed = {}
+        frames[name] = {}
         for seed in config.seed_list:
             try:
-                parts, problems = _splits(name, task, role, seed, folder, cache)
+                parts, problems = _splits(name, task, role_of(name, config), seed, folder, cache)
             except UsageError as e:
                 parts, problems = {}, [error("bad-data", str(e), f"tasks.{name}")]
             found += problems
-            by_seed[seed] = parts
-        if any(f.severity == "error" and f.where.startswith(f"tasks.{name}") for f in found):
-            continue
+            frames[name][seed] = parts
+    found += check_leaks({name: list(by_seed.values()) for name, by_seed in frames.items()})
+    labels = {name: _labels(by_seed.values()) for name, by_seed in frames.items()}
+    trained = {n: labels[n] for n in frames if role_of(n, config) in ("task", "target", "source") and labels[n]}
+    found += check_label_sets(trained)
+    shared = next(iter(trained.values()), ())
+    for name, by_seed in frames.items():
+        if role_of(name, config) in ("retention", "unseen"):
+            for parts in by_seed.values():
+                found += strange_labels(parts["test"], "test", shared, f"tasks.{name}") if "test" in parts else []
+    tables: Frames = {}
+    tasks = {}
+    for name, by_seed in frames.items():
         leaves = {
             seed: {split: _leaf(rows, split, name, store_root, tables) for split, rows in parts.items()}
             for seed, parts in by_seed.items()
         }
-        first = next(iter(by_seed.values()))
-        sizes = {split: len(rows) for split, rows in first.items()}
-        tasks[name] = TaskRows(name, role, task, leaves, sizes, _labels(first, role))
-    found += _label_sets(tasks)
-    labels = next((t.labels for t in tasks.values() if t.role in ("task", "target")), ())
-    return StudyRows(tasks, labels, tables), list(dict.fromkeys(found))
+        sizes = {split: len(rows) for split, rows in next(iter(by_seed.values())).items()}
+        tasks[name] = TaskRows(name, role_of(name, config), config.tasks[name], leaves, sizes, labels[name])
+    return StudyRows(tasks, shared, tables), list(dict.fromkeys(found))
 
 
 def _splits(
@@ -127,47 +135,12 @@ def _splits(
             )
         elif parts[split].empty:
             found.append(error("empty-split", f"the {split} split has no rows", where))
-    found += _check_labels(parts, where) + duplicates_across(parts, where)
-    return parts, found
+    return parts, found + check_splits(parts, where)
 
 
-def _check_labels(parts: Frames, where: str) -> list[Finding]:
-    found = []
-    training = {s: set(rows["label"]) for s, rows in parts.items() if s in ("source", "adapt")}
-    for split, labels in training.items():
-        if len(labels) == 1:
-            found.append(error("one-class", f"all {split} rows have the label {labels.pop()!r}", where))
-    known = set().union(*training.values()) if training else None
-    for split in ("validation", "test"):
-        if known and split in parts:
-            strange = parts[split][~parts[split]["label"].isin(known)]
-            if len(strange):
-                row = strange.iloc[0]
-                found.append(
-                    error(
-                        "label-not-in-training",
-                        f"{len(strange)} {split} rows have labels that training lacks, first {row['label']!r} in line "
-                        f"{int(strange.index[0]) + 2}; training has {sorted(known)}",
-                        where,
-                        "map the label with `labels:` or delete the rows",
-                    )
-                )
-    return found
-
-
-def _labels(parts: Frames, role: TaskRole) -> tuple[str, ...]:
-    return tuple(sorted(set().union(*(set(rows["label"]) for rows in parts.values()))))
-
-
-def _label_sets(tasks: Mapping[str, TaskRows]) -> list[Finding]:
-    trained = [t for t in tasks.values() if t.role in ("task", "target", "source")]
-    if len({t.labels for t in trained}) <= 1:
-        return []
-    sets = "; ".join(f"{t.name}: {list(t.labels)[:6]}" for t in trained)
-    return [
-        error("label-sets-differ", f"tasks of a study share one label set, these don't: {sets}", "tasks",
-              "rename labels with `labels: {raw: name}` in each task")
-    ]  # fmt: skip
+def _labels(by_seed: Iterable[Frames]) -> tuple[str, ...]:
+    """Every label that occurs, in whatever split and for whatever seed, sorted."""
+    return tuple(sorted({label for parts in by_seed for rows in parts.values() for label in rows["label"].unique()}))
 
 
 def _leaf(rows: pd.DataFrame, split: str, task: str, store_root: Path, tables: Frames) -> Leaf:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property, lru_cache
-from pathlib import Path
+from io import BytesIO
 
 import numpy as np
+import pandas as pd
 
 from tunemerge.evaluate.predict import FILE as PREDICTIONS
 from tunemerge.evaluate.predict import read_predictions
@@ -14,7 +15,7 @@ from tunemerge.results import ArmResult, Interval, TaskScore
 from tunemerge.stats.components import Contrast, Estimate, contrast, estimate
 from tunemerge.stats.metrics import METRICS, Metric
 from tunemerge.stats.predictions import Predictions
-from tunemerge.store.artifacts import Artifact
+from tunemerge.store.artifacts import Artifact, Store
 from tunemerge.study.arms import Arm
 from tunemerge.study.ledger import ArmCost, line
 from tunemerge.study.plan import StudyPlan, ancestors
@@ -29,8 +30,9 @@ def in_own_unit(estimate: Estimate, metric: Metric) -> Interval:
 class Evidence:
     """Predictions and scores of a finished study, read once each."""
 
-    def __init__(self, plan: StudyPlan, artifacts: Mapping[str, Artifact]) -> None:
-        self.plan, self.artifacts = plan, artifacts
+    def __init__(self, plan: StudyPlan, artifacts: Mapping[str, Artifact], store: Store) -> None:
+        self.plan, self.artifacts, self.store = plan, artifacts, store
+        self._read = lru_cache(maxsize=None)(self._read_predictions)
         self.metric: Metric = METRICS[plan.config.metric]
         self.contrast = lru_cache(maxsize=None)(self._contrast)
 
@@ -46,12 +48,22 @@ class Evidence:
     def predictions(self, arm: str, task: str, split: str) -> list[Predictions]:
         """One a seed."""
         steps = (self.plan.predictions[arm, seed, task, split] for seed in self.plan.settings)
-        return [self._read(self.artifacts[s.key].path / PREDICTIONS) for s in steps]
+        return [self._read(s.key) for s in steps]
 
-    @staticmethod
-    @lru_cache(maxsize=4096)
-    def _read(path: Path) -> Predictions:
-        return read_predictions(path)
+    def _read_predictions(self, key: str) -> Predictions:
+        return read_predictions(BytesIO(self.store.read(self.artifacts[key], PREDICTIONS)))
+
+    def table(self) -> bytes:
+        """All predictions of the study as one Parquet file: arm, seed, task, split, unit, target, logits, weight."""
+        parts = []
+        for arm, seed, task, split in self.plan.predictions:
+            p = self._read(self.plan.predictions[arm, seed, task, split].key)
+            logits = {f"logit_{i}": p.logits[:, i] for i in range(p.logits.shape[1])}
+            columns = {"unit": p.unit, "target": p.target, **logits, "weight": p.weight}
+            parts.append(pd.DataFrame({"arm": arm, "seed": seed, "task": task, "split": split, **columns}))
+        buffer = BytesIO()
+        pd.concat(parts, ignore_index=True).to_parquet(buffer, index=False)
+        return buffer.getvalue()
 
     def validation(self, arm: str) -> list[float]:
         """Mean over tasks of the metric on validation, a value a seed."""
@@ -101,6 +113,7 @@ def score_arms(evidence: Evidence, costs: Mapping[str, ArmCost]) -> list[ArmResu
                 worst_task=min(evidence.scored, key=lambda t: evidence.metric.sign * tasks[t].score.value),
                 marginal=line(cost.marginal),
                 total=line(cost.total) if cost.total else None,
+                total_examples=cost.total_examples,
                 steps=[s.key for seed in plan.settings for s in ancestors(arm.nodes(seed))],
                 models={t: [[n.key for n in arm.model(seed, t)] for seed in plan.settings] for t in evidence.scored},
             )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from tunemerge.checkpoint.locate import locate
-from tunemerge.errors import TunemergeError
+from tunemerge.checkpoint.model import open_checkpoint
+from tunemerge.errors import TunemergeError, UsageError
 from tunemerge.findings import Finding, error
 from tunemerge.graph.step import Leaf, Node, Step
 from tunemerge.store.digest import digest_folder
@@ -25,6 +27,8 @@ def locate_models(config: StudyConfig, folder: Path) -> tuple[dict[str, Leaf], l
     for name, model in asked.items():
         try:
             path = locate(model, folder)
+            if not path.is_dir():
+                raise UsageError(f"{path}: a file; a study needs the model's folder, with config.json and tokenizer")
             leaves[name] = Leaf(digest_folder(path)[0], path, "model", name)
         except TunemergeError as e:
             found.append(error("no-such-model", str(e), name))
@@ -33,6 +37,27 @@ def locate_models(config: StudyConfig, folder: Path) -> tuple[dict[str, Leaf], l
     if "base" in config.pool:
         found.append(error("reserved-name", "a model of the pool can't be called 'base'", "pool.base"))
     return leaves, found
+
+
+def check_heads(models: Mapping[str, Leaf], labels: Sequence[str]) -> list[Finding]:
+    """Classifiers among the models whose own labels lack one of the study's."""
+    found = []
+    for name, leaf in models.items():
+        try:
+            config = open_checkpoint(leaf.path).config
+        except TunemergeError:
+            continue  # reported by the check of the files
+        own = list((config.get("id2label") or {}).values())
+        missing = [label for label in labels if label not in own]
+        if is_classifier(config) and missing:
+            text = f"its head has the labels {own[:8]}, the study's are {list(labels)[:8]}"
+            found.append(error("head-labels", text, name, "rename the data's labels with `labels:` in each task"))
+    return found
+
+
+def is_classifier(config: Mapping[str, Any]) -> bool:
+    """Whether a config.json says that the checkpoint has a classification head."""
+    return any(str(a).endswith("ForSequenceClassification") for a in config.get("architectures") or [])
 
 
 def make_setting(

@@ -18,10 +18,10 @@ from tunemerge.findings import refuse_errors
 from tunemerge.graph.cost import Cost
 from tunemerge.stats.components import Estimate, estimate
 from tunemerge.stats.metrics import METRICS
-from tunemerge.store.atomic import replacing
+from tunemerge.store.atomic import refuse_foreign, replacing
 from tunemerge.tasks.task import TASKS
 from tunemerge.tune.config import TuneConfig
-from tunemerge.tune.model import Tuned, tune_model
+from tunemerge.tune.model import CURVE_FILE, Tuned, tune_model
 
 Progress = Callable[[float, str], None]
 
@@ -55,6 +55,9 @@ def tune(
     Raises UsageError or FindingsError before anything is trained.
     """
     config = config or TuneConfig()
+    refuse_foreign(Path(out), CURVE_FILE)
+    if not epochs > 0:
+        raise UsageError(f"epochs is {epochs}; expected a positive number")
     rows, labels = _rows(data, columns)
     held_out = _rows(validation, columns)[0] if validation else None
     strange = sorted(set(held_out["label"]) - set(labels)) if held_out is not None else []

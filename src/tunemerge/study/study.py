@@ -26,12 +26,13 @@ from tunemerge.store.digest import digest_json
 from tunemerge.store.journal import Journal
 from tunemerge.study.collect import RunFacts, collect
 from tunemerge.study.config import StudyConfig, load_study
-from tunemerge.study.estimate import enough_disk
+from tunemerge.study.estimate import enough_disk, enough_memory
 from tunemerge.study.export import export_arm
 from tunemerge.study.names import unknown_names
 from tunemerge.study.plan import StudyPlan, make_plan
 from tunemerge.study.rows import read_rows
-from tunemerge.study.setting import locate_models
+from tunemerge.study.scores import Evidence
+from tunemerge.study.setting import check_heads, locate_models
 from tunemerge.yamlfile import Lines
 
 STORE = ".tunemerge"
@@ -82,14 +83,15 @@ class Study:
         found = unknown_names(self.config, self.lines, self.file)
         models, problems = locate_models(self.config, self.folder)
         found += problems
+        located = dict(models)
         base = models.pop("base", None)
         found += check_models({n: leaf.path for n, leaf in models.items()}, base.path if base else None)
         rows, problems = read_rows(self.config, self.folder, self.store.root)
-        found += problems
+        found += problems + check_heads(located, rows.labels)
         refuse_errors(found)
         plan = make_plan(self.config, rows, base, models)
         found += plan.findings
-        found += enough_disk(plan, self.store)
+        found += enough_disk(plan, self.store) + enough_memory(plan)
         return plan.with_findings(refuse_errors(found))
 
     def run(
@@ -118,22 +120,25 @@ class Study:
                 artifacts = run_plan(plan.graph, self.store, workers, journal, on_event)
         failed, seconds = failed_attempts(journal)
         facts = RunFacts(cached, failed, seconds, openings, self.text)
-        results = collect(plan, artifacts, facts)
+        evidence = Evidence(plan, artifacts, self.store)
+        results = collect(plan, evidence, facts)
         write_file(self.run_folder / "results.json", results.model_dump_json(indent=1).encode())
+        write_file(self.run_folder / "predictions.parquet", evidence.table())
         write_report(results, self.run_folder)
         if results.verdict.handed_back:
             export_arm(results, self.store, self.run_folder / "model")
         return results
 
     def _open_test(self, graph: Plan) -> int:
-        """How many different plans have opened one of these test sets, this one included; recorded beforehand."""
+        """Which opening of these test sets this plan is: 1 for the first plan that reads them. Recorded beforehand."""
         tests = sorted(leaf.key for leaf in graph.leaves if leaf.role == "test")
         plan = digest_json(sorted(s.key for s in graph.steps))
         entries = [e for e in self.store.journal.read() if e.get("event") == "test_opened"]
-        plans = {e["plan"] for e in entries if set(e["tests"]) & set(tests)}
+        plans = list(dict.fromkeys(e["plan"] for e in entries if set(e["tests"]) & set(tests)))
         if plan not in plans:
             self.store.journal.append({"event": "test_opened", "plan": plan, "tests": tests, "study": self.config.name})
-        return len(plans | {plan})
+            plans.append(plan)
+        return plans.index(plan) + 1
 
 
 def read_results(run: Path) -> Results:

@@ -10,7 +10,7 @@ from tunemerge.report import format as fmt
 from tunemerge.results import Interval, Verdict
 from tunemerge.stats.components import FEWEST_SEEDS, Contrast
 from tunemerge.stats.holm import holm
-from tunemerge.stats.verdict import Outcome, decide
+from tunemerge.stats.verdict import LEVEL, Outcome, decide
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,12 @@ def best_of(arms: Sequence[ArmSummary], role: str) -> ArmSummary | None:
     return max((a for a in arms if a.role == role), key=lambda a: a.validation, default=None)
 
 
+def median_position(scores: Sequence[float]) -> int:
+    """The position of the median score (higher is better; the lower of the two middle ones)."""
+    order = sorted(range(len(scores)), key=lambda i: scores[i])
+    return order[(len(order) - 1) // 2]
+
+
 def hand_back(arms: Sequence[ArmSummary], margin: float) -> tuple[ArmSummary, int, str] | None:
     """(arm, position of its seed, reason). Chosen on validation alone; one checkpoint, within the budget.
 
@@ -81,8 +87,7 @@ def hand_back(arms: Sequence[ArmSummary], margin: float) -> tuple[ArmSummary, in
     best = max(candidates, key=lambda a: a.validation)
     near = [a for a in candidates if a.validation >= best.validation - margin]
     arm = min(near, key=lambda a: (a.cost, -a.validation))
-    order = sorted(range(len(arm.validation_by_seed)), key=lambda i: arm.validation_by_seed[i])
-    seed = order[(len(order) - 1) // 2]
+    seed = median_position(arm.validation_by_seed)
     reason = (
         f"{arm.name} has the best mean validation score"
         if arm.name == best.name
@@ -126,7 +131,7 @@ def verdict(
     winner = _beats_all(among_orders) or _beats_main(among_orders)
     if winner:
         best = next(j for j in map(_facing(winner), among_orders) if j and j.outcome == "better")
-        return result("better", f"{describe(best, metric)}, at equal cost.", winner)
+        return result("better", f"{describe(best, metric)}, at equal budget.", winner)
     if all(j.outcome == "equivalent" for j in among_orders):
         cheapest = min((by_name[n] for j in among_orders for n in (j.a, j.b)), key=lambda a: (a.cost, a.name))
         no_difference = f"No difference that matters (within {fmt.size(margin, metric)}) between the orders"
@@ -140,6 +145,11 @@ def verdict(
             f"(at least {FEWEST_SEEDS} are needed)."
         )
         return result("leads", sentence, None)
+    settled = next((j for j in among_orders if j.outcome in ("better", "worse")), None)
+    if settled:
+        return result("inconclusive", f"{describe(settled, metric)}, but no order beats all the others.", None)
+    if main.outcome == "equivalent":
+        return result("inconclusive", f"{describe(main, metric)}; the others can't be told apart from them.", None)
     return result("inconclusive", _inconclusive(main, len(seeds), metric), None)
 
 
@@ -164,14 +174,17 @@ def interval(j: Judged, metric: str) -> str:
 
 def _inconclusive(main: Judged, seeds: int, metric: str) -> str:
     needed = main.contrast.seeds_to_settle
-    what = (
-        f"about {needed} seeds would settle a difference of this size"
-        if needed and needed > seeds
-        else "more test data would be needed"
-    )
+    if seeds == 1:
+        what = "and one seed says nothing about the randomness of training: take 5 or more"
+    elif main.contrast.p < LEVEL:
+        what = "and this one does not hold over all contrasts of the study (Holm): more seeds would settle it"
+    elif needed is None:
+        what = "and no number of seeds would settle this one: it takes more test data"
+    else:
+        what = f"and about {needed} seeds would settle one of this size"
     return (
         f"No reliable difference between {main.a} and {main.b}: {interval(main, metric)}; differences under "
-        f"{fmt.size(main.contrast.smallest_detectable, metric)} could not have been seen, {what}."
+        f"{fmt.size(main.contrast.smallest_detectable, metric)} would hardly have been seen, {what}."
     )
 
 

@@ -1,0 +1,79 @@
+"""What is wrong with the rows of a study: classes, labels, units, and test rows that training has seen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import pandas as pd
+
+from tunemerge.findings import Finding, error, warning
+
+Frames = Mapping[str, pd.DataFrame]
+TRAINED = ("source", "adapt")
+
+# More of the test texts than this among the training texts is no accident: the tables are the same.
+_SAME_ROWS = 0.2
+
+
+def check_splits(parts: Frames, where: str) -> list[Finding]:
+    """One task's splits: empty, one class, one unit, labels that training lacks."""
+    found = []
+    for split, rows in parts.items():
+        labels = set(rows["label"])
+        if len(labels) == 1:
+            found.append(error("one-class", f"all {split} rows have the label {labels.pop()!r}", where))
+        if split == "test" and len(rows) and rows["unit"].nunique() < 2:
+            found.append(error("one-unit", "all test rows belong to one unit; intervals need two", where))
+    known = set().union(*(set(parts[s]["label"]) for s in TRAINED if s in parts))
+    if known:
+        for split in ("validation", "test"):
+            if split in parts:
+                found += strange_labels(parts[split], split, known, where)
+    return found
+
+
+def strange_labels(rows: pd.DataFrame, split: str, known: Iterable[str], where: str) -> list[Finding]:
+    """Rows with labels that training lacks, the first of them named."""
+    strange = rows[~rows["label"].isin(set(known))]
+    if strange.empty:
+        return []
+    first = strange.iloc[0]
+    text = (
+        f"{len(strange)} {split} rows have labels that training lacks, first {first['label']!r} in data row "
+        f"{int(strange.index[0]) + 1}; training has {sorted(known)}"
+    )
+    return [error("label-not-in-training", text, where, "map the label with `labels:` or delete the rows")]
+
+
+def check_leaks(tasks: Mapping[str, Sequence[Frames]]) -> list[Finding]:
+    """Texts of a test set that stand among the rows that some task trains or chooses on, for any seed."""
+    found = []
+    for tested, by_seed in tasks.items():
+        test = set(next((parts["test"]["text"] for parts in by_seed if "test" in parts), ()))
+        if not test:
+            continue
+        for name, others in tasks.items():
+            for split in (*TRAINED, "validation"):
+                seen = max((len(test & set(parts[split]["text"])) for parts in others if split in parts), default=0)
+                if seen:
+                    text = f"{seen} test texts of {tested} stand among the {split} rows of {name}"
+                    make = error if seen > _SAME_ROWS * len(test) else warning
+                    found.append(
+                        make("test-seen", text, f"tasks.{tested}", "delete them from one side: they flatter the result")
+                    )
+    return found
+
+
+def check_label_sets(labels: Mapping[str, Sequence[str]]) -> list[Finding]:
+    """Tasks that are trained on share one label set."""
+    if len({tuple(v) for v in labels.values()}) <= 1:
+        return []
+    sets = "; ".join(f"{name}: {list(v)[:6]}" for name, v in labels.items())
+    return [
+        error(
+            "label-sets-differ",
+            f"tasks of a study share one label set, these don't: {sets}",
+            "tasks",
+            "rename labels with `labels: {raw: name}` in each task",
+        )
+    ]
