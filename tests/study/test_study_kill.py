@@ -39,12 +39,12 @@ def open_attempts(folder: Path) -> list[str]:
     started: dict[str, str] = {}
     journal = folder / "runs" / "killed" / "journal.jsonl"
     for line in journal.read_text().splitlines() if journal.exists() else []:
-        # a line is the record with its checksum; what is torn is not a record yet
+        # a line is the entry with its checksum; what is torn is not a record yet
         try:
             record = json.loads(line)
         except ValueError:
             continue
-        record = record.get("record", record)
+        record = record["entry"]
         if record.get("event") == "started":
             started[record["attempt"]] = record["op"]
         elif record.get("event") in ("finished", "failed"):

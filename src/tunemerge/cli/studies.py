@@ -10,12 +10,12 @@ from rich.table import Table
 
 from tunemerge.cli.bar import print_findings
 from tunemerge.cli.progress import Watch
-from tunemerge.findings import FindingsError
 from tunemerge.graph.executors.local import LocalExecutor
-from tunemerge.graph.step import Step
+from tunemerge.graph.step import Leaf, Node, Step
 from tunemerge.report.format import flops as show_flops
 from tunemerge.report.format import seconds as show_seconds
 from tunemerge.report.terminal import leaderboard
+from tunemerge.strategies.setting import name_of
 from tunemerge.study.estimate import Estimate, estimate
 from tunemerge.study.plan import StudyPlan, ancestors
 from tunemerge.study.study import Study
@@ -24,10 +24,7 @@ from tunemerge.study.study import Study
 def check_study(path: Path, overrides: list[str]) -> int:
     """Print every finding; the exit code is 2 when one is an error."""
     console = Console()
-    try:
-        findings = Study.from_yaml(path, overrides).check()
-    except FindingsError as e:
-        findings = list(e.findings)
+    findings = Study.check_file(path, overrides)
     print_findings(findings, console)
     errors = sum(f.severity == "error" for f in findings)
     if errors:
@@ -62,11 +59,26 @@ def _arms_table(plan: StudyPlan) -> Table:
     table.add_column("arm")
     table.add_column("role")
     table.add_column("examples", justify="right")
-    table.add_column("what it does")
+    table.add_column("graph")
     seed = next(iter(plan.settings))
     for arm in plan.arms:
-        table.add_row(arm.name, arm.strategy.role, f"{plan.examples(arm, seed):,}", arm.strategy.description)
+        table.add_row(
+            arm.name, arm.strategy.role, f"{plan.examples(arm, seed):,}", " ; ".join(map(expression, arm.nodes(seed)))
+        )
     return table
+
+
+def expression(node: Node) -> str:
+    """An arm as one line: tune(ties(amazon, imdb), 16), steps after the model."""
+    if isinstance(node, Leaf) or node.op == "init" or ": " not in node.label:
+        return name_of(node)
+    if node.op == "tune" and not node.label.startswith("tuned "):
+        return name_of(node)  # a model of the pool: its own making is in the table of steps
+    models = ", ".join(map(expression, node.inputs["model" if node.op == "tune" else "models"]))
+    probe = node.params.get("tuning", {}).get("method") == "head"
+    name = "probe" if probe else node.params.get("method", node.op)
+    steps = f", {node.params['examples'] // node.params['tuning']['batch_size']}" if node.op == "tune" else ""
+    return f"{name}({models}{steps})"
 
 
 def _steps_table(plan: StudyPlan, costs: Mapping[str, Estimate]) -> Table:

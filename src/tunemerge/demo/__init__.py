@@ -9,7 +9,12 @@ if TYPE_CHECKING:
     from tunemerge.study.study import Study
 
 STUDY = Path(__file__).parent / "study.yaml"
-QUICK = ["name=demo-quick", "seeds=2", "methods=[linear, ties]", "candidates=3"]
+QUICK = [
+    "name=demo-quick",
+    "seeds=2",
+    "methods=[linear]",
+    "strategies=[merge_then_tune, tune_then_merge, joint, expert, expert_tuned, ensemble]",
+]
 
 
 def demo_study(quick: bool = False) -> Study:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,6 +13,9 @@ from tunemerge.findings import Finding, FindingsError, error
 from tunemerge.registry import nearest
 from tunemerge.tune.config import TuneConfig
 from tunemerge.yamlfile import KeyPath, Lines, load_yaml, parse_yaml
+
+# What pydantic puts into the place of an error beside the keys of the file: branches of unions.
+_PYDANTIC_WORDS = ("PoolModel", "str", "int", "list[int]", "constrained-int", "list[constrained-int]", "[key]")
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=60)]
 Size = Annotated[float, Field(gt=0)]
@@ -120,6 +124,15 @@ class StudyConfig(_Part):
         return list(range(self.seeds)) if isinstance(self.seeds, int) else list(self.seeds)
 
 
+class StudyFileError(FindingsError):
+    """Keys or values of a study file are wrong. `rest` is the study without them, if that is one: the check goes on
+    with it, so that what is wrong with its data and models is found in the same go."""
+
+    def __init__(self, findings: list[Finding], rest: StudyConfig | None, lines: Lines) -> None:
+        super().__init__(findings)
+        self.rest, self.lines = rest, lines
+
+
 def load_study(path: Path, overrides: list[str] | None = None) -> tuple[StudyConfig, Lines, str]:
     """The study in `path`, the line of every key, and the text as used (with overrides applied).
 
@@ -135,7 +148,7 @@ def load_study(path: Path, overrides: list[str] | None = None) -> tuple[StudyCon
     try:
         config = StudyConfig.model_validate(data)
     except ValidationError as e:
-        raise FindingsError([*found, *_explain(e, lines, path.name)]) from None
+        raise StudyFileError([*found, *_explain(e, lines, path.name)], _rest(data, e), lines) from None
     if found:
         raise FindingsError(found)
     return config, lines, text
@@ -146,6 +159,21 @@ def line_of(lines: Lines, key: KeyPath, name: str) -> str:
     while key and key not in lines:
         key = key[:-1]
     return f"{name}:{lines[key]}" if key in lines else name
+
+
+def _rest(data: dict[str, Any], problem: ValidationError) -> StudyConfig | None:
+    rest = copy.deepcopy(data)
+    for e in problem.errors():
+        place: Any = rest
+        *parents, last = [x for x in e["loc"] if x not in _PYDANTIC_WORDS] or [""]
+        for key in parents:
+            place = place.get(key, {}) if isinstance(place, dict) else {}
+        if isinstance(place, dict):
+            place.pop(last, None)
+    try:
+        return StudyConfig.model_validate(rest)
+    except ValidationError:
+        return None
 
 
 def _override(data: dict[str, Any], text: str) -> list[Finding]:
@@ -167,7 +195,7 @@ def _override(data: dict[str, Any], text: str) -> list[Finding]:
 def _explain(problem: ValidationError, lines: Lines, name: str) -> list[Finding]:
     found = []
     for e in problem.errors():
-        loc = tuple(x for x in e["loc"] if x not in ("PoolModel", "str", "int", "list[int]", "[key]"))
+        loc = tuple(x for x in e["loc"] if x not in _PYDANTIC_WORDS)
         dotted, where = ".".join(map(str, loc)), line_of(lines, loc, name)
         if e["type"] == "extra_forbidden":
             known = sorted(_model_at(loc[:-1]).model_fields)

@@ -102,7 +102,7 @@ def score_arms(evidence: Evidence, costs: Mapping[str, ArmCost]) -> list[ArmResu
                 description=arm.strategy.description,
                 paper=arm.strategy.paper,
                 deliverable=arm.deliverable,
-                models_at_inference=max(len(arm.model(seed, task)) for task in evidence.scored),
+                models_at_inference=len(arm.nodes(seed)),
                 tuned=any(s.op == "tune" for s in plan.adaptation(arm, seed)),
                 matched=arm.strategy.spends != "more",
                 validation=float(np.mean(validation)),

@@ -25,7 +25,7 @@ from tunemerge.store.atomic import make_folder, write_file
 from tunemerge.store.digest import digest_json
 from tunemerge.store.journal import Journal
 from tunemerge.study.collect import RunFacts, collect
-from tunemerge.study.config import StudyConfig, load_study
+from tunemerge.study.config import StudyConfig, StudyFileError, load_study
 from tunemerge.study.estimate import enough_disk, enough_memory
 from tunemerge.study.export import export_arm
 from tunemerge.study.names import unknown_names
@@ -62,6 +62,20 @@ class Study:
         config = StudyConfig.model_validate(study)
         text = yaml.safe_dump(study, sort_keys=False, allow_unicode=True)
         return cls(config, Path(folder).resolve(), Path(workdir).resolve(), text, {}, "study")
+
+    @classmethod
+    def check_file(cls, path: str | Path, overrides: list[str] | None = None) -> list[Finding]:
+        """Everything that is wrong with a study file, its data and its models, or worth knowing. Nothing is written."""
+        path = Path(path)
+        try:
+            return cls.from_yaml(path, overrides).check()
+        except StudyFileError as e:
+            if e.rest is None:
+                return list(e.findings)
+            rest = cls(e.rest, path.resolve().parent, Path().resolve(), "", e.lines, path.name)
+            return [*e.findings, *rest.check()]
+        except FindingsError as e:
+            return list(e.findings)
 
     @property
     def store(self) -> Store:
