@@ -64,12 +64,12 @@ class TaskScore(_Model):
 class ArmResult(_Model):
     """One arm. `role`: "order" (compared in the verdict), "alternative" (same budget, no merge), "control".
 
-    `models_at_inference`: how many have to be kept. `matched`: within the budget; arms that spend more stand apart and
-    are never handed back. `validation` and `test` are means over seeds of the mean over tasks; the lists are per seed, in
-    the order of `seeds`. `marginal` is what the arm added to what existed, a mean over seeds; `total` includes making the
-    pool (None for given checkpoints, of whose cost at most `total_examples` is known). `steps` are the keys of all its
-    steps over all seeds; `models` the keys of the steps whose artifacts answer a task, a list a seed (several: an
-    ensemble).
+    `models_at_inference`: how many have to be kept. `matched`: within the budget; arms that spend more stand apart
+    and are never handed back. `validation` and `test` are means over seeds of the mean over tasks; the lists are per
+    seed, in the order of `seeds`. `marginal` is what the arm added to what existed, a mean over seeds; `total` includes
+    making the pool (None for given checkpoints, of whose cost at most `total_examples` is known). `steps` are the keys
+    of all its steps over all seeds; `models` the keys of the steps whose artifacts answer a task, a list a seed
+    (several: an ensemble).
     """
 
     name: str
