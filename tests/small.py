@@ -27,11 +27,11 @@ def write_table(path: Path, n: int, seed: int, *, wrong: bool = False) -> str:
     return path.name
 
 
-def small_study(folder: Path, base: Path, **changes: Any) -> Study:
-    """Two tasks of tables of their own, two seeds, all strategies; `changes` replace keys of the study."""
+def write_study(folder: Path, base: Path, **changes: Any) -> dict[str, Any]:
+    """The tables of two tasks, and a study of them: two seeds, all strategies; `changes` replace keys of the study."""
     for number, name in enumerate("ab"):
         write_table(folder / f"{name}.csv", 200, number)
-    study = {
+    return {
         "name": "small",
         "base": str(base),
         "tasks": {n: {"data": f"{n}.csv", "splits": SPLITS} for n in "ab"},
@@ -43,7 +43,11 @@ def small_study(folder: Path, base: Path, **changes: Any) -> Study:
         "tuning": TUNING,
         **changes,
     }
-    return Study.from_dict({k: v for k, v in study.items() if v is not None}, folder, folder / "work")
+
+
+def small_study(folder: Path, base: Path, **changes: Any) -> Study:
+    """The study in memory; runs and store lie in `folder`/work."""
+    return Study.from_dict(write_study(folder, base, **changes), folder, folder / "work")
 
 
 def run(study: Study) -> Results:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from small import SPLITS, TUNING, write_table
+from small import write_study, write_table
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "120", "NO_COLOR": "1"}
 REPOSITORY = Path(__file__).parents[2]
@@ -40,19 +40,8 @@ def imported(arguments: list[str], modules: set[str], cwd: Path) -> subprocess.C
 
 @pytest.fixture
 def study(tmp_path, tiny_bert):
-    for number, name in enumerate("ab"):
-        write_table(tmp_path / f"{name}.csv", 200, number)
-    content = {
-        "name": "small",
-        "base": str(tiny_bert),
-        "tasks": {n: {"data": f"{n}.csv", "splits": SPLITS} for n in "ab"},
-        "strategies": ["merge_then_tune", "tune_then_merge", "joint"],
-        "methods": ["linear"],
-        "candidates": 2,
-        "budget": {"examples": 64},
-        "seeds": 1,
-        "tuning": TUNING,
-    }
+    strategies = ["merge_then_tune", "tune_then_merge", "joint"]
+    content = write_study(tmp_path, tiny_bert, strategies=strategies, methods=["linear"], seeds=1)
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
     return tmp_path
 

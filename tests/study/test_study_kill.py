@@ -16,7 +16,7 @@ from pathlib import Path
 
 import yaml
 
-from small import SPLITS, TUNING, write_table
+from small import write_study
 
 KILLS = int(os.environ.get("TUNEMERGE_KILLS", "6"))
 
@@ -67,19 +67,8 @@ def finish(folder: Path) -> dict[str, str]:
 
 
 def test_killed_at_random_moments_it_ends_with_the_same_bits(tmp_path, tiny_bert):
-    for number, name in enumerate("ab"):
-        write_table(tmp_path / f"{name}.csv", 200, number)
-    study = {
-        "name": "killed",
-        "base": str(tiny_bert),
-        "tasks": {n: {"data": f"{n}.csv", "splits": SPLITS} for n in "ab"},
-        "strategies": ["merge_then_tune", "tune_then_merge", "best_single", "joint"],
-        "methods": ["ties"],
-        "candidates": 3,
-        "budget": {"examples": 128},
-        "seeds": 2,
-        "tuning": TUNING,
-    }
+    strategies = ["merge_then_tune", "tune_then_merge", "best_single", "joint"]
+    study = write_study(tmp_path, tiny_bert, name="killed", strategies=strategies, methods=["ties"], candidates=3)
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(study))
     undisturbed = finish(tmp_path)
     generator, killed, at = random.Random(0), 0, Counter[str]()
