@@ -38,11 +38,6 @@ def other(job: Job) -> Cost:
     return Cost()
 
 
-@operation("predict", version=1)
-def predict(job: Job) -> Cost:
-    return Cost()
-
-
 @operation("t-fail", version=1)
 def fail(job: Job) -> Cost:
     time.sleep(job.params.get("pause", 0.0))

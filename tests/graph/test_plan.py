@@ -4,6 +4,7 @@ from pathlib import Path
 import graph_operations as ops
 import pytest
 
+import tunemerge.evaluate.operation  # noqa: F401  (the operation "predict")
 from tunemerge.findings import FindingsError
 from tunemerge.graph.plan import Plan, refuse_test_leaks
 from tunemerge.graph.step import Leaf, Step
