@@ -63,7 +63,7 @@ def test_check_and_plan_import_no_torch_and_write_nothing(study, what):
 def test_five_faults_are_reported_together(study):
     text = (study / "study.yaml").read_text()
     text = text.replace("merge_then_tune", "merge_than_tune").replace("- linear", "- linaer")
-    text = text.replace("budget:", "bugdet: 3\nbudget:")
+    text = text.replace("\nbudget:", "\nbugdet: 3\nbudget:")
     text = text.replace("a.csv", "nowhere.csv").replace("seeds: 1", "seeds: 1\ntarget: c\nmetric: acuracy")
     (study / "study.yaml").write_text(text)
     done = command("check", "study.yaml", cwd=study)

@@ -13,6 +13,7 @@ from tunemerge.evaluate.operation import run
 from tunemerge.evaluate.predict import predict, read_predictions, write_predictions
 from tunemerge.graph.operation import Job
 from tunemerge.stats.metrics import log_softmax
+from tunemerge.tasks import hub
 from tunemerge.tasks.task import TASKS
 
 TASK = TASKS["text-classification"]
@@ -105,7 +106,8 @@ def test_the_step(models: list[Path], rows_parquet: RowsFactory, tmp_path: Path)
     assert [f.name for f in out.iterdir()] == ["predictions.parquet"]
     assert cost.forward_examples == 14
     assert told == [0.5, 1.0]
-    expected = predict(models[:2], inputs["rows"][0], labels=LABELS, max_length=32, precision="float32").predictions
+    with hub.one_thread():
+        expected = predict(models[:2], inputs["rows"][0], labels=LABELS, max_length=32, precision="float32").predictions
     assert np.array_equal(read_predictions(out / "predictions.parquet").logits, expected.logits)
 
 
