@@ -3,6 +3,7 @@
 TUNEMERGE_KILLS=50 asks for more kills than the few of an everyday test run.
 """
 
+import contextlib
 import json
 import os
 import random
@@ -35,21 +36,15 @@ def start(folder: Path) -> subprocess.Popen[bytes]:
 
 
 def open_attempts(folder: Path) -> list[str]:
-    """The operations that had started and not ended when the process died."""
-    started: dict[str, str] = {}
+    """The operations that the last run had started and not ended when it died."""
     journal = folder / "runs" / "killed" / "journal.jsonl"
+    entries = []
     for line in journal.read_text().splitlines() if journal.exists() else []:
-        # a line is the entry with its checksum; what is torn is not a record yet
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue
-        record = record["entry"]
-        if record.get("event") == "started":
-            started[record["attempt"]] = record["op"]
-        elif record.get("event") in ("finished", "failed"):
-            started.pop(record["attempt"], None)
-    return list(started.values())
+        with contextlib.suppress(ValueError):  # a torn line is no entry yet
+            entries.append(json.loads(line)["entry"])
+    last = [e for e in entries if e["run"] == entries[-1]["run"]]
+    ended = {e["attempt"] for e in last if e["event"] in ("finished", "failed")}
+    return [e["op"] for e in last if e["event"] == "started" and e["attempt"] not in ended]
 
 
 def digests(folder: Path) -> dict[str, str]:
