@@ -9,11 +9,9 @@ from contextlib import AbstractContextManager
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from tunemerge.errors import TunemergeError
-
-Precision = Literal["auto", "float32"]
 
 
 @lru_cache(maxsize=1)
