@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -36,15 +36,18 @@ def digest_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def digest_folder(path: Path, *, links: bool = True) -> tuple[str, dict[str, FileEntry]]:
+def digest_folder(
+    path: Path, *, links: bool = True, digest: Callable[[Path], str] = digest_file
+) -> tuple[str, dict[str, FileEntry]]:
     """Digest of a folder's content and the entry of each file, by its path inside the folder (with "/").
 
     Names and bytes count; modes, times and empty folders don't. Links to files are read through, unless
     `links` is False; links to folders, sockets and the like are refused (StoreError naming the path).
+    `digest` gives a file's SHA-256: `remember.file_digest` where files that were read before may be believed.
     """
     files: dict[str, FileEntry] = {}
     for name, file in sorted(_files(path, path, links)):
-        files[name] = FileEntry(size=file.stat().st_size, sha256=digest_file(file))
+        files[name] = FileEntry(size=file.stat().st_size, sha256=digest(file))
     return digest_json(files), files
 
 

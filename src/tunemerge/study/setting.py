@@ -13,6 +13,7 @@ from tunemerge.errors import TunemergeError, UsageError
 from tunemerge.findings import Finding, error
 from tunemerge.graph.step import Leaf, Node, Step
 from tunemerge.store.digest import digest_folder
+from tunemerge.store.remember import file_digest
 from tunemerge.strategies.setting import Rows, Setting
 from tunemerge.study.config import PoolModel, StudyConfig
 from tunemerge.study.rows import StudyRows, TaskRows
@@ -29,7 +30,7 @@ def locate_models(config: StudyConfig, folder: Path) -> tuple[dict[str, Leaf], l
             path = locate(model, folder)
             if not path.is_dir():
                 raise UsageError(f"{path}: a file; a study needs the model's folder, with config.json and tokenizer")
-            leaves[name] = Leaf(digest_folder(path)[0], path, "model", name)
+            leaves[name] = Leaf(digest_folder(path, digest=file_digest)[0], path, "model", name)
         except TunemergeError as e:
             found.append(error("no-such-model", str(e), name))
     if not asked:
