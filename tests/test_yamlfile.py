@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tunemerge.findings import FindingsError
-from tunemerge.yamlfile import MAX_BYTES, load_yaml, parse_yaml
+from tunemerge.yamlfile import MAX_BYTES, load_yaml, parse_documents, parse_yaml
 
 
 def test_values_and_lines() -> None:
@@ -99,3 +99,13 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "big.yaml").write_bytes(b"#" * (MAX_BYTES + 1))
     with pytest.raises(FindingsError, match="larger than"):
         load_yaml(tmp_path / "big.yaml")
+
+
+def test_documents_count_their_lines_from_the_top() -> None:
+    (first, _), (second, lines) = parse_documents("a: 1\n---\nb: {c: 2}\n", "two.yaml")
+    assert first == {"a": 1} and second == {"b": {"c": 2}}
+    assert lines["b", "c"] == 3
+    with pytest.raises(FindingsError) as caught:
+        parse_documents("a: 1\na: 2\n---\nb: 1\nb: 2\n", "two.yaml")
+    assert [f.where for f in caught.value.findings] == ["two.yaml:2", "two.yaml:5"]
+    assert parse_documents("", "empty.yaml") == []

@@ -8,7 +8,7 @@ documents whose aliases would unfold into something huge are refused.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -50,16 +50,39 @@ def load_yaml(path: Path) -> tuple[Any, Lines]:
     A key path is the tuple of keys and list positions that leads to a value, `("models", 0, "weight")`; `()`
     is the document. Raises FindingsError, with all duplicate keys at once, where the file can't be used.
     """
-    return parse_yaml(_text(path), str(path))
+    return parse_yaml(read_text(path), str(path))
 
 
 def parse_yaml(text: str, name: str) -> tuple[Any, Lines]:
     """As load_yaml for text that is already there; `name` is what errors call it."""
+    root, builder = _compose(text, name, yaml.compose), _Builder(name)
+    data = builder.build(root, (), 0) if root is not None else None
+    if builder.findings:
+        raise FindingsError(builder.findings)
+    builder.lines.setdefault((), 1)
+    return data, builder.lines
+
+
+def parse_documents(text: str, name: str) -> list[tuple[Any, Lines]]:
+    """As parse_yaml for a text of several documents (`---`); lines are counted from the top of the text."""
+    roots = _compose(text, name, _compose_all)
+    builders = [_Builder(name) for _ in roots]
+    documents = [builder.build(root, (), 0) for root, builder in zip(roots, builders, strict=True)]
+    if any(builder.findings for builder in builders):
+        raise FindingsError([finding for builder in builders for finding in builder.findings])
+    return [(data, builder.lines) for data, builder in zip(documents, builders, strict=True)]
+
+
+def _compose_all(text: str, Loader: type[yaml.SafeLoader]) -> list[yaml.Node]:
+    return list(yaml.compose_all(text, Loader=Loader))
+
+
+def _compose(text: str, name: str, compose: Callable[..., Any]) -> Any:
     try:
         aliases = sum(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=_Loader))
         if aliases > MAX_ALIASES:
             raise _refused("yaml-aliases", f"{aliases} aliases, more than {MAX_ALIASES}", name, "write the values out")
-        root = yaml.compose(text, Loader=_Loader)
+        return compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as problem:
         mark = problem.problem_mark or problem.context_mark
         where = f"{name}:{mark.line + 1}" if mark else name
@@ -68,15 +91,10 @@ def parse_yaml(text: str, name: str) -> tuple[Any, Lines]:
         raise _refused("yaml-syntax", f"not valid YAML: {' '.join(str(problem).split())}", name) from None
     except RecursionError:
         raise _refused("yaml-depth", f"nested deeper than {MAX_DEPTH} levels", name) from None
-    builder = _Builder(name)
-    data = builder.build(root, (), 0) if root is not None else None
-    if builder.findings:
-        raise FindingsError(builder.findings)
-    builder.lines.setdefault((), 1)
-    return data, builder.lines
 
 
-def _text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """The text of a YAML file; FindingsError where it is no file, too large or not UTF-8."""
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_BYTES + 1)
