@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import secrets
 import stat
 import time
 from collections.abc import Iterable
@@ -19,7 +20,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tunemerge.errors import StoreError
-from tunemerge.store.atomic import write_file
 from tunemerge.store.digest import seal, unseal
 
 SMALL = 1 << 20
@@ -54,9 +54,7 @@ def file_digest(path: Path) -> str:
     if _stamp(before) != _stamp(after):
         raise StoreError(f"{path}: changed while it was read; wait until it is complete, then run again")
     if entry and now - max(before.st_mtime_ns, before.st_ctime_ns) > FRESH:
-        with contextlib.suppress(OSError):
-            entry.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_file(entry, seal({"path": str(path), "stamp": _stamp(before), "sha256": digest}))
+        _keep(entry, seal({"path": str(path), "stamp": _stamp(before), "sha256": digest}))
     return digest
 
 
@@ -83,6 +81,18 @@ def cache_folder() -> Path | None:
 def _entry(path: Path) -> Path | None:
     folder = cache_folder()
     return folder and folder / "digests" / f"{hashlib.sha256(os.fsencode(path)).hexdigest()}.json"
+
+
+def _keep(entry: Path, line: bytes) -> None:
+    """Replace an entry in one move. Nothing waits for the disk: what a power cut leaves fails its checksum."""
+    temporary = entry.with_name(f".{entry.name}.{secrets.token_hex(4)}.tmp")
+    with contextlib.suppress(OSError):
+        entry.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            temporary.write_bytes(line)
+            temporary.replace(entry)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def _recall(entry: Path, path: Path, found: os.stat_result) -> str | None:
