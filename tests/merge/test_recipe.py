@@ -12,7 +12,7 @@ from tunemerge.checkpoint.reader import read_tensor
 from tunemerge.findings import FindingsError
 from tunemerge.merge.engine import merge_recipe
 from tunemerge.merge.recipe import Recipe, load_recipe
-from tunemerge.merge.recipe_values import Depths
+from tunemerge.merge.recipe.values import Depths
 
 MakeModel = Callable[..., Path]
 LAYERS = [f"model.layers.{i}.{part}.weight" for i in range(5) for part in ("self_attn", "mlp")]

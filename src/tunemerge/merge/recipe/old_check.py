@@ -9,7 +9,7 @@ from typing import Any
 from tunemerge.checkpoint.dtypes import TORCH_NAMES
 from tunemerge.findings import Finding, FindingsError, error, warning
 from tunemerge.merge.method import METHODS, Method
-from tunemerge.merge.recipe_values import check_setting
+from tunemerge.merge.recipe.values import check_setting
 from tunemerge.registry import nearest
 from tunemerge.yamlfile import KeyPath, Lines
 

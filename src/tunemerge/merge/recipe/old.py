@@ -12,8 +12,8 @@ from tunemerge.findings import Finding, FindingsError, error
 from tunemerge.merge.method import Method
 from tunemerge.merge.parameters import Values
 from tunemerge.merge.plan import ParametersOf
-from tunemerge.merge.recipe_check import Checker
-from tunemerge.merge.recipe_values import Depths, evaluate
+from tunemerge.merge.recipe.old_check import Checker
+from tunemerge.merge.recipe.values import Depths, evaluate
 from tunemerge.yamlfile import load_yaml
 
 
