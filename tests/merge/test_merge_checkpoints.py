@@ -83,7 +83,7 @@ def test_heads_are_averaged_whatever_the_method(make_model: MakeModel, tmp_path:
         )
         np.testing.assert_allclose(states(out)[0]["classifier.weight"], expected, rtol=2e-7)
     record = json.loads((tmp_path / "out" / "tunemerge_merge.json").read_text())
-    assert record["averaged"] == ["classifier.weight"]
+    assert record["methods"]["linear"]["tensors"] == 1
     assert record["parameters"]["weight"] == [0.2, 0.6]
 
 

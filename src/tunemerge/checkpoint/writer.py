@@ -6,12 +6,17 @@ at its final place; nothing is held in memory and nothing is copied twice.
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
 import math
 import os
+from collections import deque
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 
 import numpy as np
 
@@ -19,6 +24,7 @@ from tunemerge.checkpoint.dtypes import Array, itemsize
 from tunemerge.checkpoint.model import INDEX, SINGLE
 
 SHARD_BYTES = 5_000_000_000
+_PIECE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,8 @@ class ShardWriter:
         self.path = path
         header: dict[str, object] = {"__metadata__": {"format": "pt", **dict(sorted(metadata.items()))}}
         position, self._start = 0, dict[str, int]()
-        for name, spec in sorted(specs.items(), key=lambda item: (-itemsize(item[1].dtype), item[0])):
+        for name in layout(specs):
+            spec = specs[name]
             self._start[name] = position
             header[name] = {
                 "dtype": spec.dtype,
@@ -51,6 +58,8 @@ class ShardWriter:
         raw = json.dumps(header, separators=(",", ":")).encode()
         raw += b" " * (-len(raw) % 8)
         self._data, self._size = 8 + len(raw), 8 + len(raw) + position
+        self._sha = hashlib.sha256()
+        self._hashed = 0
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
         self._write(memoryview(len(raw).to_bytes(8, "little") + raw), 0)
 
@@ -59,11 +68,25 @@ class ShardWriter:
         view = values.reshape(-1).view(np.uint8).data
         self._write(view, self._data + self._start[name] + element * values.itemsize)
 
-    def close(self) -> None:
-        """Give the file its full length and put it on disk."""
+    def settle(self, up_to: str | None) -> None:
+        """Everything before tensor `up_to` (None: everything) is written: hash it, and start it on its way to disk."""
+        end = self._size if up_to is None else self._data + self._start[up_to]
+        buffer = memoryview(bytearray(min(_PIECE, max(end - self._hashed, 1))))
+        while self._hashed < end:
+            got = os.preadv(self._fd, [buffer[: end - self._hashed]], self._hashed)
+            if got <= 0:
+                raise OSError(errno.EIO, "what was just written can't be read back", str(self.path))
+            self._sha.update(buffer[:got])
+            self._hashed += got
+        os.fdatasync(self._fd) if hasattr(os, "fdatasync") else os.fsync(self._fd)
+
+    def close(self) -> str:
+        """Put the file on disk; its SHA-256."""
         os.ftruncate(self._fd, self._size)
+        self.settle(None)
         os.fsync(self._fd)
         self.abandon()
+        return self._sha.hexdigest()
 
     def abandon(self) -> None:
         """Close without finishing, where still open; the caller removes the file."""
@@ -78,7 +101,10 @@ class ShardWriter:
 
 
 class CheckpointWriter:
-    """All weight files of a model folder: one file, or shards with an index, by size."""
+    """All weight files of a model folder: one file, or shards with an index, by size.
+
+    While tensors are still being merged, a thread of its own hashes what is complete and sends it to the disk.
+    """
 
     def __init__(
         self,
@@ -91,28 +117,60 @@ class CheckpointWriter:
         shards = split_shards(self.specs, shard_bytes)
         self.files = shard_names(len(shards))
         self._file_of = {name: file for file, names in zip(self.files, shards, strict=True) for name in names}
-        self._writers = {
-            file: ShardWriter(folder / file, {n: self.specs[n] for n in names}, metadata)
-            for file, names in zip(self.files, shards, strict=True)
-        }
+        by_file = {file: {n: self.specs[n] for n in names} for file, names in zip(self.files, shards, strict=True)}
+        self._writers = {file: ShardWriter(folder / file, of, metadata) for file, of in by_file.items()}
+        self._open_ends = {file: deque(layout(of)) for file, of in by_file.items()}
+        self._complete: set[str] = set()
+        self._settler = ThreadPoolExecutor(1, "settle")
+        self._settling: list[Future[None]] = []
 
     def write(self, name: str, element: int, values: Array) -> None:
         """See ShardWriter.write."""
         self._writers[self._file_of[name]].write(name, element, values)
 
-    def close(self) -> None:
-        """Finish all files, and the index where there are several."""
-        for writer in self._writers.values():
-            writer.close()
+    def finished(self, name: str) -> None:
+        """All of this tensor is written. Call it from one thread."""
+        file = self._file_of[name]
+        waiting = self._open_ends[file]
+        self._complete.add(name)
+        if waiting[0] == name:
+            while waiting and waiting[0] in self._complete:
+                waiting.popleft()
+            if waiting:
+                self._settling.append(self._settler.submit(self._writers[file].settle, waiting[0]))
+
+    def close(self) -> dict[str, str]:
+        """Finish all files, and the index where there are several; the SHA-256 of each weight file."""
+        for settled in self._settling:
+            settled.result()
+        digests = {file: writer.close() for file, writer in self._writers.items()}
         if len(self.files) > 1:
             total = sum(spec.nbytes for spec in self.specs.values())
             index = {"metadata": {"total_size": total}, "weight_map": self._file_of}
             (self.folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", "utf-8")
+        return digests
 
-    def abandon(self) -> None:
-        """Close everything unfinished; the caller removes the folder."""
+    def __enter__(self) -> CheckpointWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._settler.shutdown(wait=True, cancel_futures=True)
         for writer in self._writers.values():
             writer.abandon()
+
+
+def layout(specs: Mapping[str, TensorSpec]) -> list[str]:
+    """The order of tensors in one file: by falling alignment, then name."""
+    return sorted(specs, key=lambda name: (-itemsize(specs[name].dtype), name))
+
+
+def file_order(specs: Mapping[str, TensorSpec], shard_bytes: int = SHARD_BYTES) -> list[str]:
+    """All tensors in the order in which they lie on disk."""
+    ordered = dict(sorted(specs.items()))
+    shards = split_shards(ordered, shard_bytes)
+    return [name for names in shards for name in layout({n: ordered[n] for n in names})]
 
 
 def split_shards(specs: Mapping[str, TensorSpec], shard_bytes: int) -> list[list[str]]:

@@ -3,53 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tunemerge.checkpoint.dtypes import NUMPY, Array
+from tunemerge.checkpoint.source import Source
 from tunemerge.errors import UsageError
-from tunemerge.merge.method import Block, Stream
+from tunemerge.merge.method import Block, Stream, Unit
 
-BLOCK = 1 << 16
-"""Elements of a block: small enough for a core's cache, and a multiple of 8 as streams require."""
+BLOCK = 1 << 17
+"""Elements of a block: enough that Python's calls don't count, few enough for a core's share of the cache."""
 
 Sink = Callable[[int, Array], None]
 """Takes (position of the first element, values in the output dtype); keeps no reference to the array."""
-
-
-class Source(Protocol):
-    """One model's copy of a tensor, readable in pieces. `where` names it in errors."""
-
-    @property
-    def dtype(self) -> str: ...
-
-    @property
-    def where(self) -> str: ...
-
-    def read_into(self, buffer: Array, start: int) -> None:
-        """Fill `buffer`, of the source's own NumPy dtype, with the elements from `start` on."""
-
-
-@dataclass(frozen=True)
-class ArraySource:
-    """A flat array in memory."""
-
-    values: Array
-    dtype: str
-    where: str
-
-    def read_into(self, buffer: Array, start: int) -> None:
-        buffer[:] = self.values[start : start + buffer.size]
 
 
 def stream_tensor(
     stream: Stream,
     sources: Sequence[Source],
     base: Source | None,
-    size: int,
+    shape: tuple[int, ...],
     out_dtype: str,
     sink: Sink,
     block: int = BLOCK,
@@ -60,10 +35,11 @@ def stream_tensor(
     Raises UsageError for NaN or Inf in a source, or where a result is too large for `out_dtype`; InterruptedMergeError
     as soon as `stop` says so. The block size changes speed, never a bit of the result.
     """
-    block = min(block, size)
-    loader = _Loader(sources, base, block)
-    narrow = _Narrow(out_dtype, block)
-    starts = range(0, size, block) if size else range(0)
+    size = int(np.prod(shape, dtype=np.int64))
+    block = block_length(stream.unit, shape, block)
+    loader = _Loader(sources, base, min(block, size))
+    narrow = _Narrow(out_dtype, min(block, size))
+    starts = range(0, size, block)
     for index in range(stream.passes):
         for start in starts:
             _check(stop)
@@ -74,6 +50,17 @@ def stream_tensor(
         ready = loader.load(start, min(block, size - start), check=stream.passes == 0)
         stream.apply(ready)
         sink(start, narrow(ready.out))
+
+
+def block_length(unit: Unit, shape: tuple[int, ...], block: int = BLOCK) -> int:
+    """How many elements a block of such a tensor holds, about `block` where the unit leaves a choice."""
+    size = int(np.prod(shape, dtype=np.int64))
+    if unit == "element" or not size:
+        return block
+    if unit == "tensor":
+        return size
+    columns = shape[-1] if shape else 1
+    return columns * max(1, block // columns)
 
 
 def copy_equal(sources: Sequence[Source], size: int, sink: Sink, block: int = BLOCK) -> None:
@@ -106,41 +93,61 @@ class _Loader:
     """Widens blocks of all sources into one matrix; a tensor that is a single block is read only once."""
 
     def __init__(self, sources: Sequence[Source], base: Source | None, block: int) -> None:
-        self._sources = [*sources, *([base] if base else [])]
-        self._n, self._has_base = len(sources), base is not None
-        wide = np.float64 if any(s.dtype == "F64" for s in self._sources) else np.float32
-        self._memory = np.empty(len(self._sources) * block, wide)
-        self._raw = {s.dtype: np.empty(block, NUMPY[s.dtype]) for s in self._sources}
-        self._out = np.empty(block, np.float64)
+        everyone = [*sources, *([base] if base else [])]
+        self._sources, self._n, self._has_base = everyone, len(sources), base is not None
+        wide = np.float64 if any(s.dtype == "F64" for s in everyone) else np.float32
+        self._memory = np.empty(len(everyone) * block, wide)
+        self._out = np.empty(block, wide)
+        self._runs = _runs([s.dtype for s in everyone])
+        longest = {dtype: max(b - a for d, a, b in self._runs if d == dtype) for dtype, _, _ in self._runs}
+        self._raw = {d: np.empty(count * block, NUMPY[d]) for d, count in longest.items() if NUMPY[d] != wide}
         self._loaded = (-1, -1)
 
     def load(self, start: int, length: int, check: bool) -> Block:
         """Elements [start, start + length) of every source."""
         matrix = self._memory[: len(self._sources) * length].reshape(-1, length)
         if self._loaded != (start, length):
-            for source, row in zip(self._sources, matrix, strict=True):
-                if _fill(source, start, row, self._raw[source.dtype][:length], check):
-                    raise UsageError(_nonfinite(source, start, row))
+            for dtype, first, last in self._runs:
+                self._fill(dtype, first, matrix[first:last], start, check)
             self._loaded = (start, length)
         base = matrix[self._n] if self._has_base else None
         return Block(matrix[: self._n], base, start, self._out[:length])
 
+    def _fill(self, dtype: str, first: int, rows: Array, start: int, check: bool) -> None:
+        """Read and widen neighbours of one dtype. UsageError for NaN or Inf where asked to look."""
+        raw = self._raw[dtype][: rows.size].reshape(rows.shape) if dtype in self._raw else rows
+        for i in range(len(rows)):
+            self._sources[first + i].read_into(raw[i], start)
+        bad = _widen(dtype, raw, rows, check)
+        if bad and check:
+            if dtype == "F16":
+                rows[:] = raw
+            for i, row in enumerate(rows):
+                if not np.isfinite(row).all():
+                    raise UsageError(_nonfinite(self._sources[first + i], start, row))
 
-def _fill(source: Source, start: int, row: Array, raw: Array, check: bool) -> bool:
-    """Read and widen one row; whether it holds NaN or Inf (False where not asked)."""
+
+def _runs(dtypes: Sequence[str]) -> list[tuple[str, int, int]]:
+    """(dtype, first, behind the last) of neighbours of the same dtype."""
+    borders = [i for i in range(len(dtypes)) if i == 0 or dtypes[i] != dtypes[i - 1]]
+    return [(dtypes[a], a, b) for a, b in zip(borders, [*borders[1:], len(dtypes)], strict=True)]
+
+
+def _widen(dtype: str, raw: Array, rows: Array, check: bool) -> int:
+    """Fill `rows` from `raw`; how many are NaN or Inf (0 where not asked)."""
     from tunemerge.merge.kernels import convert
 
-    if source.dtype == "BF16":
-        source.read_into(raw, start)
-        if row.dtype == np.float32:
-            return convert.widen_bf16(raw, row.view(np.uint32)) > 0
-        row[:] = (raw.astype(np.uint32) << np.uint32(16)).view(np.float32)
-    elif raw.dtype == row.dtype:
-        source.read_into(row, start)
-    else:
-        source.read_into(raw, start)
-        row[:] = raw
-    return check and convert.count_nonfinite(row) > 0
+    if dtype == "BF16" and rows.dtype == np.float32:
+        return int(convert.widen_bf16(raw, rows.view(np.uint32)))
+    if dtype == "F16" and rows.dtype == np.float32:
+        from tunemerge.merge.kernels import half
+
+        return int(half.widen_f16(raw.view(np.uint16), rows, rows.view(np.uint32)))
+    if dtype == "BF16":
+        rows[:] = (raw.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    elif raw is not rows:
+        rows[:] = raw
+    return int(convert.count_nonfinite(rows)) if check else 0
 
 
 def _nonfinite(source: Source, start: int, row: NDArray[Any]) -> str:
@@ -150,29 +157,37 @@ def _nonfinite(source: Source, start: int, row: NDArray[Any]) -> str:
 
 
 class _Narrow:
-    """Rounds float64 results to the output dtype, once, to nearest even."""
+    """Rounds float32 or float64 results to the output dtype, once, to nearest even."""
 
     def __init__(self, dtype: str, block: int) -> None:
         self._dtype = dtype
         self._out = np.empty(block, NUMPY[dtype])
-        self._scratch = np.empty(block if dtype == "BF16" else 0, np.float32)
+        self._scratch = np.empty(block if dtype in ("BF16", "F16") else 0, np.float32)
 
-    def __call__(self, values: NDArray[np.float64]) -> Array:
-        from tunemerge.merge.kernels import convert
-
-        out = self._out[: values.size]
-        if self._dtype == "BF16":
-            scratch = self._scratch[: values.size]
-            convert.narrow_bf16(values, scratch, scratch.view(np.uint32), out)
-            finite = bool(((out & 0x7F80) != 0x7F80).all())
-        elif self._dtype == "F32":
-            convert.narrow_f32(values, out)
-            finite = convert.count_nonfinite(out) == 0
-        else:
-            with np.errstate(over="ignore"):
-                out[:] = values
-            finite = bool(np.isfinite(out).all())
-        if not finite:
+    def __call__(self, values: Array) -> Array:
+        out, scratch = self._out[: values.size], self._scratch[: values.size]
+        if _narrow(self._dtype, values, out, scratch):
             largest = float(np.abs(values).max())
             raise UsageError(f"a merged value of {largest:g} does not fit {self._dtype}; choose a wider out_dtype")
         return out
+
+
+def _narrow(dtype: str, values: Array, out: Array, scratch: NDArray[np.float32]) -> int:
+    """Fill `out`; how many came out as NaN or Inf."""
+    from tunemerge.merge.kernels import convert
+
+    if dtype == "BF16":
+        if values.dtype == np.float64:
+            convert.narrow_to_odd(values, scratch, scratch.view(np.uint32))
+            values = scratch
+        return int(convert.narrow_bf16(values.view(np.uint32), out))
+    if dtype == "F16" and values.dtype == np.float32:
+        from tunemerge.merge.kernels import half
+
+        bits = scratch.view(np.uint32)
+        return int(half.narrow_f16(values, values.view(np.uint32), scratch, bits, out.view(np.uint16)))
+    with np.errstate(over="ignore"):
+        out[:] = values
+    if dtype == "F16":
+        return int(np.count_nonzero(~np.isfinite(out)))
+    return int(convert.count_nonfinite(out[None]))

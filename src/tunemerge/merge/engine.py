@@ -7,12 +7,13 @@ import os
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from tunemerge.checkpoint.locate import locate
 from tunemerge.checkpoint.model import Checkpoint, open_checkpoint
+from tunemerge.checkpoint.source import open_model
 from tunemerge.checkpoint.tokenizers import tokenizer_findings
 from tunemerge.checkpoint.writer import SHARD_BYTES
 from tunemerge.errors import TunemergeError, UsageError
@@ -168,35 +169,36 @@ def fill_folder(
     """
     names = {t.name for t in plan.tensors}
     donor = base if base is not None and base.has_config and base.tensors.keys() == names else models[0]
-    facts = {
-        "method": plan.method.name,
-        "parameters": _common_values(plan),
-        "seed": plan.seed,
-        "averaged": [t.name for t in plan.tensors if t.action == "average"],
-        **record,
-    }
+    facts = {"seed": plan.seed, "methods": _methods(plan), **record}
     try:
-        write_tensors(
-            plan,
-            models,
-            base,
-            folder,
-            metadata={"tunemerge": json.dumps(facts, sort_keys=True)},
-            threads=threads,
-            progress=progress,
-            shard_bytes=shard_bytes,
-            block=block,
-        )
+        with ExitStack() as stack:
+            opened = [stack.enter_context(open_model(c)) for c in (*models, *([base] if base else []))]
+            files = write_tensors(
+                plan,
+                opened,
+                folder,
+                metadata={"tunemerge": json.dumps(facts, sort_keys=True)},
+                threads=threads,
+                progress=progress,
+                shard_bytes=shard_bytes,
+                block=block,
+            )
         copy_companions(donor, tokenizer or donor, out_dtype, folder)
-        write_record(folder, facts)
+        write_record(folder, {**facts, "files": files})
     except OSError as problem:
         raise TunemergeError(f"{folder}: writing the merged model failed: {problem.strerror}") from problem
 
 
-def _common_values(plan: MergePlan) -> Values | None:
-    """The parameters, where all merged tensors have the same; None for a recipe whose values vary."""
-    values = [t.values for t in plan.tensors if t.action == "merge"]
-    return values[0] if values and all(v == values[0] for v in values) else None
+def _methods(plan: MergePlan) -> dict[str, Any]:
+    """What was done to how many tensors, by method; the parameters where all tensors of a method have the same."""
+    out: dict[str, Any] = {}
+    for tensor in plan.tensors:
+        name = "copy" if tensor.copy else tensor.method.name
+        entry = out.setdefault(name, {"tensors": 0, "parameters": tensor.values})
+        entry["tensors"] += 1
+        if entry["parameters"] != tensor.values:
+            entry["parameters"] = None
+    return out
 
 
 def _refuse_target(out: Path, inputs: Sequence[Path]) -> None:

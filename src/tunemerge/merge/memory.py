@@ -8,16 +8,15 @@ from typing import Any
 import numpy as np
 
 from tunemerge.checkpoint.dtypes import NUMPY, Array
-from tunemerge.checkpoint.header import TensorInfo
+from tunemerge.checkpoint.source import ArrayModel
 from tunemerge.errors import UsageError
-from tunemerge.merge.blocks import BLOCK, ArraySource, Sink, Source
+from tunemerge.merge.blocks import BLOCK, Sink
 from tunemerge.merge.method import METHODS
 from tunemerge.merge.parameters import Values
 from tunemerge.merge.plan import TensorPlan, plan_merge
 from tunemerge.merge.runner import default_threads, run_tensors
 
 State = Mapping[str, Array]
-_DTYPES = {dtype: name for name, dtype in NUMPY.items() if not name.startswith("F8") and name != "U16"}
 
 
 def merge_state(
@@ -37,21 +36,18 @@ def merge_state(
     uint16 arrays are bfloat16 bit patterns, as `checkpoint.reader.read_tensor` returns them. Arguments as for
     `merge_checkpoints`, results bit for bit the same. Raises FindingsError with everything that is wrong.
     """
-    named = [(f"model {i + 1}", _infos(state)) for i, state in enumerate(states)]
+    models = [ArrayModel(f"model {i + 1}", state) for i, state in enumerate(states)]
+    under = ArrayModel("the base", base) if base is not None else None
     plan = plan_merge(
         METHODS[method],
-        named,
-        ("the base", _infos(base)) if base is not None else None,
+        [(m.label, m.tensors) for m in models],
+        (under.label, under.tensors) if under else None,
         parameters or {},
         seed=seed,
         average=average,
         average_missing=average_missing,
     )
     out = {t.name: np.empty(t.shape, NUMPY[t.out_dtype]) for t in plan.tensors}
-
-    def sources_of(tensor: TensorPlan) -> tuple[Sequence[Source], Source | None]:
-        sources = [_source(s, tensor.name, label) for s, (label, _) in zip(states, named, strict=True)]
-        return sources, _source(base, tensor.name, "the base") if base and tensor.uses_base else None
 
     def sink_of(tensor: TensorPlan) -> Sink:
         flat = out[tensor.name].reshape(-1)
@@ -61,8 +57,8 @@ def merge_state(
 
         return sink
 
-    count = default_threads() if threads is None else threads
-    run_tensors(plan, sources_of, sink_of, threads=count, block=block)
+    everyone = [*models, *([under] if under else [])]
+    run_tensors(plan, everyone, sink_of, threads=default_threads() if threads is None else threads, block=block)
     return out
 
 
@@ -118,19 +114,3 @@ def _plain(model: Any) -> Mapping[str, Any]:
 
 def _is_torch(value: Any) -> bool:
     return type(value).__module__.partition(".")[0] == "torch"
-
-
-def _infos(state: State) -> dict[str, TensorInfo]:
-    infos = {}
-    for name, array in state.items():
-        dtype = _DTYPES.get(array.dtype) if isinstance(array, np.ndarray) else None
-        if dtype is None:
-            kind = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
-            raise UsageError(f"{name}: a {kind} can't be merged; give NumPy arrays of numbers")
-        infos[name] = TensorInfo(dtype, array.shape, 0, array.nbytes)
-    return infos
-
-
-def _source(state: State, name: str, label: str) -> ArraySource:
-    array = state[name]
-    return ArraySource(np.ascontiguousarray(array).reshape(-1), _DTYPES[array.dtype], f"{label}: {name}")

@@ -7,11 +7,11 @@ on whole torch tensors and is written independently of the kernels; the contract
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 
 from tunemerge.findings import error, refuse_errors
@@ -26,28 +26,43 @@ if TYPE_CHECKING:
 class Tensor:
     """One tensor that is about to be merged. `values` are resolved parameters for this very tensor.
 
-    `seed` and `name` key the random numbers of methods that draw any.
+    `seed` and `name` key the random numbers of methods that draw any; `device` is where torch computes, for
+    methods that need whole matrices.
     """
 
     name: str
-    size: int
+    shape: tuple[int, ...]
     n_models: int
     values: Values
     seed: int = 0
+    device: str = "cpu"
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def columns(self) -> int:
+        """Length of a row: the last dimension. A vector is one row."""
+        return self.shape[-1] if self.shape else 1
+
+    @property
+    def rows(self) -> int:
+        return self.size // self.columns if self.columns else 0
 
 
 @dataclass(frozen=True)
 class Block:
-    """A stretch of one tensor. Blocks come in order of position and begin at multiples of 8.
+    """A stretch of one tensor. Blocks come in order of position.
 
-    `rows` is (models, length), `base` (length,) or None, both float32 (float64 where an input is);
-    `start` is the position of the first element in the flattened tensor; `out` (length,) takes the result.
+    `rows` is (models, length), `base` (length,) or None, `out` (length,) takes the result: all float32, all
+    float64 where an input is. `start` is the position of the first element in the flattened tensor.
     """
 
     rows: NDArray[Any]
     base: NDArray[Any] | None
     start: int
-    out: NDArray[np.float64]
+    out: NDArray[Any]
 
     @property
     def deltas_from(self) -> NDArray[Any]:
@@ -56,10 +71,18 @@ class Block:
         return self.base
 
 
+Unit = Literal["element", "row", "tensor"]
+
+
 class Stream(Protocol):
-    """The streaming form on one tensor: `passes` times all blocks through `scan`, then once through `apply`."""
+    """The streaming form on one tensor: `passes` times all blocks through `scan`, then once through `apply`.
+
+    Blocks begin at multiples of LANES where `unit` is "element", hold whole rows where it is "row", and are the
+    whole tensor where it is "tensor".
+    """
 
     passes: int
+    unit: Unit
 
     def scan(self, index: int, block: Block) -> None:
         """Take what pass `index` needs from a block."""
@@ -71,10 +94,11 @@ class Stream(Protocol):
         """Fill block.out."""
 
 
-class Elementwise:
+class Single:
     """Base of streams that need no statistics of the tensor: only `apply`."""
 
     passes = 0
+    unit: Unit = "element"
 
     def scan(self, index: int, block: Block) -> None:
         raise NotImplementedError
@@ -90,16 +114,17 @@ Reference = Callable[["Sequence[torch.Tensor]", "torch.Tensor | None", Values], 
 class Method:
     """`reference(tensors, base, values)` returns float64; values also hold "seed" and "name" of the tensor.
 
-    `space` says what is combined: the weights, or the deltas from the base. `candidates(n_models, k)` gives
-    the k settings that a search on validation tries, the usual default first. `refuses_values` says why resolved
-    parameters that are fine one by one are not so together, or None.
+    `base`: "no" where there is none, "optional", "needed", or "first" where the base is itself the first of the
+    models (the side of a slerp where t is 0). `candidates(n_models, k)` gives the k settings that a search on
+    validation tries, the usual default first; fewer only where there are no more. `refuses_values` says why
+    resolved parameters that are fine one by one are not so together, or None.
     """
 
     name: str
     paper: str
     summary: str
     parameters: tuple[Parameter, ...]
-    space: Literal["weights", "deltas"]
+    base: Literal["no", "optional", "needed", "first"]
     reference: Reference
     stream: Callable[[Tensor], Stream]
     candidates: Callable[[int, int], list[dict[str, Any]]]
@@ -110,7 +135,12 @@ class Method:
 
     @property
     def needs_base(self) -> bool:
-        return self.space == "deltas"
+        return self.base == "needed"
+
+    @property
+    def takes_base(self) -> bool:
+        """Whether a base that is given is used as one."""
+        return self.base in ("needed", "optional")
 
     def refuses(self, n_models: int, has_base: bool) -> str | None:
         """Why this many models can't be merged by this method, or None. Known before anything runs."""
@@ -131,7 +161,7 @@ class Method:
         return values
 
     def grid(self, n_models: int, k: int) -> list[dict[str, Any]]:
-        """Exactly k settings for a search on validation; always the same ones, the usual default first."""
+        """k settings for a search on validation, fewer where the method has no more; always the same ones."""
         if k < 1:
             raise ValueError(f"a search needs at least one candidate, not {k}")
         return self.candidates(n_models, k)

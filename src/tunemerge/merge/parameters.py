@@ -23,7 +23,7 @@ class Parameter:
     """
 
     name: str
-    kind: Literal["number", "flag"]
+    kind: Literal["number", "integer", "flag"]
     default: float | bool
     text: str
     per_model: bool = False
@@ -37,13 +37,15 @@ class Parameter:
             return None if isinstance(value, bool) else f"{self.name} must be true or false, not {value!r}"
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             return f"{self.name} must be a number, not {value!r}"
+        if self.kind == "integer" and value != int(value):
+            return f"{self.name} must be a whole number, not {value!r}"
         if not self.low <= value <= self.high:
             return f"{self.name} must be between {self.low:g} and {self.high:g}, not {value:g}"
         return None
 
-    def typed(self, value: Any) -> float | bool:
+    def typed(self, value: Any) -> float | int | bool:
         """A checked value in this parameter's own type, so that 1 and 1.0 are the same setting."""
-        return bool(value) if self.kind == "flag" else float(value)
+        return {"flag": bool, "integer": int, "number": float}[self.kind](value)
 
 
 def weight(default: float, text: str) -> Parameter:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from tunemerge.checkpoint.dtypes import FLOATS, INTEGERS
 from tunemerge.checkpoint.header import TensorInfo
@@ -18,33 +19,46 @@ ParametersOf = Callable[[str], Values]
 
 
 @dataclass(frozen=True)
+class Input:
+    """A tensor of one of the plan's models."""
+
+    model: int
+    name: str
+
+
+@dataclass(frozen=True)
 class TensorPlan:
-    """`action`: merge by the method, average linearly, or copy what must be equal. `values` are resolved."""
+    """One tensor of the output: what goes in, by which method, with which resolved values.
+
+    Inputs may have other names than the output, and any number of models may take part. `copy`: not a
+    floating-point tensor; it must be the same in all inputs and is handed on.
+    """
 
     name: str
     shape: tuple[int, ...]
-    size: int
     out_dtype: str
-    action: Literal["merge", "average", "copy"]
-    uses_base: bool
+    method: Method
+    inputs: tuple[Input, ...]
+    base: Input | None
     values: Values
+    copy: bool = False
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    def stream(self, seed: int, device: str = "cpu") -> Stream:
+        """A fresh streaming form."""
+        return self.method.stream(Tensor(self.name, self.shape, len(self.inputs), self.values, seed, device))
 
 
 @dataclass(frozen=True)
 class MergePlan:
-    """Every tensor of the output, in name order."""
+    """Every tensor of the output, in name order. `models` are the labels of all inputs, a base among them."""
 
-    method: Method
-    seed: int
+    models: tuple[str, ...]
     tensors: tuple[TensorPlan, ...]
-    n_models: int
-
-    def stream(self, plan: TensorPlan) -> Stream:
-        """A fresh streaming form for one tensor."""
-        tensor = Tensor(plan.name, plan.size, self.n_models, plan.values, self.seed)
-        if plan.action == "average":
-            return METHODS["linear"].stream(tensor)
-        return self.method.stream(tensor)
+    seed: int
 
 
 def plan_merge(
@@ -58,51 +72,69 @@ def plan_merge(
     average_missing: bool = False,
     out_dtype: str | None = None,
 ) -> MergePlan:
-    """Plan a merge of models given as (name for errors, tensors). Nothing is read.
+    """Plan a merge of whole models given as (label, tensors); the base comes last among the plan's models.
 
-    Tensors whose name contains one of `average`, and with `average_missing` those that the base lacks, are
-    averaged with the models' weights. `out_dtype` None keeps each tensor in the base's dtype, or the first
-    model's. Raises FindingsError with everything that is wrong.
+    Nothing is read. Tensors whose name contains one of `average`, and with `average_missing` those that the base
+    lacks, are averaged with the models' weights. `out_dtype` None keeps each tensor in the base's dtype, or the
+    first model's. Raises FindingsError with everything that is wrong.
     """
-    reason = method.refuses(len(models), base is not None)
-    if reason:
-        raise FindingsError([error("merge-models", reason)])
-    if out_dtype is not None and out_dtype not in FLOATS:
-        raise FindingsError([error("merge-dtype", f"{out_dtype} is not one of {', '.join(sorted(FLOATS))}")])
+    refuse_merge(method, len(models), base is not None, out_dtype)
     given = parameters if callable(parameters) else (lambda name: parameters)
     findings = tensor_differences(dict(models))
-    base_tensors = base[1] if base and method.needs_base else {}
+    base_tensors = base[1] if base and method.takes_base else {}
     tensors: list[TensorPlan] = []
-    resolved: dict[str, dict[str, Any]] = {}
+    resolve = Resolver(method, len(models))
     for name, info in sorted(models[0][1].items()):
         infos = [tensors_of[name] for _, tensors_of in models if name in tensors_of]
         in_base = base_tensors.get(name)
-        everyone = [*infos, *([in_base] if in_base else [])]
         if len(infos) < len(models):
             continue
-        bad = _unusable(name, everyone)
+        bad = unusable(name, [*infos, *([in_base] if in_base else [])])
         if bad:
             findings.append(bad)
             continue
         averaged = any(part in name for part in average)
-        if method.needs_base and not averaged and info.dtype in FLOATS:
+        if method.takes_base and base and not averaged and info.dtype in FLOATS:
             averaged = average_missing and in_base is None
-            if not averaged and base:
+            if not averaged:
                 findings += _base_differs(name, info, in_base, base[0])
+        values = resolve(given(name))
+        inputs = tuple(Input(i, name) for i in range(len(models)))
+        under = Input(len(models), name) if in_base else None
         kept = out_dtype or (in_base or info).dtype
-        values = given(name)
-        key = repr(sorted(values.items(), key=str))
-        if key not in resolved:
-            resolved[key] = method.resolve(values, len(models))
         if info.dtype in INTEGERS:
-            tensors.append(TensorPlan(name, info.shape, info.size, info.dtype, "copy", in_base is not None, {}))
+            tensors.append(TensorPlan(name, info.shape, info.dtype, method, inputs, under, {}, copy=True))
         elif averaged:
-            shares = {"weight": average_weights(resolved[key], len(models)), "normalize": True}
-            tensors.append(TensorPlan(name, info.shape, info.size, kept, "average", False, shares))
+            shares = {"weight": average_weights(values, len(models)), "normalize": True}
+            tensors.append(TensorPlan(name, info.shape, kept, METHODS["linear"], inputs, None, shares))
         else:
-            tensors.append(TensorPlan(name, info.shape, info.size, kept, "merge", method.needs_base, resolved[key]))
-    refuse_errors(_few(findings))
-    return MergePlan(method, seed, tuple(tensors), len(models))
+            tensors.append(TensorPlan(name, info.shape, kept, method, inputs, under, values))
+    refuse_errors(few(findings))
+    labels = (*(label for label, _ in models), *((base[0],) if base else ()))
+    return MergePlan(labels, tuple(tensors), seed)
+
+
+def refuse_merge(method: Method, n_models: int, has_base: bool, out_dtype: str | None) -> None:
+    """FindingsError where a method can't take this many models, needs a base, or the output dtype is none."""
+    reason = method.refuses(n_models, has_base)
+    if reason:
+        raise FindingsError([error("merge-models", reason)])
+    if out_dtype is not None and out_dtype not in FLOATS:
+        raise FindingsError([error("merge-dtype", f"{out_dtype} is not one of {', '.join(sorted(FLOATS))}")])
+
+
+class Resolver:
+    """Resolves parameters once for all tensors that are given the same ones."""
+
+    def __init__(self, method: Method, n_models: int) -> None:
+        self._method, self._n_models = method, n_models
+        self._known: dict[str, dict[str, Any]] = {}
+
+    def __call__(self, given: Values) -> dict[str, Any]:
+        key = repr(sorted(given.items(), key=str))
+        if key not in self._known:
+            self._known[key] = self._method.resolve(given, self._n_models)
+        return self._known[key]
 
 
 def average_weights(values: Values, n_models: int) -> list[float]:
@@ -112,7 +144,8 @@ def average_weights(values: Values, n_models: int) -> list[float]:
     return list(weights) if usable else [1.0] * n_models
 
 
-def _unusable(name: str, infos: Sequence[TensorInfo]) -> Finding | None:
+def unusable(name: str, infos: Sequence[TensorInfo]) -> Finding | None:
+    """Why tensors of these dtypes can't be combined, or None."""
     dtypes = sorted({info.dtype for info in infos})
     if all(d in FLOATS for d in dtypes) or (len(dtypes) == 1 and dtypes[0] in INTEGERS):
         return None
@@ -135,7 +168,7 @@ def _base_differs(name: str, info: TensorInfo, in_base: TensorInfo | None, base:
     return []
 
 
-def _few(findings: Sequence[Finding], limit: int = 5) -> list[Finding]:
+def few(findings: Sequence[Finding], limit: int = 5) -> list[Finding]:
     """At most `limit` findings of one code, the last of them saying how many more there are."""
     out: list[Finding] = []
     for code in dict.fromkeys(f.code for f in findings):

@@ -1,4 +1,4 @@
-"""Runs a plan over files: tensors on several threads, blocks through a fixed buffer, results straight into place.
+"""Runs a plan over models: tensors on several threads, blocks through a fixed buffer, results straight into place.
 
 Memory is what `buffer_bytes` says, whatever the model's size. The output depends on the plan and the inputs
 alone: not on threads, block size, shards, or the order in which tensors are finished.
@@ -6,22 +6,19 @@ alone: not on threads, block size, shards, or the order in which tensors are fin
 
 from __future__ import annotations
 
-import math
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import ExitStack
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-from tunemerge.checkpoint.dtypes import Array, itemsize
-from tunemerge.checkpoint.model import Checkpoint, open_checkpoint
-from tunemerge.checkpoint.reader import FileReader
-from tunemerge.checkpoint.writer import SHARD_BYTES, CheckpointWriter, TensorSpec
+from tunemerge.checkpoint.dtypes import itemsize
+from tunemerge.checkpoint.model import open_checkpoint
+from tunemerge.checkpoint.source import Model
+from tunemerge.checkpoint.writer import SHARD_BYTES, CheckpointWriter, TensorSpec, file_order
 from tunemerge.errors import TunemergeError, UsageError
 from tunemerge.findings import Finding, FindingsError, error
-from tunemerge.merge.blocks import BLOCK, InterruptedMergeError, Sink, Source, copy_equal, stream_tensor
+from tunemerge.merge.blocks import BLOCK, InterruptedMergeError, Sink, block_length, copy_equal, stream_tensor
 from tunemerge.merge.plan import MergePlan, TensorPlan
 
 Progress = Callable[[float, str], None]
@@ -41,60 +38,57 @@ def default_threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def buffer_bytes(n_models: int, threads: int, block: int = BLOCK) -> int:
-    """The memory that the engine takes for itself, at most: blocks of float64 rows, raw input, scratch, counts."""
-    per_thread = block * (8 * (n_models + 1) + 8 * 4 + n_models + 32) + n_models * (1 << 16) * 8
-    return threads * per_thread
+def buffer_bytes(plan: MergePlan, threads: int, block: int = BLOCK) -> int:
+    """The memory that the engine takes for its blocks, at most; spectral methods take more for their matrices."""
 
+    def of(tensor: TensorPlan) -> int:
+        unit = tensor.stream(plan.seed).unit
+        length = min(block_length(unit, tensor.shape, block), tensor.size)
+        inputs = len(tensor.inputs) + (tensor.base is not None)
+        return length * (8 * inputs + 8 + 8 + inputs) + len(tensor.inputs) * (1 << 19)
 
-@dataclass(frozen=True)
-class FileSource:
-    """A tensor in an open file; see merge.blocks.Source."""
-
-    reader: FileReader
-    offset: int
-    dtype: str
-    where: str
-
-    def read_into(self, buffer: Array, start: int) -> None:
-        self.reader.read_into(buffer, self.offset + start * itemsize(self.dtype))
+    return threads * max((of(t) for t in plan.tensors), default=0)
 
 
 def run_tensors(
     plan: MergePlan,
-    sources_of: Callable[[TensorPlan], tuple[Sequence[Source], Source | None]],
+    models: Sequence[Model],
     sink_of: Callable[[TensorPlan], Sink],
     *,
     threads: int,
+    device: str = "cpu",
     progress: Progress = silent,
+    finished: Callable[[str], None] = lambda name: None,
     block: int = BLOCK,
 ) -> None:
-    """Merge every tensor of the plan, large ones first. FindingsError with all tensors that can't be merged."""
-    if block < 8 or block % 8:
-        raise ValueError(f"block must be a positive multiple of 8, not {block}")
-    halt = threading.Event()
-    order = sorted(plan.tensors, key=lambda t: (-t.size, t.name))
-    refused: list[Finding] = []
+    """Merge every tensor of the plan, in its order. FindingsError with all tensors that can't be merged.
 
-    def work(tensor: TensorPlan) -> TensorPlan:
+    `finished` is told, from the thread that calls this function, which tensors are complete.
+    """
+    halt = threading.Event()
+
+    def work(tensor: TensorPlan) -> None:
         if halt.is_set():
             raise InterruptedMergeError
-        sources, base = sources_of(tensor)
-        if tensor.action == "copy":
+        sources = [models[i.model].source(i.name) for i in tensor.inputs]
+        base = models[tensor.base.model].source(tensor.base.name) if tensor.base else None
+        if tensor.copy:
             copy_equal([*sources, *([base] if base else [])], tensor.size, sink_of(tensor), block)
         else:
-            stream, dtype = plan.stream(tensor), tensor.out_dtype
-            stream_tensor(stream, sources, base, tensor.size, dtype, sink_of(tensor), block, halt.is_set)
-        return tensor
+            stream, dtype = tensor.stream(plan.seed, device), tensor.out_dtype
+            stream_tensor(stream, sources, base, tensor.shape, dtype, sink_of(tensor), block, halt.is_set)
 
-    total, done = sum(t.size for t in order) or 1, 0
+    refused: list[Finding] = []
+    total, done = sum(t.size for t in plan.tensors) or 1, 0
     with ThreadPoolExecutor(max(1, threads), "merge") as pool:
-        futures = {pool.submit(work, tensor): tensor for tensor in order}
+        futures: dict[Future[None], TensorPlan] = {pool.submit(work, tensor): tensor for tensor in plan.tensors}
+        complete = False
         try:
             for future in as_completed(futures):
                 tensor = futures[future]
                 try:
                     future.result()
+                    finished(tensor.name)
                 except InterruptedMergeError:
                     continue
                 except UsageError as problem:
@@ -103,8 +97,9 @@ def run_tensors(
                         halt.set()
                 done += tensor.size
                 progress(done / total, tensor.name)
+            complete = True
         finally:
-            if done < total or refused:
+            if not complete:
                 halt.set()
                 pool.shutdown(wait=True, cancel_futures=True)
     if refused:
@@ -113,37 +108,41 @@ def run_tensors(
 
 def write_tensors(
     plan: MergePlan,
-    models: Sequence[Checkpoint],
-    base: Checkpoint | None,
+    models: Sequence[Model],
     folder: Path,
     *,
     metadata: Mapping[str, str],
     threads: int | None = None,
+    device: str = "cpu",
     progress: Progress = silent,
     shard_bytes: int = SHARD_BYTES,
     block: int = BLOCK,
-) -> None:
-    """Write the weight files of the merged model into an existing folder, and check them by opening them again."""
-    specs = {t.name: TensorSpec(t.out_dtype, t.shape) for t in plan.tensors}
-    with ExitStack() as stack:
-        opened = _Readers(stack, [*models, *([base] if base else [])])
-        writer = CheckpointWriter(folder, specs, metadata, shard_bytes)
-        stack.callback(writer.abandon)
+) -> dict[str, str]:
+    """Write the weight files of the merged model into an existing folder, and check them by opening them again.
 
-        def sources_of(tensor: TensorPlan) -> tuple[Sequence[Source], Source | None]:
-            with_base = base is not None and tensor.uses_base
-            return (
-                [opened.source(model, tensor.name) for model in models],
-                opened.source(base, tensor.name) if base is not None and with_base else None,
-            )
+    Returns the SHA-256 of each file by name. The plan's models in its order.
+    """
+    specs = {t.name: TensorSpec(t.out_dtype, t.shape) for t in plan.tensors}
+    places = {name: place for place, name in enumerate(file_order(specs, shard_bytes))}
+    ordered = MergePlan(plan.models, tuple(sorted(plan.tensors, key=lambda t: places[t.name])), plan.seed)
+    with CheckpointWriter(folder, specs, metadata, shard_bytes) as writer:
 
         def sink_of(tensor: TensorPlan) -> Sink:
             return lambda start, values: writer.write(tensor.name, start, values)
 
-        count = default_threads() if threads is None else threads
-        run_tensors(plan, sources_of, sink_of, threads=count, progress=progress, block=block)
-        writer.close()
+        run_tensors(
+            ordered,
+            models,
+            sink_of,
+            threads=default_threads() if threads is None else threads,
+            device=device,
+            progress=progress,
+            finished=writer.finished,
+            block=block,
+        )
+        digests = writer.close()
     _check_written(folder, specs)
+    return digests
 
 
 def _check_written(folder: Path, specs: Mapping[str, TensorSpec]) -> None:
@@ -152,18 +151,6 @@ def _check_written(folder: Path, specs: Mapping[str, TensorSpec]) -> None:
         raise TunemergeError(f"{folder}: what was written does not read back as planned; is the disk sound?")
 
 
-class _Readers:
-    """One open file for every weight file of the inputs, closed with the stack."""
-
-    def __init__(self, stack: ExitStack, checkpoints: Sequence[Checkpoint]) -> None:
-        paths = {model.folder / file for model in checkpoints for file in model.files}
-        self._open = {path: stack.enter_context(FileReader(path)) for path in sorted(paths)}
-
-    def source(self, model: Checkpoint, name: str) -> FileSource:
-        info, path = model.tensors[name], model.file_of(name)
-        return FileSource(self._open[path], info.start, info.dtype, f"{path}: {name}")
-
-
 def output_bytes(plan: MergePlan) -> int:
     """Bytes of the merged tensors."""
-    return sum(math.prod(t.shape) * itemsize(t.out_dtype) for t in plan.tensors)
+    return sum(t.size * itemsize(t.out_dtype) for t in plan.tensors)

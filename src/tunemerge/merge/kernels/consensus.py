@@ -1,68 +1,73 @@
-"""Sign election and the mean of those who agree, in one pass over a block."""
+"""Sparse task vectors added to the base: all that is kept, or only what agrees with the elected sign."""
 
 from __future__ import annotations
 
 import numpy as np
 from numba import njit, types
 
-from tunemerge.merge.kernels.signatures import (
-    F32,
-    F64,
-    READ_F32,
-    READ_F64,
-    READ_MASKS,
-    READ_ROWS_F32,
-    READ_ROWS_F64,
-)
+from tunemerge.merge.kernels.signatures import CHUNK, READ_F64, READ_MASKS, WIDTHS
 
-# One model's row at a time, with nothing to branch on: these loops become vector instructions.
+_SIGNATURES = [
+    types.void(rows, base, READ_MASKS, READ_F64, READ_F64, types.boolean, types.float64, out)
+    for rows, base, out in WIDTHS
+]
+
+# Row by row within a chunk, with nothing to branch on: these loops become vector instructions.
 
 
-@njit(cache=True, nogil=True)
-def _add_votes(row, base, keep, scale, weight, votes):  # type: ignore[no-untyped-def]
-    for j in range(row.size):
-        vote = np.float32(np.float32(np.float32(row[j] - base[j]) * scale) * weight)
-        votes[j] += vote if keep[j] else np.float32(0.0)
-
-
-@njit(cache=True, nogil=True)
-def _add_agreeing(row, base, keep, scale, weight, share, factor, votes, total, out):  # type: ignore[no-untyped-def]
-    for j in range(row.size):
-        vote = np.float32(np.float32(np.float32(row[j] - base[j]) * scale) * weight)
-        agrees = keep[j] & (((vote > 0) & (votes[j] >= 0)) | ((vote < 0) & (votes[j] < 0)))
-        out[j] += factor * (np.float64(row[j]) - np.float64(base[j])) if agrees else 0.0
-        total[j] += share if agrees else 0.0
-
-
-@njit(
-    [
-        types.void(
-            READ_ROWS_F32, READ_F32, READ_MASKS, READ_F64, READ_F64, types.boolean, types.float64, F32, F64, F64
-        ),
-        types.void(
-            READ_ROWS_F64, READ_F64, READ_MASKS, READ_F64, READ_F64, types.boolean, types.float64, F32, F64, F64
-        ),
-    ],
-    cache=True,
-    nogil=True,
-)
-def merge_agreeing(rows, base, keep, weights, scales, normalize, lam, votes, total, out):  # type: ignore[no-untyped-def]
+@njit(_SIGNATURES, cache=True, nogil=True)
+def add_agreeing(rows, base, keep, weights, scales, normalize, lam, out):  # type: ignore[no-untyped-def]
     """out = base + lam * sum of weights * scales * kept deltas with the elected sign (/ their weights).
 
+    Values are added in float64, so that a single expert at weight 1 comes out as it went in.
+
     The vote is decided in float32: ((row - base) * scale) * weight, each product rounded, added in the order
-    of the models; a sum >= 0 elects plus. A delta of zero agrees with nobody. Values are added in float64.
-    `votes` and `total` are scratch of the block's length.
+    of the models; a sum >= 0 elects plus. A delta of zero agrees with nobody.
     """
-    votes[:] = np.float32(0.0)
-    total[:] = 0.0
-    out[:] = 0.0
+    votes = np.empty(CHUNK, np.float32)
+    mixed, shares = np.empty(CHUNK, np.float64), np.empty(CHUNK, np.float64)
+    for start in range(0, out.size, CHUNK):
+        part, under = out[start : start + CHUNK], base[start : start + CHUNK]
+        votes[:] = 0.0
+        mixed[:] = 0.0
+        shares[:] = 0.0
+        for i in range(rows.shape[0]):
+            row, stays = rows[i, start : start + CHUNK], keep[i, start : start + CHUNK]
+            scale, weight = np.float32(scales[i]), np.float32(weights[i])
+            for j in range(part.size):
+                vote = np.float32(np.float32(np.float32(row[j] - under[j]) * scale) * weight)
+                votes[j] += vote if stays[j] else np.float32(0.0)
+        for i in range(rows.shape[0]):
+            row, stays = rows[i, start : start + CHUNK], keep[i, start : start + CHUNK]
+            scale, weight = np.float32(scales[i]), np.float32(weights[i])
+            factor, share = weights[i] * scales[i], weights[i]
+            for j in range(part.size):
+                vote = np.float32(np.float32(np.float32(row[j] - under[j]) * scale) * weight)
+                agrees = stays[j] & (((vote > 0) & (votes[j] >= 0)) | ((vote < 0) & (votes[j] < 0)))
+                mixed[j] += factor * (np.float64(row[j]) - np.float64(under[j])) if agrees else 0.0
+                shares[j] += share if agrees else 0.0
+        if normalize:
+            for j in range(part.size):
+                mixed[j] /= shares[j] if shares[j] != 0 else 1.0
+        for j in range(part.size):
+            part[j] = np.float64(under[j]) + lam * mixed[j]
+
+
+@njit(_SIGNATURES, cache=True, nogil=True)
+def add_kept(rows, base, keep, weights, scales, normalize, lam, out):  # type: ignore[no-untyped-def]
+    """out = base + lam * sum of weights * scales * kept deltas (/ the sum of all weights)."""
+    mixed = np.empty(CHUNK, np.float64)
+    total = 0.0
     for i in range(rows.shape[0]):
-        _add_votes(rows[i], base, keep[i], np.float32(scales[i]), np.float32(weights[i]), votes)
-    for i in range(rows.shape[0]):
-        scale, weight = np.float32(scales[i]), np.float32(weights[i])
-        _add_agreeing(rows[i], base, keep[i], scale, weight, weights[i], weights[i] * scales[i], votes, total, out)
-    if normalize:
-        for j in range(out.size):
-            out[j] /= total[j] if total[j] != 0.0 else 1.0
-    for j in range(out.size):
-        out[j] = np.float64(base[j]) + lam * out[j]
+        total += weights[i]
+    factor = lam / total if normalize and abs(total) >= 1e-8 else lam
+    for start in range(0, out.size, CHUNK):
+        part, under = out[start : start + CHUNK], base[start : start + CHUNK]
+        mixed[:] = 0.0
+        for i in range(rows.shape[0]):
+            row, stays = rows[i, start : start + CHUNK], keep[i, start : start + CHUNK]
+            weight = weights[i] * scales[i]
+            for j in range(part.size):
+                mixed[j] += weight * (np.float64(row[j]) - np.float64(under[j])) if stays[j] else 0.0
+        for j in range(part.size):
+            part[j] = np.float64(under[j]) + factor * mixed[j]

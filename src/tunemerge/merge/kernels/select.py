@@ -10,57 +10,84 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, types
 
-from tunemerge.merge.kernels.signatures import COUNTS, F32, F64, MASK, READ_F32, READ_F64, READ_MASK, VIEW_U32
-from tunemerge.merge.kernels.sums import LANES
+from tunemerge.merge.kernels.signatures import (
+    CHUNK,
+    COUNTS,
+    I64,
+    LANE_SUMS,
+    LANES,
+    MASKS,
+    READ_MASKS,
+    READ_U32,
+    READ_U64,
+    WIDTHS,
+)
 
 HIGH_BINS = 1 << 16
 LOW_BITS = 15
 LOW_BINS = 1 << LOW_BITS
-_DELTA = [types.void(READ_F32, READ_F32, F32), types.void(READ_F64, READ_F64, F32)]
 
 
-@njit(_DELTA, cache=True, nogil=True)
-def deltas(row, base, out):  # type: ignore[no-untyped-def]
-    """The float32 task vector by which everything is decided: row - base, rounded once."""
+@njit(inline="always")
+def magnitudes(row, base, floats, bits):  # type: ignore[no-untyped-def]
+    """The bit patterns of |row - base|, rounded once to float32; `bits` is the uint32 view of `floats`."""
     for j in range(row.size):
-        out[j] = np.float32(row[j] - base[j])
+        floats[j] = abs(np.float32(row[j] - base[j]))
 
 
-@njit(types.void(VIEW_U32, COUNTS), cache=True, nogil=True)
-def count_high(bits, counts):  # type: ignore[no-untyped-def]
-    """Add each magnitude to counts[its upper 16 bits]; `bits` is the uint32 view of the deltas."""
-    for j in range(bits.size):
-        counts[(bits[j] & np.uint32(0x7FFFFFFF)) >> np.uint32(LOW_BITS)] += 1
+@njit([types.void(rows, base, COUNTS) for rows, base, _ in WIDTHS], cache=True, nogil=True)
+def count_high(rows, base, counts):  # type: ignore[no-untyped-def]
+    """Add each magnitude of model i to counts[i, its upper 16 bits]."""
+    floats = np.empty(CHUNK, np.float32)
+    bits = floats.view(np.uint32)
+    for start in range(0, base.size, CHUNK):
+        under = base[start : start + CHUNK]
+        for i in range(rows.shape[0]):
+            magnitudes(rows[i, start : start + CHUNK], under, floats, bits)
+            bins = counts[i]
+            for j in range(under.size):
+                bins[bits[j] >> np.uint32(LOW_BITS)] += 1
 
 
-@njit(types.void(VIEW_U32, types.uint32, COUNTS), cache=True, nogil=True)
-def count_low(bits, high, counts):  # type: ignore[no-untyped-def]
-    """Add each magnitude whose upper 16 bits are `high` to counts[its lower 15 bits]."""
-    for j in range(bits.size):
-        magnitude = bits[j] & np.uint32(0x7FFFFFFF)
-        if magnitude >> np.uint32(LOW_BITS) == high:
-            counts[magnitude & np.uint32(LOW_BINS - 1)] += 1
+@njit([types.void(rows, base, READ_U32, COUNTS) for rows, base, _ in WIDTHS], cache=True, nogil=True)
+def count_low(rows, base, highs, counts):  # type: ignore[no-untyped-def]
+    """Add each magnitude of model i whose upper 16 bits are highs[i] to counts[i, its lower 15 bits]."""
+    floats = np.empty(CHUNK, np.float32)
+    bits = floats.view(np.uint32)
+    for start in range(0, base.size, CHUNK):
+        under = base[start : start + CHUNK]
+        for i in range(rows.shape[0]):
+            magnitudes(rows[i, start : start + CHUNK], under, floats, bits)
+            high, bins = highs[i], counts[i]
+            for j in range(under.size):
+                if bits[j] >> np.uint32(LOW_BITS) == high:
+                    bins[bits[j] & np.uint32(LOW_BINS - 1)] += 1
 
 
-@njit(types.void(VIEW_U32, types.uint32, COUNTS, MASK), cache=True, nogil=True)
-def mask_largest(bits, threshold, spare, keep):  # type: ignore[no-untyped-def]
-    """Keep magnitudes above the threshold, and those equal to it while spare[0], counted down, lasts."""
-    equal = 0
-    for j in range(bits.size):
-        magnitude = bits[j] & np.uint32(0x7FFFFFFF)
-        keep[j] = magnitude > threshold
-        equal += magnitude == threshold
-    left = spare[0]
-    if equal > 0 and left > 0:
-        for j in range(bits.size):
-            if left > 0 and bits[j] & np.uint32(0x7FFFFFFF) == threshold:
-                keep[j] = True
-                left -= 1
-        spare[0] = left
+@njit([types.void(rows, base, READ_U32, I64, MASKS) for rows, base, _ in WIDTHS], cache=True, nogil=True)
+def mask_largest(rows, base, thresholds, spares, keep):  # type: ignore[no-untyped-def]
+    """Keep magnitudes above the model's threshold, and those equal to it while spares[i], counted down, lasts."""
+    floats = np.empty(CHUNK, np.float32)
+    bits = floats.view(np.uint32)
+    for start in range(0, base.size, CHUNK):
+        under = base[start : start + CHUNK]
+        for i in range(rows.shape[0]):
+            magnitudes(rows[i, start : start + CHUNK], under, floats, bits)
+            threshold, left, stays = thresholds[i], spares[i], keep[i, start : start + CHUNK]
+            equal = 0
+            for j in range(under.size):
+                stays[j] = bits[j] > threshold
+                equal += bits[j] == threshold
+            if equal > 0 and left > 0:
+                for j in range(under.size):
+                    if left > 0 and bits[j] == threshold:
+                        stays[j] = True
+                        left -= 1
+                spares[i] = left
 
 
 @njit(types.uint64(types.uint64, types.uint64), cache=True, nogil=True, inline="always")
-def _scramble(key, counter):  # type: ignore[no-untyped-def]
+def scramble(key, counter):  # type: ignore[no-untyped-def]
     """splitmix64 at position `counter` of the stream `key` (Steele, Lea and Flood 2014)."""
     z = key + (counter + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -68,26 +95,36 @@ def _scramble(key, counter):  # type: ignore[no-untyped-def]
     return z ^ (z >> np.uint64(31))
 
 
-@njit(types.void(types.uint64, types.int64, types.uint64, MASK), cache=True, nogil=True)
-def mask_random(key, start, threshold, keep):  # type: ignore[no-untyped-def]
-    """keep[j] is whether the 32-bit draw of element start + j is below the threshold; `start` must be even.
+@njit(types.void(READ_U64, types.int64, READ_U64, MASKS), cache=True, nogil=True)
+def mask_random(keys, start, thresholds, keep):  # type: ignore[no-untyped-def]
+    """keep[i, j] is whether the 32-bit draw of model i's element start + j is below its threshold; `start` is even.
 
     One 64-bit number serves two neighbours: its lower half the even position, its upper half the odd one.
     """
-    first = np.uint64(start) >> np.uint64(1)
-    for pair in range(keep.size // 2):
-        z = _scramble(key, first + np.uint64(pair))
-        keep[2 * pair] = (z & np.uint64(0xFFFFFFFF)) < threshold
-        keep[2 * pair + 1] = (z >> np.uint64(32)) < threshold
-    if keep.size % 2:
-        z = _scramble(key, first + np.uint64(keep.size // 2))
-        keep[keep.size - 1] = (z & np.uint64(0xFFFFFFFF)) < threshold
+    first, size = np.uint64(start) >> np.uint64(1), keep.shape[1]
+    for i in range(keep.shape[0]):
+        key, threshold, stays = keys[i], thresholds[i], keep[i]
+        for pair in range(size // 2):
+            z = scramble(key, first + np.uint64(pair))
+            stays[2 * pair] = (z & np.uint64(0xFFFFFFFF)) < threshold
+            stays[2 * pair + 1] = (z >> np.uint64(32)) < threshold
+        if size % 2:
+            stays[size - 1] = (scramble(key, first + np.uint64(size // 2)) & np.uint64(0xFFFFFFFF)) < threshold
 
 
-@njit(types.void(READ_F32, READ_MASK, F64, F64), cache=True, nogil=True)
-def add_norms(delta, keep, before, after):  # type: ignore[no-untyped-def]
-    """Add |delta| to the lanes `before`, and where kept to `after`; blocks begin at a multiple of LANES."""
-    for j in range(delta.size):
-        x = abs(np.float64(delta[j]))
-        before[j % LANES] += x
-        after[j % LANES] += x if keep[j] else 0.0
+@njit([types.void(rows, base, READ_MASKS, LANE_SUMS, LANE_SUMS) for rows, base, _ in WIDTHS], cache=True, nogil=True)
+def add_norms(rows, base, keep, before, after):  # type: ignore[no-untyped-def]
+    """Add |delta| of model i to the lanes before[i], and where kept to after[i]."""
+    size = base.size
+    whole = size - size % LANES
+    for i in range(rows.shape[0]):
+        row, stays, all_, kept = rows[i], keep[i], before[i], after[i]
+        for start in range(0, whole, LANES):
+            for lane in range(LANES):
+                x = np.float64(abs(np.float32(row[start + lane] - base[start + lane])))
+                all_[lane] += x
+                kept[lane] += x * np.float64(stays[start + lane])
+        for j in range(whole, size):
+            x = np.float64(abs(np.float32(row[j] - base[j])))
+            all_[j - whole] += x
+            kept[j - whole] += x * np.float64(stays[j])

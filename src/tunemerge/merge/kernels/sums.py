@@ -1,51 +1,62 @@
-"""Weighted sums, and the dot products that slerp needs. Sums are kept in float64 whatever comes in."""
+"""Weighted sums and dot products, accumulated in float64 whatever comes in."""
 
 from __future__ import annotations
 
 import numpy as np
 from numba import njit, types
 
-from tunemerge.merge.kernels.signatures import F64, READ_F32, READ_F64, READ_ROWS_F32, READ_ROWS_F64
-
-LANES = 8
-"""Running sums are kept in this many lanes, by position modulo LANES, so they don't depend on block borders."""
+from tunemerge.merge.kernels.signatures import CHUNK, LANE_SUMS, LANES, READ_F64, WIDTHS
 
 
-@njit([types.void(READ_ROWS_F32, READ_F64, F64), types.void(READ_ROWS_F64, READ_F64, F64)], cache=True, nogil=True)
+@njit([types.void(rows, READ_F64, out) for rows, _, out in WIDTHS], cache=True, nogil=True)
 def weighted_sum(rows, weights, out):  # type: ignore[no-untyped-def]
     """out = sum over models i of weights[i] * rows[i], models in order."""
-    out[:] = 0.0
-    for i in range(rows.shape[0]):
-        w = weights[i]
-        for j in range(rows.shape[1]):
-            out[j] += w * np.float64(rows[i, j])
+    total = np.empty(CHUNK, np.float64)
+    for start in range(0, out.size, CHUNK):
+        part = out[start : start + CHUNK]
+        total[:] = 0.0
+        for i in range(rows.shape[0]):
+            row, w = rows[i, start : start + CHUNK], weights[i]
+            for j in range(part.size):
+                total[j] += w * np.float64(row[j])
+        for j in range(part.size):
+            part[j] = total[j]
 
 
 @njit(
-    [
-        types.void(READ_ROWS_F32, READ_F32, READ_F64, types.float64, F64),
-        types.void(READ_ROWS_F64, READ_F64, READ_F64, types.float64, F64),
-    ],
+    [types.void(rows, base, READ_F64, types.float64, out) for rows, base, out in WIDTHS],
     cache=True,
     nogil=True,
 )
 def add_deltas(rows, base, weights, scale, out):  # type: ignore[no-untyped-def]
     """out = base + scale * sum over models i of weights[i] * (rows[i] - base), models in order."""
-    out[:] = 0.0
+    total = np.empty(CHUNK, np.float64)
+    for start in range(0, out.size, CHUNK):
+        part, under = out[start : start + CHUNK], base[start : start + CHUNK]
+        total[:] = 0.0
+        for i in range(rows.shape[0]):
+            row, w = rows[i, start : start + CHUNK], weights[i]
+            for j in range(part.size):
+                total[j] += w * (np.float64(row[j]) - np.float64(under[j]))
+        for j in range(part.size):
+            part[j] = np.float64(under[j]) + scale * total[j]
+
+
+@njit([types.void(rows, LANE_SUMS) for rows, _, _ in WIDTHS], cache=True, nogil=True)
+def add_gram(rows, lanes):  # type: ignore[no-untyped-def]
+    """Add the products of all pairs of rows, (0, 0), (0, 1), ..., (1, 1), ..., each to its lanes.
+
+    `lanes` is (pairs, LANES); blocks begin at a multiple of LANES.
+    """
+    size = rows.shape[1]
+    whole = size - size % LANES
+    pair = 0
     for i in range(rows.shape[0]):
-        w = weights[i]
-        for j in range(rows.shape[1]):
-            out[j] += w * (np.float64(rows[i, j]) - np.float64(base[j]))
-    for j in range(rows.shape[1]):
-        out[j] = np.float64(base[j]) + scale * out[j]
-
-
-@njit([types.void(READ_F32, READ_F32, F64), types.void(READ_F64, READ_F64, F64)], cache=True, nogil=True)
-def add_dot(a, b, lanes):  # type: ignore[no-untyped-def]
-    """Add the products a[j] * b[j] to lanes[j % LANES]; blocks must begin at a multiple of LANES."""
-    whole = a.size - a.size % LANES
-    for start in range(0, whole, LANES):
-        for lane in range(LANES):
-            lanes[lane] += np.float64(a[start + lane]) * np.float64(b[start + lane])
-    for j in range(whole, a.size):
-        lanes[j - whole] += np.float64(a[j]) * np.float64(b[j])
+        for k in range(i, rows.shape[0]):
+            a, b, sums = rows[i], rows[k], lanes[pair]
+            for start in range(0, whole, LANES):
+                for lane in range(LANES):
+                    sums[lane] += np.float64(a[start + lane]) * np.float64(b[start + lane])
+            for j in range(whole, size):
+                sums[j - whole] += np.float64(a[j]) * np.float64(b[j])
+            pair += 1

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from tunemerge.merge.consensus import ConsensusStream, elect_and_merge
 from tunemerge.merge.grids import pairs
 from tunemerge.merge.method import Method, Tensor, register
 from tunemerge.merge.parameters import INT8_MASK, LAMBDA, Values, density, flag, weight
 from tunemerge.merge.random import keep_mask, stream_key
 from tunemerge.merge.selection import RandomShare
+from tunemerge.merge.sparse import SparseStream, combine
 
 if TYPE_CHECKING:
     import torch
@@ -31,11 +31,11 @@ def reference(tensors: Sequence[torch.Tensor], base: torch.Tensor | None, values
     for model, share in enumerate(values["density"]):
         key = stream_key(values["seed"], NAME, model, values["name"])
         masks.append(torch.from_numpy(keep_mask(key, base.numel(), share)).reshape(base.shape))
-    return elect_and_merge(tensors, base, masks, values)
+    return combine(tensors, base, masks, values, elect=True)
 
 
-def stream(tensor: Tensor) -> ConsensusStream:
-    return ConsensusStream(tensor, RandomShare(tensor, NAME))
+def stream(tensor: Tensor) -> SparseStream:
+    return SparseStream(tensor, RandomShare(tensor, NAME), elect=True)
 
 
 def candidates(n_models: int, k: int) -> list[dict[str, Any]]:
@@ -57,7 +57,7 @@ DARE_TIES = register(
             LAMBDA,
             INT8_MASK,
         ),
-        space="deltas",
+        base="needed",
         reference=reference,
         stream=stream,
         candidates=candidates,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tunemerge.merge.method import Block, Elementwise, Method, Tensor, register
+from tunemerge.merge.method import Block, Method, Single, Tensor, register
 from tunemerge.merge.parameters import Values, flag, weight
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def reference(tensors: Sequence[torch.Tensor], base: torch.Tensor | None, values
     return total / scale
 
 
-class LinearStream(Elementwise):
+class LinearStream(Single):
     """One weighted sum a block."""
 
     def __init__(self, tensor: Tensor) -> None:
@@ -59,7 +59,7 @@ LINEAR = register(
             weight(1.0, "share of each model"),
             flag("normalize", True, "divide by the sum of the weights"),
         ),
-        space="weights",
+        base="no",
         reference=reference,
         stream=LinearStream,
         candidates=candidates,

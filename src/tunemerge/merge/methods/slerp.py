@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tunemerge.merge.grids import spread
-from tunemerge.merge.method import Block, Method, Tensor, register
+from tunemerge.merge.method import Block, Method, Tensor, Unit, register
 from tunemerge.merge.parameters import Parameter, Values
 
 if TYPE_CHECKING:
@@ -37,22 +37,22 @@ class SlerpStream:
     """One pass for the angle, one for the weighted sum."""
 
     passes = 1
+    unit: Unit = "element"
 
     def __init__(self, tensor: Tensor) -> None:
-        from tunemerge.merge.kernels.sums import LANES
+        from tunemerge.merge.kernels.signatures import LANES
 
         self._t: float = tensor.values["t"]
-        self._sums = {pair: np.zeros(LANES) for pair in ((0, 0), (0, 1), (1, 1))}
+        self._dots = np.zeros((3, LANES))
         self._weights = np.zeros(2)
 
     def scan(self, index: int, block: Block) -> None:
-        from tunemerge.merge.kernels.sums import add_dot
+        from tunemerge.merge.kernels.sums import add_gram
 
-        for (i, j), lanes in self._sums.items():
-            add_dot(block.rows[i], block.rows[j], lanes)
+        add_gram(block.rows, self._dots)
 
     def finish(self, index: int) -> None:
-        aa, ab, bb = (float(lanes.sum()) for lanes in self._sums.values())
+        aa, ab, bb = (float(x) for x in self._dots.sum(axis=1))
         norms = [math.sqrt(x) if math.sqrt(x) > _TINY else 1.0 for x in (aa, bb)]
         cosine = ab / (norms[0] * norms[1])
         if abs(cosine) > _COLLINEAR:
@@ -81,7 +81,7 @@ SLERP = register(
         parameters=(
             Parameter("t", "number", 0.5, "0 is the first model, 1 the second", low=0.0, high=1.0, required=True),
         ),
-        space="weights",
+        base="first",
         reference=reference,
         stream=SlerpStream,
         candidates=candidates,

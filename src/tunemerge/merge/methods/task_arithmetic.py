@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tunemerge.merge.grids import spread
-from tunemerge.merge.method import Block, Elementwise, Method, Tensor, register
+from tunemerge.merge.method import Block, Method, Single, Tensor, register
 from tunemerge.merge.parameters import INT8_MASK, LAMBDA, Values, flag, weight
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def reference(tensors: Sequence[torch.Tensor], base: torch.Tensor | None, values
     return start + values["lambda"] * mixed
 
 
-class TaskArithmeticStream(Elementwise):
+class TaskArithmeticStream(Single):
     """One weighted sum of deltas a block."""
 
     def __init__(self, tensor: Tensor) -> None:
@@ -60,7 +60,7 @@ TASK_ARITHMETIC = register(
             LAMBDA,
             INT8_MASK,
         ),
-        space="deltas",
+        base="needed",
         reference=reference,
         stream=TaskArithmeticStream,
         candidates=candidates,

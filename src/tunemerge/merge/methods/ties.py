@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from tunemerge.merge.consensus import ConsensusStream, elect_and_merge
 from tunemerge.merge.grids import pairs
 from tunemerge.merge.method import Method, Tensor, register
 from tunemerge.merge.parameters import INT8_MASK, LAMBDA, Values, density, flag, weight
 from tunemerge.merge.selection import Largest
+from tunemerge.merge.sparse import SparseStream, combine
 
 if TYPE_CHECKING:
     import torch
@@ -27,11 +27,11 @@ def reference(tensors: Sequence[torch.Tensor], base: torch.Tensor | None, values
         mask = torch.zeros(magnitude.shape, dtype=torch.bool)
         mask[largest_first[: int(share * magnitude.numel())]] = True
         masks.append(mask.reshape(base.shape))
-    return elect_and_merge(tensors, base, masks, values)
+    return combine(tensors, base, masks, values, elect=True)
 
 
-def stream(tensor: Tensor) -> ConsensusStream:
-    return ConsensusStream(tensor, Largest(tensor))
+def stream(tensor: Tensor) -> SparseStream:
+    return SparseStream(tensor, Largest(tensor), elect=True)
 
 
 def candidates(n_models: int, k: int) -> list[dict[str, Any]]:
@@ -53,7 +53,7 @@ TIES = register(
             LAMBDA,
             INT8_MASK,
         ),
-        space="deltas",
+        base="needed",
         reference=reference,
         stream=stream,
         candidates=candidates,
