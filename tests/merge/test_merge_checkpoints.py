@@ -84,7 +84,7 @@ def test_heads_are_averaged_whatever_the_method(make_model: MakeModel, tmp_path:
         np.testing.assert_allclose(states(out)[0]["classifier.weight"], expected, rtol=2e-7)
     record = json.loads((tmp_path / "out" / "tunemerge_merge.json").read_text())
     assert record["methods"]["linear"]["tensors"] == 1
-    assert record["parameters"]["weight"] == [0.2, 0.6]
+    assert record["methods"]["task_arithmetic"]["parameters"]["weight"] == [0.2, 0.6]
 
 
 def test_config_and_tokenizer_come_from_the_base_or_the_one_named(make_model: MakeModel, tmp_path: Path) -> None:
