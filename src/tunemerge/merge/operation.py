@@ -12,7 +12,7 @@ from tunemerge.graph.cost import Cost
 from tunemerge.graph.operation import Job, operation
 
 
-@operation("merge", version=1)
+@operation("merge", version=2)
 def merge(job: Job) -> Cost:
     """Costs nothing but seconds and memory: a merge sees no examples."""
     from tunemerge.merge.engine import fill_folder, plan_checkpoints
