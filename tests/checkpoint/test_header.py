@@ -65,10 +65,17 @@ def test_what_torch_s_own_library_writes(tmp_path: Path) -> None:
         ({"a": entry(0, 12, [2**70])}, 12, "not a list of sizes"),
         ({"a": entry(12, 0, [3])}, 12, "needs 12 bytes, not -12"),
         ({"a": {**entry(0, 12, [3]), "x": 1}}, 12, "must have exactly"),
-        ({"a": 3}, 0, "must have exactly"),
+        ({"a": 3}, 0, "'a' is not followed by a whole object"),
+        ({"a": {}}, 0, "must have exactly"),
+        ({"a": entry(0, 0, [2**62, 2**62, 0])}, 0, "more bytes than 63 bits count"),
+        ({"a": entry(0, 0, [0, 2**62])}, 0, "more bytes than 63 bits count"),
+        ({"a": entry(0, 4, [1] * 65)}, 4, "65 dimensions; at most 64"),
         ({"__metadata__": {"a": 1}}, 0, "must map text to text"),
-        ([1], 0, "not a JSON object"),
-        (b'{"a":1,"a":2}', 0, "'a' is there twice"),
+        ([1], 0, "not an object"),
+        (b'{"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0],"shape":[0]}}', 0, "'shape' is there twice"),
+        (b'{"__metadata__":{},"__metadata__":{}}', 0, "'__metadata__' is there twice"),
+        (b'{"a":{"dtype":"U8","shape":[-0],"data_offsets":[0,0]}}', 0, "negative number"),
+        (b'{"\\ud800":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}', 0, "surrogates not allowed"),
         (b"{" * 3000, 0, "not a safetensors file"),
         (b'{"a":' + b"[" * 100_000, 0, "not a safetensors file"),
         (b"\xff\xfe", 0, "not a safetensors file"),
@@ -99,38 +106,6 @@ def test_other_files(raw: bytes, message: str, tmp_path: Path) -> None:
     path.write_bytes(raw)
     with pytest.raises(CheckpointError, match=message):
         read_header(path)
-
-
-def test_thousands_of_damaged_headers_never_do_worse_than_an_error(tmp_path: Path) -> None:
-    """Whatever is read without an error covers the file exactly."""
-    header = {"a": entry(0, 24, [2, 3]), "b": entry(24, 28, [2], "F16"), "__metadata__": {"format": "pt"}}
-    sound = file_of(tmp_path / "m.safetensors", header, bytes(range(28))).read_bytes()
-    rng = np.random.default_rng(0)
-    accepted = 0
-    for number in range(3000):
-        path = tmp_path / f"{number}.safetensors"
-        raw = bytearray(sound)
-        for _ in range(rng.integers(1, 4)):
-            at = int(rng.integers(0, len(raw) - 28))
-            kind = rng.integers(0, 4)
-            if kind == 0:
-                raw[at] = rng.integers(0, 256)
-            elif kind == 1:
-                raw[at] ^= 1 << int(rng.integers(0, 8))
-            elif kind == 2:
-                del raw[at : at + int(rng.integers(1, 9))]
-            else:
-                raw[at:at] = bytes(rng.choice(list(b'0123456789[]{},":-e.'), 3).tolist())
-        path.write_bytes(raw)
-        try:
-            found = read_header(path)
-        except CheckpointError:
-            continue
-        accepted += 1
-        ranges = sorted((t.start, t.end) for t in found.tensors.values())
-        data = 8 + int.from_bytes(raw[:8], "little")
-        assert [data, *(end for _, end in ranges)] == [*(start for start, _ in ranges), len(raw)]
-    assert 0 < accepted < 3000
 
 
 def test_the_cap_is_the_formats_own() -> None:

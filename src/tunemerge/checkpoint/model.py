@@ -7,11 +7,14 @@ model's folder, except the links of the Hugging Face cache, which point into the
 from __future__ import annotations
 
 import json
+import os
+import stat
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, NoReturn
 
+from tunemerge.checkpoint.entries import short
 from tunemerge.checkpoint.header import TensorInfo, read_header
 from tunemerge.errors import CheckpointError
 
@@ -52,6 +55,13 @@ class Checkpoint:
 def open_checkpoint(path: Path) -> Checkpoint:
     """Open a model folder, or one safetensors file. Raises CheckpointError, naming the file and what to do."""
     path = Path(path)
+    try:
+        return _open(path)
+    except OSError as problem:  # a name that is too long, a folder that may not be searched
+        _refuse(Path(problem.filename or path), problem.strerror or str(problem))
+
+
+def _open(path: Path) -> Checkpoint:
     if path.is_file():
         if path.suffix != ".safetensors":
             _refuse(path, "not a .safetensors file; pickled weights are not read: save them again with save_pretrained")
@@ -66,11 +76,11 @@ def open_checkpoint(path: Path) -> Checkpoint:
         header = read_header(inside(path, file))
         if listed is not None and header.tensors.keys() != listed:
             odd = sorted(header.tensors.keys() ^ listed)
-            _refuse(path / file, f"the index and this file disagree about {len(odd)} tensors, first {odd[0]!r}")
+            _refuse(path / file, f"the index and this file disagree about {len(odd)} tensors, first {short(odd[0])}")
         located.update({name: (info, file) for name, info in header.tensors.items()})
     if not located:
         _refuse(path, "holds no tensors")
-    has_config = (path / "config.json").exists()
+    has_config = _is_there(path / "config.json")
     config = read_json(inside(path, "config.json")) if has_config else {}
     return Checkpoint(path, config, has_config, tuple(files), located)
 
@@ -78,7 +88,10 @@ def open_checkpoint(path: Path) -> Checkpoint:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file; CheckpointError where it is anything else."""
     try:
-        if path.stat().st_size > MAX_JSON:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            _refuse(path, "not a plain file")
+        if found.st_size > MAX_JSON:
             _refuse(path, f"larger than {MAX_JSON:,} bytes")
         value = json.loads(path.read_text("utf-8"))
     except OSError as problem:
@@ -92,9 +105,9 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def _weight_files(folder: Path) -> dict[str, set[str] | None]:
     """File name to the tensors that the index says it holds (None: no index)."""
-    if (folder / SINGLE).exists():
+    if _is_there(folder / SINGLE):
         return {SINGLE: None}
-    if not (folder / INDEX).exists():
+    if not _is_there(folder / INDEX):
         _refuse(folder, _what_is_there(folder))
     index = folder / INDEX
     weight_map = read_json(inside(folder, INDEX)).get("weight_map")
@@ -103,13 +116,15 @@ def _weight_files(folder: Path) -> dict[str, set[str] | None]:
     files: dict[str, set[str] | None] = {}
     for tensor, file in weight_map.items():
         if not _is_plain_name(file):
-            _refuse(index, f"tensor {tensor!r} is said to be in {file!r}; only plain .safetensors file names are read")
+            where = f"tensor {short(tensor)} is said to be in {short(file)}"
+            _refuse(index, f"{where}; only plain .safetensors file names are read")
         names = files.setdefault(file, set())
         assert names is not None
         names.add(tensor)
     missing = sorted(file for file in files if not (folder / file).exists())
     if missing:
-        _refuse(index, f"{len(missing)} of {len(files)} files are missing, first {missing[0]!r}; copy the model again")
+        text = f"{len(missing)} of {len(files)} files are missing, first {short(missing[0])}"
+        _refuse(index, f"{text}; copy the model again")
     return dict(sorted(files.items()))
 
 
@@ -121,6 +136,11 @@ def _what_is_there(folder: Path) -> str:
     others = sorted(p.name for p in folder.glob("*.safetensors"))
     found = f"; found {', '.join(others[:3])}: name one of them itself" if others else ""
     return f"neither {SINGLE} nor {INDEX} in it{found}"
+
+
+def _is_there(path: Path) -> bool:
+    """Also a link that leads nowhere: its error is better than going on without it."""
+    return os.path.lexists(path)
 
 
 def _is_plain_name(name: Any) -> bool:
@@ -136,7 +156,10 @@ def _is_plain_name(name: Any) -> bool:
 def inside(folder: Path, name: str) -> Path:
     """`folder/name`, refused where it is a link that leaves the model (the Hub cache's blobs excepted)."""
     path = folder / name
-    target, home = path.resolve(), folder.resolve()
+    try:
+        target, home = path.resolve(), folder.resolve()
+    except (OSError, RuntimeError):
+        _refuse(path, "a link that leads in a circle")
     blobs = home.parent.parent / "blobs"
     if target.parent == home or (home.parent.name == "snapshots" and target.parent == blobs):
         return path
