@@ -114,8 +114,10 @@ def merge(
     random_seed: Annotated[int, typer.Option(help="seed of methods that drop at random")] = 0,
 ) -> None:
     """Merge models by a recipe."""
+    from tunemerge.cli.kernels import load_without_scipy
     from tunemerge.cli.merging import merge_one
 
+    load_without_scipy()
     merge_one(recipe, out, random_seed)
 
 

@@ -1,0 +1,23 @@
+"""Loading Numba for a command that only merges."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+from typing import cast
+
+
+def load_without_scipy() -> None:
+    """Load what every kernel needs, a fifth of a second sooner than on first use.
+
+    Numba looks into scipy.linalg for BLAS, which no kernel here calls, and importing it takes longer than a small
+    merge. It is hidden meanwhile; other code in the process could then not use BLAS from within Numba, so this is
+    for commands of our own only.
+    """
+    if "scipy.linalg" in sys.modules:
+        return
+    sys.modules["scipy.linalg"] = cast(ModuleType, None)
+    try:
+        import numba.np.arraymath  # noqa: F401
+    finally:
+        del sys.modules["scipy.linalg"]
