@@ -291,8 +291,8 @@ def assert_exact(header: Header, raw: bytes) -> None:
     assert all(isinstance(text, str) for pair in header.metadata.items() for text in pair)
 
 
-def test_twelve_thousand_headers(tmp_path: Path) -> None:
-    path, seen, stricter = tmp_path / "model.safetensors", Counter[str](), 0
+def test_twelve_thousand_headers(quick_path: Path) -> None:
+    path, seen, stricter = quick_path / "model.safetensors", Counter[str](), 0
     for number in range(CASES):
         what, raw = case(number)
         path.write_bytes(raw)
@@ -320,9 +320,9 @@ def test_twelve_thousand_headers(tmp_path: Path) -> None:
     assert 0 < stricter < CASES // 10
 
 
-def test_the_fuzzing_reaches_every_refusal(tmp_path: Path) -> None:
+def test_the_fuzzing_reaches_every_refusal(quick_path: Path) -> None:
     """Or thousands of cases would all fail at the first check."""
-    path, messages = tmp_path / "model.safetensors", set()
+    path, messages = quick_path / "model.safetensors", set()
     for number in range(0, CASES, 3):
         path.write_bytes(case(number)[1])
         try:
@@ -380,9 +380,11 @@ def test_a_length_that_lies_costs_no_memory(length: int, size: int, tmp_path: Pa
         (b"{", b'"a":1,', b"}"),
     ],
 )
-def test_a_header_made_to_fill_the_memory_does_not(before: bytes, filling: bytes, after: bytes, tmp_path: Path) -> None:
+def test_a_header_made_to_fill_the_memory_does_not(
+    before: bytes, filling: bytes, after: bytes, quick_path: Path
+) -> None:
     """Twenty megabytes that as Python objects would be hundreds: nothing is kept but the bytes themselves."""
-    path, size = tmp_path / "model.safetensors", 20_000_000
+    path, size = quick_path / "model.safetensors", 20_000_000
     header = before + filling * (size // len(filling)) + after
     path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
     peak, message = peak_of(path)

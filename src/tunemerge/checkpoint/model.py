@@ -148,6 +148,7 @@ def _is_plain_name(name: Any) -> bool:
         isinstance(name, str)
         and name.endswith(".safetensors")
         and "\0" not in name
+        and len(name) <= 255
         and PurePosixPath(name).name == name
         and PureWindowsPath(name).name == name
     )
