@@ -1,0 +1,74 @@
+"""Which of a model's tensors have one row a token.
+
+The size of the vocabulary is `vocab_size` of config.json, where tensors have that many rows, else the rows of the input
+embeddings. A tensor of that many rows (or a bias of that many elements, also as (1, n)) is a vocabulary tensor when its
+name is one that libraries use for embeddings and output heads (`embed_tokens.weight`, `wte.weight`, `lm_head.weight`,
+`cls.predictions.bias`, ...). One with another name counts too, if it stands outside the numbered layers, its name has
+nothing of positions, segments or patches, and the size can't be a coincidence: no tensor within the numbered layers has
+a dimension of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from tunemerge.checkpoint.header import TensorInfo
+
+_INPUT = re.compile(
+    r"(?:^|[./])(?:embed_tokens|word_embeddings?|wte|tok_embeddings|token_embeddings?|tokens_embed|embed_in|shared"
+    r"|embeddings?|embed|emb)\.weight$"
+)
+_OUTPUT = re.compile(
+    r"(?:(?:^|[./])(?:lm_head|embed_out|output|decoder|generator_lm_head|vocab_projector|head|unembed|logits)"
+    r"\.(?:weight|bias)|predictions\.bias|lm_head\.decoder\.(?:weight|bias)|lm_head\.bias|final_logits_bias)$"
+)
+_OTHER = re.compile(r"position|token_type|segment|relative|patch|wpe|time|class_emb", re.IGNORECASE)
+_NUMBERED = re.compile(r"(?:^|\.)\d+\.")
+
+
+def config_size(config: Mapping[str, Any]) -> int | None:
+    """`vocab_size` of config.json, also where it stands in the config of a part (`text_config`)."""
+    return next((size for size in _sizes(config) if type(size) is int and size > 0), None)
+
+
+def _sizes(config: Mapping[str, Any]) -> Iterator[Any]:
+    yield config.get("vocab_size")
+    for part in config.values():
+        if isinstance(part, Mapping):
+            yield from _sizes(part)
+
+
+def vocabulary_tensors(tensors: Mapping[str, TensorInfo], size: int | None) -> dict[str, int]:
+    """Name to rows of the tensors with one row a token; `size` is what config.json says, if it says it."""
+    rows = {name: _rows(info) for name, info in tensors.items()}
+    inputs = [name for name in tensors if is_input(name) and len(tensors[name].shape) > 1]
+    if size is None or size not in {rows[name] for name in inputs or tensors}:
+        size = rows[inputs[0]] if inputs else size
+    if not size:
+        return {}
+    layers = {n for name, info in tensors.items() if _NUMBERED.search(name) for n in info.shape}
+    return {
+        name: size
+        for name in tensors
+        if rows[name] == size
+        and not _OTHER.search(name)
+        and (_INPUT.search(name) or _OUTPUT.search(name) or (size not in layers and not _NUMBERED.search(name)))
+    }
+
+
+def is_input(name: str) -> bool:
+    """Whether the name is one of input embeddings."""
+    return bool(_INPUT.search(name)) and not _OTHER.search(name)
+
+
+def is_output_weight(name: str) -> bool:
+    """Whether the name is one of an output head, which models with tied embeddings lack."""
+    return bool(_OUTPUT.search(name)) and name.endswith("weight")
+
+
+def _rows(info: TensorInfo) -> int:
+    if len(info.shape) == 2 and info.shape[0] == 1:
+        return info.shape[1]
+    return info.shape[0] if len(info.shape) in (1, 2) else 0
