@@ -18,7 +18,7 @@ import pytest
 from tunemerge.checkpoint.model import INDEX, MAX_JSON, open_checkpoint
 from tunemerge.checkpoint.reader import read_tensor
 from tunemerge.checkpoint.writer import CheckpointWriter, TensorSpec
-from tunemerge.errors import CheckpointError
+from tunemerge.errors import CheckpointError, TunemergeError
 
 CASES = 2_500
 STATE = {f"layer.{i}.weight": np.arange(i + 2, dtype=np.float32) + 10 * i for i in range(6)}
@@ -27,10 +27,10 @@ STATE = {f"layer.{i}.weight": np.arange(i + 2, dtype=np.float32) + 10 * i for i 
 def write_model(folder: Path) -> Path:
     folder.mkdir()
     specs = {name: TensorSpec("F32", array.shape) for name, array in STATE.items()}
-    writer = CheckpointWriter(folder, specs, {}, shard_bytes=40)
-    for name, array in STATE.items():
-        writer.write(name, 0, array)
-    writer.close()
+    with CheckpointWriter(folder, specs, {}, shard_bytes=40) as writer:
+        for name, array in STATE.items():
+            writer.write(name, 0, array)
+        writer.close()
     return folder
 
 
@@ -321,6 +321,23 @@ def test_links_that_lead_nowhere_are_named(tmp_path: Path) -> None:
     (folder / "model.safetensors").symlink_to("model.safetensors")
     with pytest.raises(CheckpointError, match=r"model\.safetensors: a link that leads in a circle"):
         open_checkpoint(folder)
+
+
+def test_a_disk_that_fails_is_not_a_file_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_model(tmp_path / "model")
+    (folder / "config.json").write_text("{}")
+    real = os.lstat
+
+    def failing(path: Any, **more: Any) -> Any:
+        if str(path).endswith("config.json"):
+            raise OSError(5, "Input/output error", str(path))
+        return real(path, **more)
+
+    monkeypatch.setattr(os, "lstat", failing)
+    monkeypatch.setattr(Path, "lstat", failing)
+    with pytest.raises(TunemergeError, match=r"config\.json: Input/output error") as caught:
+        open_checkpoint(folder)
+    assert caught.value.exit_code == 1
 
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ What is accepted here, the safetensors library accepts too, with the same answer
 
 from __future__ import annotations
 
+import errno
 import math
 import stat
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from typing import Any, NoReturn
 
 from tunemerge.checkpoint.dtypes import NUMPY
 from tunemerge.checkpoint.entries import checked_text, entries, parse, short
-from tunemerge.errors import CheckpointError
+from tunemerge.errors import CheckpointError, TunemergeError
 
 MAX_HEADER = 100_000_000
 MAX_METADATA = 16_000_000
@@ -25,6 +26,11 @@ MAX_ENTRY = 4_096
 """Bytes of a tensor's dtype, shape and offsets: three times what 64 dimensions take."""
 MAX_DIMENSIONS = 64
 """What NumPy and torch can hold."""
+
+_WRONG_PATH = {
+    *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM),
+    *(errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +57,10 @@ class Header:
 
 
 def read_header(path: Path) -> Header:
-    """Raises CheckpointError, naming the file and the tensor, unless every byte of the file is accounted for."""
+    """Raises CheckpointError, naming the file and the tensor, unless every byte of the file is accounted for.
+
+    TunemergeError where the disk does not give the bytes.
+    """
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             _refuse(path, "not a plain file")
@@ -70,13 +79,19 @@ def read_header(path: Path) -> Header:
             file.seek(8)
             raw = file.read(length)
     except OSError as problem:
-        _refuse(path, problem.strerror or str(problem))
+        raise unreadable(path, problem) from problem
     try:
         tensors, metadata = _parse(path, raw, 8 + length)
     except (ValueError, RecursionError) as problem:
         _refuse(path, _something_else(start) or f"not a safetensors file: its header is not sound JSON ({problem})")
     _check_cover(path, tensors, 8 + length, size)
     return Header(tensors, metadata)
+
+
+def unreadable(path: Path, problem: OSError) -> TunemergeError:
+    """The error to raise: CheckpointError for a path that is wrong, and for a disk that fails one of exit code 1."""
+    kind = CheckpointError if problem.errno in _WRONG_PATH else TunemergeError
+    return kind(f"{path}: {problem.strerror or problem}")
 
 
 def _parse(path: Path, raw: bytes, data_start: int) -> tuple[dict[str, TensorInfo], dict[str, str]]:

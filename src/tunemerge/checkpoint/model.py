@@ -7,7 +7,6 @@ model's folder, except the links of the Hugging Face cache, which point into the
 from __future__ import annotations
 
 import json
-import os
 import stat
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +14,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, NoReturn
 
 from tunemerge.checkpoint.entries import short
-from tunemerge.checkpoint.header import TensorInfo, read_header
+from tunemerge.checkpoint.header import TensorInfo, read_header, unreadable
 from tunemerge.errors import CheckpointError
 
 SINGLE = "model.safetensors"
@@ -53,12 +52,15 @@ class Checkpoint:
 
 
 def open_checkpoint(path: Path) -> Checkpoint:
-    """Open a model folder, or one safetensors file. Raises CheckpointError, naming the file and what to do."""
+    """Open a model folder, or one safetensors file. Raises CheckpointError, naming the file and what to do.
+
+    TunemergeError where the disk fails.
+    """
     path = Path(path)
     try:
         return _open(path)
-    except OSError as problem:  # a name that is too long, a folder that may not be searched
-        _refuse(Path(problem.filename or path), problem.strerror or str(problem))
+    except OSError as problem:  # a name that is too long, a folder that may not be searched, a disk that fails
+        raise unreadable(Path(problem.filename or path), problem) from problem
 
 
 def _open(path: Path) -> Checkpoint:
@@ -95,7 +97,7 @@ def read_json(path: Path) -> dict[str, Any]:
             _refuse(path, f"larger than {MAX_JSON:,} bytes")
         value = json.loads(path.read_text("utf-8"))
     except OSError as problem:
-        _refuse(path, problem.strerror or str(problem))
+        raise unreadable(path, problem) from problem
     except (ValueError, RecursionError) as problem:
         _refuse(path, f"not JSON: {problem}")
     if not isinstance(value, dict):
@@ -139,8 +141,12 @@ def _what_is_there(folder: Path) -> str:
 
 
 def _is_there(path: Path) -> bool:
-    """Also a link that leads nowhere: its error is better than going on without it."""
-    return os.path.lexists(path)
+    """Also a link that leads nowhere: its error is better than going on without it. OSError where nobody can tell."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def _is_plain_name(name: Any) -> bool:
