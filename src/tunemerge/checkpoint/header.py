@@ -88,10 +88,10 @@ def read_header(path: Path) -> Header:
     return Header(tensors, metadata)
 
 
-def unreadable(path: Path, problem: OSError) -> TunemergeError:
+def unreadable(where: object, problem: OSError) -> TunemergeError:
     """The error to raise: CheckpointError for a path that is wrong, and for a disk that fails one of exit code 1."""
     kind = CheckpointError if problem.errno in _WRONG_PATH else TunemergeError
-    return kind(f"{path}: {problem.strerror or problem}")
+    return kind(f"{where}: {problem.strerror or problem}")
 
 
 def _parse(path: Path, raw: bytes, data_start: int) -> tuple[dict[str, TensorInfo], dict[str, str]]:

@@ -60,7 +60,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
     try:
         return _open(path)
     except OSError as problem:  # a name that is too long, a folder that may not be searched, a disk that fails
-        raise unreadable(Path(problem.filename or path), problem) from problem
+        raise unreadable(problem.filename or path, problem) from problem
 
 
 def _open(path: Path) -> Checkpoint:

@@ -9,6 +9,7 @@ from types import TracebackType
 import numpy as np
 
 from tunemerge.checkpoint.dtypes import NUMPY, Array, from_float32, to_float32
+from tunemerge.checkpoint.header import unreadable
 from tunemerge.checkpoint.model import Checkpoint
 from tunemerge.errors import CheckpointError
 
@@ -23,15 +24,21 @@ class FileReader:
         try:
             self._fd = os.open(path, os.O_RDONLY)
         except OSError as problem:
-            raise CheckpointError(f"{path}: {problem.strerror}") from None
+            raise unreadable(path, problem) from problem
 
-    def read_into(self, buffer: Array, offset: int) -> None:
-        """Fill a contiguous array with the bytes at `offset`; CheckpointError where the file ends before."""
+    def read_into(self, buffer: Array, offset: int, where: str = "") -> None:
+        """Fill a contiguous array with the bytes at `offset`; CheckpointError where the file ends before.
+
+        TunemergeError where the disk fails. Errors begin with `where`, or the file's name.
+        """
         view = buffer.reshape(-1).view(np.uint8).data
         while view:
-            got = os.preadv(self._fd, [view], offset)
+            try:
+                got = os.preadv(self._fd, [view], offset)
+            except OSError as problem:
+                raise unreadable(where or self.path, problem) from problem
             if got <= 0:
-                raise CheckpointError(f"{self.path}: ended at byte {offset:,} while it was being read")
+                raise CheckpointError(f"{where or self.path}: ended at byte {offset:,} while it was being read")
             view, offset = view[got:], offset + got
 
     def close(self) -> None:

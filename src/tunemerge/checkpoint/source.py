@@ -94,7 +94,7 @@ class FileSource:
     where: str
 
     def read_into(self, buffer: Array, start: int) -> None:
-        self.reader.read_into(buffer, self.offset + start * itemsize(self.dtype))
+        self.reader.read_into(buffer, self.offset + start * itemsize(self.dtype), self.where)
 
 
 @dataclass(frozen=True)
