@@ -1,0 +1,60 @@
+"""The modules that transformers builds for a checkpoint, without weights: what adapters call them, and their kinds.
+
+An adapter speaks of modules and a checkpoint of tensors. Mostly their names are the same, but transformers renames some
+while it loads (ViT, CLIP, models of vision and language). Only classes of transformers itself are built, on torch's
+meta device: no code of a model's own, no memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """`names` maps a checkpoint's tensor to its name in the model; `tied` a parameter to the one that it shares.
+
+    `embeddings` and `turned` are names of modules: lookup tables, and Conv1D layers, whose weight is (in, out).
+    """
+
+    names: Mapping[str, str]
+    embeddings: frozenset[str]
+    turned: frozenset[str]
+    tied: Mapping[str, str]
+
+
+def skeleton(config: Mapping[str, Any], tensors: Collection[str]) -> Skeleton | None:
+    """None where the config names no class of transformers that can be built from it. Imports transformers."""
+    import torch
+    import transformers
+    from transformers.conversion_mapping import get_model_conversion_mapping
+    from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
+    from transformers.pytorch_utils import Conv1D
+
+    architectures = config.get("architectures")
+    name = architectures[0] if isinstance(architectures, list) and architectures else None
+    build = getattr(transformers, name, None) if isinstance(name, str) else None
+    if not isinstance(build, type) or not issubclass(build, transformers.PreTrainedModel) or not build.config_class:
+        return None
+    with contextlib.suppress(Exception), torch.device("meta"):  # whatever a strange config makes a class raise
+        model = build(build.config_class.from_dict(dict(config)))
+        changes = get_model_conversion_mapping(model)
+        renamings = [change for change in changes if isinstance(change, WeightRenaming)]
+        converters = [change for change in changes if isinstance(change, WeightConverter)]
+        state = model.state_dict()
+        names = {}
+        for tensor in tensors:
+            renamed, converted = rename_source_key(tensor, renamings, converters, model.base_model_prefix, state)
+            # Tensors that are joined while loading (experts) have no name of their own; PEFT translates some of them.
+            names[tensor] = tensor if converted else renamed
+        if len(set(names.values())) < len(names):
+            return None
+        kinds = {
+            kind: frozenset(n for n, module in model.named_modules() if isinstance(module, kind))
+            for kind in (torch.nn.Embedding, Conv1D)
+        }
+        return Skeleton(names, kinds[torch.nn.Embedding], kinds[Conv1D], dict(model.all_tied_weights_keys))
+    return None

@@ -1,0 +1,1 @@
+"""Low-rank adapters: a model seen through one, the adapter of a difference, and merging adapters as adapters."""

@@ -1,0 +1,103 @@
+"""Adapters on disk: extracted from two checkpoints, written beside the target and published by renaming."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, replace
+from importlib.metadata import version
+from pathlib import Path
+
+from tunemerge.checkpoint.adapter import RECORD
+from tunemerge.checkpoint.adapter_writer import NewAdapter, write_adapter
+from tunemerge.checkpoint.fingerprint import fingerprint
+from tunemerge.checkpoint.locate import locate
+from tunemerge.checkpoint.model import Checkpoint, open_checkpoint
+from tunemerge.checkpoint.skeleton import skeleton
+from tunemerge.checkpoint.source import open_model
+from tunemerge.errors import TunemergeError, UsageError
+from tunemerge.merge.lora.extract import Extraction, Request, extract
+from tunemerge.merge.lora.spectrum import default_device
+from tunemerge.merge.lora.survey import survey
+from tunemerge.merge.runner import Progress, default_threads, silent
+from tunemerge.store.atomic import refuse_foreign, replacing
+from tunemerge.store.remember import file_digests
+
+RANK = 32
+"""The rank of an extraction that asks for neither a rank nor a share of energy."""
+
+
+def extract_adapter(
+    model: str | Path,
+    base: str | Path,
+    out: Path,
+    *,
+    rank: int | None = None,
+    energy: float | None = None,
+    whole: Collection[str] = (),
+    skip: Collection[str] = (),
+    device: str | None = None,
+    progress: Progress = silent,
+) -> Extraction:
+    """Write the low-rank adapter of `model` over `base` into the folder `out`, which PEFT loads.
+
+    `rank` at most (RANK where neither is given); `energy`: the least rank that keeps this share of the change's squared
+    norm; `whole`: parts of names of tensors to keep whole; `skip`: of tensors to leave as the base has them; `device`:
+    where torch computes, a GPU where it finds one.
+    `out` exists only once it is complete; an adapter that was made here is replaced. Raises UsageError.
+    """
+    folders = [locate(str(model)), locate(str(base))]
+    refuse_target(Path(out), folders)
+    opened, under = (open_checkpoint(folder) for folder in folders)
+    asked = RANK if rank is None and energy is None else rank
+    request = Request(asked, energy, tuple(whole), tuple(skip), device or default_device())
+    with open_model(opened) as there, open_model(under) as here:
+        seen = survey(there.tensors, skeleton(opened.config, list(there.tensors)))
+        found = extract(there, here, request, seen, progress)
+        record = {
+            "made_by": f"tunemerge {version('tunemerge')}",
+            "operation": "extract-lora",
+            "rank": request.rank,
+            "energy": request.energy,
+            "whole": list(request.whole),
+            "skip": list(request.skip),
+            "base": {"name": _name(base, folders[1]), "fingerprint": fingerprint(here), "files": _digests(under)},
+            "model": {"name": _name(model, folders[0]), "files": _digests(opened)},
+            "tensors": {row.name: {k: v for k, v in asdict(row).items() if k != "name"} for row in found.rows},
+        }
+        settings = {"base_model_name_or_path": _name(base, folders[1]), "task_type": _task(opened)}
+        adapter = replace(found.adapter, settings={**found.adapter.settings, **settings}, record=record)
+        publish(adapter, Path(out))
+    return replace(found, adapter=adapter)
+
+
+def publish(adapter: NewAdapter, out: Path) -> None:
+    """Write an adapter beside `out` and put it there in one move."""
+    try:
+        with replacing(out) as work:
+            write_adapter(adapter, work)
+    except OSError as problem:
+        raise TunemergeError(f"{out}: writing the adapter failed: {problem.strerror}") from problem
+
+
+def refuse_target(out: Path, inputs: Collection[Path]) -> None:
+    """UsageError where `out` is an input, or something that was not made here."""
+    if any(out.exists() and path.exists() and out.samefile(path) for path in inputs):
+        raise UsageError(f"{out}: is one of the inputs; choose another output folder")
+    refuse_foreign(out, RECORD)
+
+
+def _task(model: Checkpoint) -> str | None:
+    """PEFT's class for text generation; for heads of other kinds it would save a head, changed or not."""
+    architectures = model.config.get("architectures")
+    return "CAUSAL_LM" if isinstance(architectures, list) and str(architectures[:1]).endswith("CausalLM']") else None
+
+
+def _name(given: str | Path, folder: Path) -> str:
+    """A Hub id as it is; for what is on this disk the folder."""
+    local = str(given).startswith("package:") or Path(given).expanduser().exists()
+    return str(folder) if local else str(given)
+
+
+def _digests(checkpoint: Checkpoint) -> Mapping[str, str]:
+    paths = [checkpoint.folder / file for file in checkpoint.files]
+    return {path.name: digest for path, digest in file_digests(paths, default_threads()).items()}
