@@ -2,6 +2,7 @@ import os
 
 import pytest
 
+from tunemerge.store import atomic
 from tunemerge.store.atomic import replace_folder, replacing, write_file
 
 
@@ -46,6 +47,38 @@ def test_replace_folder_moves_and_replaces(tmp_path):
         assert (tmp_path / "out" / "target" / "f").read_text() == version
         assert names(tmp_path / "out") == ["target"]
         assert not (tmp_path / "tmp").exists()
+
+
+@pytest.mark.parametrize("can_exchange", [True, False])
+@pytest.mark.parametrize("failing", ["fsync_tree", "fsync_path"])
+def test_a_failed_replacement_leaves_the_old_folder(tmp_path, monkeypatch, can_exchange, failing):
+    for name in ("new", "target"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "f").write_text(name)
+    if not can_exchange:
+        monkeypatch.setattr(atomic, "_exchanged", lambda one, other: False)
+
+    def broken(path):
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(atomic, failing, broken)
+        with pytest.raises(OSError):
+            replace_folder(tmp_path / "new", tmp_path / "target")
+    assert sorted(names(tmp_path)) == ["new", "target"]
+    assert (tmp_path / "target" / "f").read_text() == "target"
+    replace_folder(tmp_path / "new", tmp_path / "target")
+    assert names(tmp_path) == ["target"]
+    assert (tmp_path / "target" / "f").read_text() == "new"
+
+
+def test_an_old_folder_is_exchanged_in_one_step_on_linux(tmp_path, monkeypatch):
+    for name in ("new", "target"):
+        (tmp_path / name).mkdir()
+    if not atomic._exchanged(tmp_path / "new", tmp_path / "target"):
+        pytest.skip("this system or file system can't")
+    monkeypatch.setattr(os, "rename", None)  # or there would be a moment with nothing at the final name
+    replace_folder(tmp_path / "new", tmp_path / "target")
 
 
 def test_replacing_puts_the_folder_there_only_when_all_went_well(tmp_path):

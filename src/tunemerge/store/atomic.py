@@ -6,7 +6,7 @@ import contextlib
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tunemerge.errors import UsageError
@@ -66,10 +66,19 @@ def write_file(path: Path, data: bytes) -> None:
 def replace_folder(temporary: Path, target: Path) -> None:
     """Durably put the folder `temporary` at `target` (same file system); what was there before is removed.
 
-    On an error (OSError) nothing, or what was there before, stands at `target`.
+    On an error (OSError) nothing, or what was there before, stands at `target`. So it does after a kill where
+    the system can exchange two folders in one step; elsewhere the old one may be left beside, under a hidden name.
     """
     fsync_tree(temporary)
     make_folder(target.parent)
+    if target.exists() and _exchanged(temporary, target):
+        try:
+            fsync_path(target.parent)
+        except BaseException:
+            _exchanged(temporary, target)
+            raise
+        shutil.rmtree(temporary, ignore_errors=True)
+        return
     old = target.with_name(f".{target.name}.{secrets.token_hex(4)}.old")
     had_old = target.exists()
     if had_old:
@@ -89,6 +98,15 @@ def replace_folder(temporary: Path, target: Path) -> None:
         raise
     if had_old:
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _exchanged(one: Path, other: Path) -> bool:
+    """Swap two folders in one step; False, with nothing done, where the system or the file system can't."""
+    import ctypes
+
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE of Linux
+    rename: Callable[..., int] | None = getattr(ctypes.CDLL(None), "renameat2", None)
+    return rename is not None and rename(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
 
 
 def refuse_foreign(target: Path, mark: str) -> None:
