@@ -42,3 +42,13 @@ def pairs(first: Sequence[float], second: Sequence[float], k: int) -> list[tuple
     cells = ((i, s - i) for s in range(len(rows) + len(second)) for i in range(s + 1))
     inside = ((rows[i], second[j]) for i, j in cells if i < len(rows) and j < len(second))
     return list(islice(inside, k))
+
+
+def tilted(n_models: int, k: int) -> list[list[float]]:
+    """k lists of weights: all equal, then each model in turn at double weight, at fourfold, at eightfold..."""
+    out = [[1.0] * n_models]
+    factor = 2.0
+    while len(out) < k:
+        out += [[factor if i == more else 1.0 for i in range(n_models)] for more in range(n_models)]
+        factor *= 2
+    return out[:k]

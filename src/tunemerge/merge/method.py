@@ -116,8 +116,9 @@ class Method:
 
     `base`: "no" where there is none, "optional", "needed", or "first" where the base is itself the first of the
     models (the side of a slerp where t is 0). `candidates(n_models, k)` gives the k settings that a search on
-    validation tries, the usual default first; fewer only where there are no more. `refuses_values` says why
-    resolved parameters that are fine one by one are not so together, or None.
+    validation tries, the usual default first; fewer only where there are no more. `symmetric`: the same bits in
+    whatever order the models, each with its own parameters, are given. `refuses_values` says why resolved parameters
+    that are fine one by one are not so together, or None.
     """
 
     name: str
@@ -131,6 +132,7 @@ class Method:
     min_models: int = 1
     max_models: int | None = None
     random: bool = False
+    symmetric: bool = False
     refuses_values: Callable[[Values], str | None] = lambda values: None
 
     @property

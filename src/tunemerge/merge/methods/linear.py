@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tunemerge.merge.grids import tilted
 from tunemerge.merge.method import Block, Method, Single, Tensor, register
 from tunemerge.merge.parameters import Values, flag, weight
 
@@ -35,13 +36,8 @@ class LinearStream(Single):
 
 
 def candidates(n_models: int, k: int) -> list[dict[str, Any]]:
-    """The plain average, then each model in turn at double weight, at fourfold, at eightfold..."""
-    out = [[1.0] * n_models]
-    factor = 2.0
-    while len(out) < k:
-        out += [[factor if i == tilted else 1.0 for i in range(n_models)] for tilted in range(n_models)]
-        factor *= 2
-    return [{"weight": weights} for weights in out[:k]]
+    """The plain average, then each model in turn with more."""
+    return [{"weight": weights} for weights in tilted(n_models, k)]
 
 
 def refuses_values(values: Values) -> str | None:

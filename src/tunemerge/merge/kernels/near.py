@@ -1,0 +1,25 @@
+"""Elementwise steps of a single model: towards it by at most so much, or it alone times a factor."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit, types
+
+from tunemerge.merge.kernels.signatures import WIDTHS
+
+
+@njit([types.void(rows, base, types.float64, out) for rows, base, out in WIDTHS], cache=True, nogil=True)
+def step_towards(rows, base, longest, out):  # type: ignore[no-untyped-def]
+    """out = base + (rows[0] - base), the difference cut to at most `longest` either way."""
+    row = rows[0]
+    for j in range(out.size):
+        delta = np.float64(row[j]) - np.float64(base[j])
+        out[j] = np.float64(base[j]) + min(max(delta, -longest), longest)
+
+
+@njit([types.void(rows, types.float64, out) for rows, _, out in WIDTHS], cache=True, nogil=True)
+def scaled(rows, factor, out):  # type: ignore[no-untyped-def]
+    """out = factor * rows[0]; a factor of 1 changes no bit."""
+    row = rows[0]
+    for j in range(out.size):
+        out[j] = factor * np.float64(row[j])
