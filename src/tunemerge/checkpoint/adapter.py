@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from tunemerge.checkpoint.adapter_config import REMEDY, check_config
 from tunemerge.checkpoint.adapter_patterns import values_by_module
 from tunemerge.checkpoint.dtypes import FLOATS, NUMPY, Array, to_float32
 from tunemerge.checkpoint.header import TensorInfo, read_header
@@ -26,23 +27,6 @@ RECORD = "tunemerge_adapter.json"
 """Says how an adapter came about; a folder without it is never replaced."""
 
 PREFIX = "base_model.model."
-_REMEDY = "load it with PEFT on its base, call merge_and_unload, save the model and use that"
-_OTHER_KINDS = {
-    "use_dora": "DoRA, which also changes the norms of the weights",
-    "use_qalora": "QA-LoRA, which pools the inputs",
-    "use_bdlora": "BD-LoRA, whose factors are block-diagonal",
-    "kasa_config": "KaSA, which also truncates the base",
-    "monteclora_config": "MonteCLoRA, which samples its factors",
-    "layer_replication": "layer_replication, which repeats layers of the base",
-    "trainable_token_indices": "trainable_token_indices, which replaces single rows of embeddings",
-    "target_parameters": "target_parameters, which adapts experts stacked in one tensor",
-}
-_UNMERGEABLE = {
-    "alora_invocation_tokens": "aLoRA, which acts on part of a text only",
-    "arrow_config": "Arrow, which chooses among adapters for every token",
-}
-_CHANGES_BASE = ("pissa", "corda", "olora", "loftq", "lora_ga")
-_LEAVES_BASE = ("gaussian", "eva", "orthogonal", "mica")
 
 
 @dataclass(frozen=True)
@@ -112,13 +96,15 @@ def open_adapter(path: Path) -> Adapter:
     if not (folder / CONFIG).is_file():
         _refuse(folder, f"not an adapter: no {CONFIG} in it")
     config = read_json(inside(folder, CONFIG))
-    _check_config(folder / CONFIG, config)
+    check_config(folder / CONFIG, config)
     if not (folder / WEIGHTS).is_file():
         pickled = (folder / "adapter_model.bin").exists()
         fix = "; adapter_model.bin is a pickle, which is not read: save it again with PEFT" if pickled else ""
         _refuse(folder, f"no {WEIGHTS} in it{fix}")
     tensors = read_header(inside(folder, WEIGHTS)).tensors
     record = read_json(inside(folder, RECORD)) if (folder / RECORD).is_file() else {}
+    if not all(isinstance(record.get(key, {}), dict) for key in ("base", "tied")):
+        _refuse(folder / RECORD, "base and tied must be JSON objects; remove the file or make the adapter again")
     products, saved = _sort(folder / WEIGHTS, config, tensors)
     return Adapter(folder, config, tensors, products, saved, record)
 
@@ -126,38 +112,6 @@ def open_adapter(path: Path) -> Adapter:
 def is_adapter(path: Path) -> bool:
     """Whether a folder holds an adapter rather than a whole model."""
     return (Path(path) / CONFIG).is_file()
-
-
-def _check_config(path: Path, config: dict[str, Any]) -> None:
-    kind = config.get("peft_type")
-    if kind != "LORA":
-        _refuse(path, f"peft_type is {kind!r}, and only LORA adapters are read; {_REMEDY}")
-    for key, what in _OTHER_KINDS.items():
-        if config.get(key):
-            _refuse(path, f"{key}: this is {what}, and only plain LoRA is read; {_REMEDY}")
-    for key, what in _UNMERGEABLE.items():
-        if config.get(key):
-            _refuse(path, f"{key}: this is {what}; no weight equals it, so it can't be merged")
-    start = config.get("init_lora_weights", True)
-    if isinstance(start, str) and start.lower().startswith(_CHANGES_BASE):
-        _refuse(
-            path,
-            f"init_lora_weights is {start!r}, which changed the base before training; {_REMEDY}, or save the adapter "
-            "with path_initial_model_for_weight_conversion, which makes it plain LoRA",
-        )
-    if not isinstance(start, bool | None) and not (isinstance(start, str) and start.lower() in _LEAVES_BASE):
-        _refuse(path, f"init_lora_weights is {start!r}, which is not known to leave the base as it is; {_REMEDY}")
-    if not _positive(config.get("r", 8)) or not isinstance(config.get("r", 8), int):
-        _refuse(path, f"r must be a positive whole number, not {config.get('r')!r}")
-    if not _number(config.get("lora_alpha", 8)):
-        _refuse(path, f"lora_alpha must be a number, not {config.get('lora_alpha')!r}")
-    for key, good, what in (
-        ("rank_pattern", _positive, "positive numbers"),
-        ("alpha_pattern", _number, "numbers"),
-    ):
-        patterns = config.get(key) or {}
-        if not isinstance(patterns, dict) or not all(good(value) for value in patterns.values()):
-            _refuse(path, f"{key} must map names of modules to {what}")
 
 
 def _sort(
@@ -174,7 +128,7 @@ def _sort(
                 _refuse(path, f"tensor {name!r} is stored as {tensors[name].dtype}; save the adapter unquantised")
             parts.setdefault(module, {})[rest] = name
         elif "lora_" in plain or "token_adapter" in plain:
-            _refuse(path, f"tensor {name!r} belongs to something other than plain LoRA; {_REMEDY}")
+            _refuse(path, f"tensor {name!r} belongs to something other than plain LoRA; {REMEDY}")
         else:
             saved[plain.replace(".base_layer.", ".")] = name
     if not parts:
@@ -214,14 +168,6 @@ def _product(
         _refuse(path, f"tensor {bias!r} has the shape {list(tensors[bias].shape)}, expected {list(left[:1])}")
     scale = alpha / math.sqrt(rank) if root else alpha / rank
     return Product(module, embedding, a, b, bias, rank, scale, (left[0], *right[1:]))
-
-
-def _number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
-
-
-def _positive(value: Any) -> bool:
-    return _number(value) and value > 0
 
 
 def _refuse(path: Path, message: str) -> NoReturn:

@@ -40,7 +40,9 @@ def adapter_changes(
     """
     base = model.tensors
     rename = _Renaming(adapter, base, config or {})
-    found: dict[str, Change] = {rename(name): Change(saved=key) for name, key in adapter.saved.items()}
+    tied = adapter.record.get("tied", {})  # copies for PEFT, which saves tied modules one by one
+    kept = {rename(name): key for name, key in adapter.saved.items() if rename(name) in base or name not in tied}
+    found: dict[str, Change] = {name: Change(saved=key) for name, key in kept.items()}
     shapes = {name: info.shape for name, info in base.items()}
     shapes |= {name: adapter.tensors[change.saved].shape for name, change in found.items() if change.saved}
     missing, unlike, biasless = [], [], []
@@ -78,8 +80,7 @@ def adapter_changes(
 
 def base_findings(adapter: Adapter, model: Model) -> list[Finding]:
     """Is `model` the base that the adapter belongs to, as far as the adapter tells?"""
-    where, recorded = str(adapter.folder), adapter.record.get("base")
-    expected = recorded.get("fingerprint") if isinstance(recorded, dict) else None
+    where, expected = str(adapter.folder), adapter.record.get("base", {}).get("fingerprint")
     if expected is not None:
         if fingerprint(model) == expected:
             return []

@@ -20,6 +20,7 @@ from tunemerge.checkpoint.dtypes import NUMPY, Array, itemsize, to_float32
 from tunemerge.checkpoint.header import TensorInfo
 from tunemerge.checkpoint.reader import FileReader
 from tunemerge.checkpoint.source import Model, Source
+from tunemerge.errors import UsageError
 from tunemerge.findings import Finding, refuse_errors
 
 
@@ -125,8 +126,11 @@ class _AdaptedSource:
 
 
 def factors(adapter: Adapter, product: Product) -> tuple[Array, Array]:
-    """B as (out, rank) and A as (rank, in * ...) in float64, not scaled."""
-    left, right = adapter.read(product.b), adapter.read(product.a)
+    """B as (out, rank) and A as (rank, in * ...) in float64, not scaled. UsageError where they hold NaN or Inf."""
+    left, right = (adapter.read(name) for name in (product.b, product.a))
+    for name, values in ((product.b, left), (product.a, right)):
+        if not np.isfinite(values).all():
+            raise UsageError(f"{adapter.file}: {name}: holds NaN or Inf; the adapter is broken")
     return left.reshape(left.shape[0], -1).astype(np.float64), right.reshape(right.shape[0], -1).astype(np.float64)
 
 

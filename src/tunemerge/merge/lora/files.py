@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 
-from tunemerge.checkpoint.adapter import RECORD
+from tunemerge.checkpoint.adapter import CONFIG, RECORD, WEIGHTS, open_adapter
 from tunemerge.checkpoint.adapter_writer import NewAdapter, write_adapter
 from tunemerge.checkpoint.fingerprint import fingerprint
 from tunemerge.checkpoint.locate import locate
@@ -16,14 +16,18 @@ from tunemerge.checkpoint.skeleton import skeleton
 from tunemerge.checkpoint.source import open_model
 from tunemerge.errors import TunemergeError, UsageError
 from tunemerge.merge.lora.extract import Extraction, Request, extract
+from tunemerge.merge.lora.mix import Mix
 from tunemerge.merge.lora.spectrum import default_device
 from tunemerge.merge.lora.survey import survey
+from tunemerge.merge.lora.together import combine
 from tunemerge.merge.runner import Progress, default_threads, silent
 from tunemerge.store.atomic import refuse_foreign, replacing
-from tunemerge.store.remember import file_digests
+from tunemerge.store.remember import file_digest, file_digests
 
 RANK = 32
 """The rank of an extraction that asks for neither a rank nor a share of energy."""
+
+_CAT = Mix()
 
 
 def extract_adapter(
@@ -54,20 +58,54 @@ def extract_adapter(
         seen = survey(there.tensors, skeleton(opened.config, list(there.tensors)))
         found = extract(there, here, request, seen, progress)
         record = {
-            "made_by": f"tunemerge {version('tunemerge')}",
-            "operation": "extract-lora",
+            **_made("extract-lora"),
             "rank": request.rank,
             "energy": request.energy,
             "whole": list(request.whole),
             "skip": list(request.skip),
             "base": {"name": _name(base, folders[1]), "fingerprint": fingerprint(here), "files": _digests(under)},
             "model": {"name": _name(model, folders[0]), "files": _digests(opened)},
+            "tied": {name: ours for name, ours in seen.tied.items() if name in found.adapter.whole},
             "tensors": {row.name: {k: v for k, v in asdict(row).items() if k != "name"} for row in found.rows},
         }
         settings = {"base_model_name_or_path": _name(base, folders[1]), "task_type": _task(opened)}
         adapter = replace(found.adapter, settings={**found.adapter.settings, **settings}, record=record)
         publish(adapter, Path(out))
     return replace(found, adapter=adapter)
+
+
+def merge_adapters(
+    adapters: Sequence[str | Path], out: Path, mix: Mix = _CAT, *, progress: Progress = silent
+) -> NewAdapter:
+    """Merge LoRA adapters of one base into one, which PEFT loads, in the folder `out`; see `Mix`. Needs no base.
+
+    `out` exists only once it is complete; an adapter that was made here is replaced. Raises UsageError.
+    """
+    folders = [locate(str(adapter)) for adapter in adapters]
+    refuse_target(Path(out), folders)
+    opened = [open_adapter(folder) for folder in folders]
+    merged = combine(opened, mix, progress)
+    record = {
+        **_made("merge-lora"),
+        **asdict(mix),
+        "base": opened[0].record.get("base", {"name": opened[0].base}),
+        "adapters": [
+            {
+                "name": _name(given, a.folder),
+                "files": {WEIGHTS: file_digest(a.file), CONFIG: file_digest(a.folder / CONFIG)},
+            }
+            for given, a in zip(adapters, opened, strict=True)
+        ],
+        "tied": {name: ours for a in opened for name, ours in a.record.get("tied", {}).items()},
+        "ranks": {weight.module: weight.rank for weight in merged.weights},
+    }
+    merged = replace(merged, record=record)
+    publish(merged, Path(out))
+    return merged
+
+
+def _made(operation: str) -> dict[str, str]:
+    return {"made_by": f"tunemerge {version('tunemerge')}", "operation": operation}
 
 
 def publish(adapter: NewAdapter, out: Path) -> None:
