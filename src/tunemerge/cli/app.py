@@ -121,6 +121,43 @@ def merge(
     merge_one(recipe, out, random_seed)
 
 
+@app.command("extract-lora")
+def extract_lora(
+    model: Annotated[str, typer.Argument(help="the tuned model: folder, package:NAME/PATH or Hub id")],
+    out: Annotated[Path, typer.Argument(help="folder to write", metavar="OUT")],
+    base: Annotated[str, typer.Option(help="the model that it was tuned from")],
+    rank: Annotated[int | None, typer.Option(help="largest rank (32 where neither it nor energy is given)")] = None,
+    energy: Annotated[float | None, typer.Option(help="least share of each change's energy, e.g. 0.95")] = None,
+    whole: Annotated[list[str] | None, typer.Option(help="part of the names of tensors to keep whole")] = None,
+    skip: Annotated[list[str] | None, typer.Option(help="part of the names of tensors to leave out")] = None,
+    device: Annotated[str | None, typer.Option(help="where torch computes: cuda where there is one, else cpu")] = None,
+) -> None:
+    """The low-rank adapter (PEFT) of what tuning changed."""
+    from tunemerge.cli.adapters import extract_one
+
+    extract_one(model, base, out, rank, energy, whole or [], skip or [], device)
+
+
+@app.command("merge-lora")
+def merge_lora(
+    adapters: Annotated[list[str], typer.Argument(help="LoRA adapters of one base: folders or Hub ids")],
+    out: Annotated[Path, typer.Argument(help="folder to write", metavar="OUT")],
+    method: Annotated[str, typer.Option(help="cat (exact), svd (to a rank) or knots (aligned, then a rule)")] = "cat",
+    weight: Annotated[list[float] | None, typer.Option(help="one an adapter; equal shares where none is given")] = None,
+    rank: Annotated[int | None, typer.Option(help="largest rank of the result, for svd and knots")] = None,
+    energy: Annotated[float | None, typer.Option(help="least share of the energy kept, for svd and knots")] = None,
+    rule: Annotated[str, typer.Option(help="knots: the task-vector method that merges what was aligned")] = "ties",
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", "-s", metavar="KEY=VALUE", help="a parameter of the rule")
+    ] = None,
+    random_seed: Annotated[int, typer.Option(help="seed of rules that drop at random")] = 0,
+) -> None:
+    """Merge LoRA adapters into one adapter, without their base."""
+    from tunemerge.cli.adapters import merge_adapters_one
+
+    merge_adapters_one(adapters, out, method, weight or [], rank, energy, rule, set_ or [], random_seed)
+
+
 @app.command()
 def tune(
     model: Annotated[str, typer.Argument(help="folder, package:NAME/PATH or Hub id")],
