@@ -198,6 +198,18 @@ def test_tokens_behind_the_embeddings(tmp_path: Path) -> None:
     assert first_column(first, EMBED) == [10, 11, 0, 21] and first_column(second, EMBED) == [20, 11, 0, 21]
 
 
+def test_a_tokenizer_that_no_model_has_a_token_of(tmp_path: Path) -> None:
+    other = words(tmp_path / "other", ["x", "y"])
+    with pytest.raises(FindingsError, match="no model has a row for any token"):
+        plan_vocabulary({"a": words(tmp_path / "a", ["one", "two"])}, None, TokenizerRequest("o"), {"o": other})
+
+
+def test_a_rule_is_no_missing_row(pair: dict[str, Path]) -> None:
+    rule = {"source": {"kind": "model_token", "model": "a", "token_id": 0}}
+    assert not planned(pair, tokenizer={"tokens": {"<new>": rule}}).findings
+    assert "'<new>'" in planned(pair, tokenizer={"tokens": {"<new>": None}}).findings[0].message
+
+
 def test_fewer_rows_than_the_config_says(pair: dict[str, Path]) -> None:
     """The tensor counts: what it has no row for, the model lacks."""
     models = models_of({EMBED: numbered(10, 11, 12)}, {EMBED: numbered(20, 21, 22, 23)})
@@ -278,6 +290,8 @@ def test_a_model_without_a_tokenizer(pair: dict[str, Path], tmp_path: Path) -> N
     vocabulary = planned({**pair, "bare": bare})
     assert [f.code for f in vocabulary.findings] == ["tokenizer-assumed"]
     assert vocabulary.rows is not None and (vocabulary.rows.maps[2] == vocabulary.rows.maps[0]).all()
+    vocabulary = planned({**pair, "bare": bare}, "b")
+    assert vocabulary.rows is not None and (vocabulary.rows.maps[2] == vocabulary.rows.maps[1]).all()
     (bare / "config.json").write_text(json.dumps({"vocab_size": 7}))
     with pytest.raises(FindingsError, match=r"another size of vocabulary \(7\) than a \(4\)"):
         planned({**pair, "bare": bare})
@@ -288,7 +302,11 @@ def test_a_model_without_a_tokenizer(pair: dict[str, Path], tmp_path: Path) -> N
 def test_config_follows(pair: dict[str, Path]) -> None:
     write_json(pair["a"] / "config.json", vocab_size=4, bos_token_id=1, eos_token_id=[2, 3], pad_token_id=-1, hidden=4)
     write_json(
-        pair["b"] / "config.json", vocab_size=4, eos_token_id=3, text_config={"vocab_size": 4, "bos_token_id": 0}
+        pair["b"] / "config.json",
+        vocab_size=4,
+        eos_token_id=3,
+        text_config={"vocab_size": 4, "bos_token_id": 0},
+        image={"vocab_size": 9},
     )
     write_json(pair["b"] / "generation_config.json", eos_token_id=[3, 0], temperature=0.5)
     assert planned(pair).config_changes() == {"config.json": {"vocab_size": 6}}
@@ -304,6 +322,7 @@ def test_config_follows(pair: dict[str, Path]) -> None:
         "vocab_size": 4,
         "eos_token_id": [2, 3],
         "text_config": {"vocab_size": 4, "bos_token_id": 2},
+        "image": {"vocab_size": 9},
     }
     assert planned(pair, chat_template="chatml").config_changes() == {}
 
@@ -367,6 +386,11 @@ def test_chat_templates(tmp_path: Path) -> None:
 
     assert written("abcdef", chat_template="auto") == ("{{ 2 }}", None)
     assert written("acbd"[:3], chat_template="auto", tokenizer_source="base") == ("{{ 1 }}", None)  # a tie: the first
+    (models["e"] / "chat_template.jinja").write_text("{{ 2 }} ")
+    assert written("ade", chat_template="auto") == (
+        templates["d"],
+        None,
+    )  # the space around a template is no difference
     assert written("ab", tokenizer_source="union") == (None, "{{ 1 }}")
     assert written("cd", chat_template="{{ 4 }}", tokenizer_source="union") == ("{{ 4 }}", None)
     assert planned({"c": models["c"]}, chat_template="auto").findings[0].code == "chat-template"

@@ -255,7 +255,8 @@ def test_pieces_keep_their_scores(trained: dict[str, dict[str, Path]]) -> None:
 
 def test_added_tokens_keep_their_behaviour(tmp_path: Path) -> None:
     def change(data: Any) -> None:
-        data["added_tokens"][0] |= {"lstrip": True, "special": False}
+        for entry in data["added_tokens"]:
+            entry |= {"lstrip": True, "special": False}
 
     models = {
         "a": words(tmp_path / "a", ["[UNK]", "one"], added=["<s>"], added_tokens_decoder={}),

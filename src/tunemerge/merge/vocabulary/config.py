@@ -5,27 +5,31 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tunemerge.merge.vocabulary.tensors import config_size
 from tunemerge.merge.vocabulary.tokenizer import Tokenizer
 
 _ID_KEYS = ("_token_id", "_token_index")
 
 
 def changed_keys(
-    config: Mapping[str, Any], guide: Mapping[str, Any], old: Tokenizer, guiding: Tokenizer, new: Tokenizer, rows: int
+    config: Mapping[str, Any],
+    guide: Mapping[str, Any],
+    old: Tokenizer,
+    guiding: Tokenizer,
+    new: Tokenizer,
+    size: int | None,
+    rows: int,
 ) -> dict[str, Any]:
     """The keys of `config` (written for the tokenizer `old`) that have other values under `new`, nested as in it.
 
-    `vocab_size` becomes `rows`, wherever it is what the model has now. A token's number is taken from `guide`, the
-    same file of the model with the tokenizer `guiding`, where that has the key, else from `config`; the token is
+    `vocab_size` becomes `rows`, wherever it is `size`, what the model has now. A token's number is taken from `guide`,
+    the same file of the model with the tokenizer `guiding`, where that has the key, else from `config`; the token is
     looked up in `new`. One that `new` lacks becomes the special token of that name in tokenizer_config.json, or null.
     """
-    size = config_size(config)
     out: dict[str, Any] = {}
     for key, value in config.items():
         if isinstance(value, Mapping):
             part = guide.get(key)
-            inner = changed_keys(value, part if isinstance(part, Mapping) else {}, old, guiding, new, rows)
+            inner = changed_keys(value, part if isinstance(part, Mapping) else {}, old, guiding, new, size, rows)
             if inner:
                 out[key] = inner
         elif key == "vocab_size" and value == size:

@@ -51,6 +51,7 @@ def plan_vocabulary(
         tokenizer = _output(request, models, tokenizers, donor, found)
         refuse_errors(found)
         rows = plan_rows(request, list(models), tokenizers, sizes, tokenizer, found)
+        refuse_errors(found)
     return Vocabulary(
         models=tuple(models),
         base=base,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tunemerge.findings import Finding, note, warning
+from tunemerge.findings import Finding, error, note, warning
 from tunemerge.merge.vocabulary.request import ModelToken, TokenizerRequest
 from tunemerge.merge.vocabulary.rows import ZERO, Overrides, row_map
 from tunemerge.merge.vocabulary.tokenizer import Tokenizer
@@ -34,6 +34,10 @@ def plan_rows(
     needed = owned.copy()
     needed[asked] = True
     count = int(np.flatnonzero(needed)[-1]) + 1 if needed.any() else 0
+    if not owned.any():
+        text = "no model has a row for any token of the output's tokenizer"
+        found.append(error("token-without-row", text, "tokenizer", "take the tokenizer of one of the models"))
+    owned[[tokens[token] for token, rule in request.tokens.items() if rule.source is not None]] = True
     _tell(tokenizer, numbers, owned, count, found)
     multiple = request.pad_to_multiple_of or 1
     padded = -(-count // multiple) * multiple

@@ -13,6 +13,7 @@ from tunemerge.findings import Finding
 from tunemerge.merge.vocabulary.apply import remap_models
 from tunemerge.merge.vocabulary.config import changed_keys
 from tunemerge.merge.vocabulary.rows import Flags, Ints, Overrides
+from tunemerge.merge.vocabulary.tensors import config_size
 from tunemerge.merge.vocabulary.tokenizer import Tokenizer
 from tunemerge.merge.vocabulary.write import write_tokenizer
 
@@ -90,7 +91,7 @@ class Vocabulary:
         for file in CONFIGS:
             config, guide = _read(self.folders[name], file), _read(self.folders[self.donor], file)
             old, guiding = self.tokenizers[name], self.tokenizers[self.donor]
-            new = changed_keys(config, guide, old, guiding, self.tokenizer, self.rows.count)
+            new = changed_keys(config, guide, old, guiding, self.tokenizer, config_size(config), self.rows.count)
             if new:
                 changes[file] = new
         return changes
