@@ -14,7 +14,7 @@ from tunemerge.checkpoint.dtypes import from_float32
 from tunemerge.merge.kernels import convert, half, select
 from tunemerge.merge.method import Block, Tensor
 from tunemerge.merge.random import keep_mask, keep_threshold, stream_key
-from tunemerge.merge.selection import Largest, RandomShare
+from tunemerge.merge.selection import RandomShare, Ranked, largest_count
 
 
 def to_bfloat16(values: NDArray[Any]) -> NDArray[np.uint16]:
@@ -80,10 +80,10 @@ def test_kernels_take_read_only_arrays() -> None:
 )
 def test_the_largest_are_those_of_a_stable_sort(values: list[float], density: float, block: int) -> None:
     delta = np.array(values, np.float32)
-    k = int(density * delta.size)
+    k = largest_count(density, delta.size)
     expected = np.zeros(delta.size, bool)
     expected[np.argsort(-np.abs(delta), kind="stable")[:k]] = True
-    selection = Largest(Tensor("x", delta.shape, 1, {"density": [density]}))
+    selection = Ranked([(k,)], delta.size)
     base, out = np.zeros(delta.size, np.float32), np.empty(delta.size, np.float32)
     pieces = [slice(i, i + block) for i in range(0, delta.size, block)]
     blocks = [Block(delta[None, p], base[p], p.start, out[p]) for p in pieces]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tunemerge.merge.method import Block, Tensor, Unit
-from tunemerge.merge.random import keep_threshold, stream_key
+from tunemerge.merge.random import keep_threshold, rank_thresholds, share_range, stream_key
+from tunemerge.merge.ranks import Ranks
 
 Masks = NDArray[np.bool_]
 
@@ -30,73 +32,54 @@ class Selection(Protocol):
         """Fill `keep` (models, length)."""
 
 
-class Largest:
-    """The int(density * size) elements of largest float32 magnitude; among equal ones, the earlier."""
+class Ranked:
+    """By rank of float32 magnitude within the tensor, the largest first; among equal ones, the earlier.
+
+    `counts` has for each model (k,), which keeps the k largest, or (j, k), which keeps those but the j largest.
+    """
 
     unit: Unit = "element"
 
-    def __init__(self, tensor: Tensor) -> None:
-        self._ranks = Ranks([int(share * tensor.size) for share in tensor.values["density"]], tensor.size)
-        self.passes = self._ranks.passes
-        self._spares = self._ranks.spares.copy()
-
-    def scan(self, index: int, block: Block) -> None:
-        self._ranks.scan(index, block)
-
-    def finish(self, index: int) -> None:
-        self._ranks.finish(index)
+    def __init__(self, counts: Sequence[Sequence[int]], size: int) -> None:
+        self._counts, self._size = counts, size
+        self._ranks = Ranks(len(counts), len(counts[0]))
+        self.passes = 2 if any(0 < k < size for ks in counts for k in ks) else 0
+        if not self.passes:
+            self._ranks.narrow(counts, size)
         self.restart()
 
-    def restart(self) -> None:
-        self._spares[:] = self._ranks.spares
-
-    def mask(self, block: Block, keep: Masks) -> None:
-        from tunemerge.merge.kernels.select import mask_largest
-
-        mask_largest(block.rows, block.deltas_from, self._ranks.thresholds, self._spares, keep)
-
-
-class Ranks:
-    """The bit pattern of each model's k-th largest |delta|, by counting in two passes.
-
-    Afterwards, elements above `thresholds` stay, and of those equal to it the first `spares`. A k of 0 keeps
-    nothing, one of the tensor's size everything; where all are so, nothing needs to be read.
-    """
-
-    def __init__(self, counts: list[int], size: int) -> None:
-        self._counts, self._size = counts, size
-        self.passes = 2 if any(0 < k < size for k in counts) else 0
-        self.thresholds = np.array([0 if k >= size else 0xFFFFFFFF for k in counts], np.uint32)
-        self.spares = np.array([size if k >= size else 0 for k in counts], np.int64)
-        self._undecided = [i for i, k in enumerate(counts) if 0 < k < size]
-        self._highs = np.full(len(counts), 0xFFFFFFFF, np.uint32)
-        self._bins = np.zeros((0, 0), np.int64)
-
     def scan(self, index: int, block: Block) -> None:
-        from tunemerge.merge.kernels import select
-
-        if not self._bins.size:
-            self._bins = np.zeros((len(self._counts), select.LOW_BINS if index else select.HIGH_BINS), np.int64)
-        if index:
-            select.count_low(block.rows, block.deltas_from, self._highs, self._bins)
-        else:
-            select.count_high(block.rows, block.deltas_from, self._bins)
+        self._ranks.count(index, block.rows, block.deltas_from)
 
     def finish(self, index: int) -> None:
-        """After pass 0 the upper bits of the k-th largest are known, after pass 1 all of them."""
-        from tunemerge.merge.kernels.select import LOW_BITS
+        if index == 0:
+            self._ranks.narrow(self._counts, self._size)
+        else:
+            self._ranks.settle()
+            self.restart()
 
-        for model in self._undecided:
-            wanted = int(self.spares[model]) if index else self._counts[model]
-            from_top = np.cumsum(self._bins[model][::-1])
-            place = int(np.searchsorted(from_top, wanted))
-            found = from_top.size - 1 - place
-            self.spares[model] = wanted - (from_top[place - 1] if place else 0)
-            if index:
-                self.thresholds[model] = (int(self._highs[model]) << LOW_BITS) | found
-            else:
-                self._highs[model] = found
-        self._bins = np.zeros((0, 0), np.int64)
+    def restart(self) -> None:
+        self._spares = self._ranks.spares.copy()
+
+    def mask(self, block: Block, keep: Masks) -> None:
+        from tunemerge.merge.kernels.select import mask_ranked
+
+        mask_ranked(block.rows, block.deltas_from, self._ranks.thresholds, self._spares, keep)
+
+
+def largest_count(density: float, size: int) -> int:
+    """How many of `size` elements TIES keeps: rounded down, but at least one unless the density is 0."""
+    return min(size, max(1, int(density * size))) if density > 0 else 0
+
+
+def middle_counts(density: float, gamma: float, size: int) -> tuple[int, int]:
+    """How many of the largest Breadcrumbs drops, and how many are left when the smallest are dropped too.
+
+    The share `density` stays in any case: where `gamma` leaves too little, fewer of the largest go.
+    """
+    stay = int(density * size)
+    top = min(int(gamma * size), size - stay)
+    return (top, top + stay) if stay else (0, 0)
 
 
 class RandomShare:
@@ -123,3 +106,40 @@ class RandomShare:
         from tunemerge.merge.kernels.select import mask_random
 
         mask_random(self._keys, block.start, self._thresholds, keep)
+
+
+class RandomByRank:
+    """Each element with a probability that grows with its rank of magnitude within its row, as in DELLA.
+
+    From density - epsilon for the smallest to density + epsilon for the largest; equal magnitudes rank by position.
+    """
+
+    passes = 0
+    unit: Unit = "row"
+
+    def __init__(self, tensor: Tensor, method: str) -> None:
+        keys = [stream_key(tensor.seed, method, i, tensor.name) for i in range(tensor.n_models)]
+        self._keys = np.array(keys, np.uint64)
+        self._columns = tensor.columns
+        shares = list(zip(tensor.values["density"], tensor.values["epsilon"], strict=True))
+        self._ranges = np.array([share_range(density, epsilon) for density, epsilon in shares], np.float64)
+        self._single = np.concatenate([rank_thresholds(density, epsilon, 1) for density, epsilon in shares])
+
+    def scan(self, index: int, block: Block) -> None:
+        raise NotImplementedError
+
+    def finish(self, index: int) -> None:
+        raise NotImplementedError
+
+    def restart(self) -> None:
+        return
+
+    def mask(self, block: Block, keep: Masks) -> None:
+        from tunemerge.merge.kernels.rank import mask_by_rank
+        from tunemerge.merge.kernels.select import mask_random
+
+        base = block.deltas_from
+        if self._columns > 1:
+            mask_by_rank(block.rows, base, block.start, self._columns, self._ranges, self._keys, keep)
+        else:
+            mask_random(self._keys, block.start, self._single, keep)

@@ -27,6 +27,11 @@ def rescale_factor(before: float, after: float) -> float:
     return 1.0 if before < _TINY or after < _TINY else float(np.float32(before / after))
 
 
+def density_factor(density: float) -> float:
+    """What keeps a task vector's expectation where each element stays with this probability."""
+    return float(np.float32(1.0 / density)) if density > 0 else 1.0
+
+
 def combine(
     tensors: Sequence[torch.Tensor],
     base: torch.Tensor,
@@ -41,7 +46,9 @@ def combine(
     start = base.double()
     deltas = [torch.where(m, x.double() - start, 0.0) for x, m in zip(tensors, masks, strict=True)]
     scales = [1.0] * len(deltas)
-    if values["rescale"]:
+    if values.get("rescale_by_density"):
+        scales = [density_factor(share) for share in values["density"]]
+    elif values["rescale"]:
         full = [(x.double() - start).float().double().abs().sum().item() for x in tensors]
         kept = [d.float().double().abs().sum().item() for d in deltas]
         scales = [rescale_factor(f, k) for f, k in zip(full, kept, strict=True)]
@@ -80,12 +87,14 @@ class SparseStream:
 
         self._selection, self._elect = selection, elect
         self._weights = np.array(tensor.values["weight"], np.float64)
-        self._scales = np.ones(tensor.n_models)
+        by_density: bool = tensor.values.get("rescale_by_density", False)
+        shares = tensor.values["density"] if by_density else [1.0] * tensor.n_models
+        self._scales = np.array([density_factor(share) for share in shares])
         self._normalize: bool = tensor.values["normalize"]
         self._lambda: float = tensor.values["lambda"]
         self._norms = np.zeros((2, tensor.n_models, LANES))
         self._keep = np.empty((tensor.n_models, 0), np.bool_)
-        self.passes = selection.passes + int(tensor.values["rescale"])
+        self.passes = selection.passes + int(tensor.values["rescale"] and not by_density)
         self.unit: Unit = selection.unit
 
     def scan(self, index: int, block: Block) -> None:
@@ -95,7 +104,7 @@ class SparseStream:
             self._selection.scan(index, block)
         else:
             keep = self._mask(block)
-            add_norms(block.rows, block.deltas_from, keep, self._norms[0], self._norms[1])
+            add_norms(block.rows, block.deltas_from, block.start, keep, self._norms[0], self._norms[1])
 
     def finish(self, index: int) -> None:
         if index < self._selection.passes:

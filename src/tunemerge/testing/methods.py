@@ -25,6 +25,10 @@ from tunemerge.merge.method import Method, Tensor
 SHAPES: tuple[tuple[int, ...], ...] = ((0,), (0, 3), (1,), (7,), (), (33, 17), (5, 3, 4), (1500,))
 DTYPES = ("F32", "BF16", "F16", "F64")
 NAME = "layer.0.weight"
+SHARES = {"density", "select_topk"}
+"""Parameters that say which share of a task vector is kept."""
+KEEP_ALL = {**dict.fromkeys(SHARES, 1.0), "epsilon": 0.0}
+"""Values at which a method of deltas leaves nothing out."""
 
 
 def sample(shape: tuple[int, ...], dtype: str, seed: int, ties: bool = False) -> Array:
@@ -123,8 +127,8 @@ def identical_models_are_unchanged(method: Method) -> None:
         model = sample((33, 17), dtype, 5)
         given = method.grid(models_of(method), 1)[0]
         if method.needs_base:
-            given = {**given, "weight": 1.0 / models_of(method), "normalize": False, "density": 1.0, "lambda": 1.0}
-            given = {name: value for name, value in given.items() if name in {p.name for p in method.parameters}}
+            whole = {"weight": 1.0 / models_of(method), "normalize": False, "lambda": 1.0, **KEEP_ALL}
+            given = {**given, **{name: value for name, value in whole.items() if name in _names(method)}}
         # One model and a base are merged towards each other: there they have to be the same.
         other = model if method.needs_base and method.max_models == 1 else sample((33, 17), dtype, 6)
         for base in bases(method, other):
@@ -170,15 +174,14 @@ def order_changes_nothing(method: Method) -> None:
 
 
 def extreme_densities(method: Method) -> None:
-    """Density 0 keeps the base; density 1 keeps every element, so it equals leaving density out."""
-    if "density" not in {p.name for p in method.parameters}:
-        return
-    models, base = experts(method, (41, 9), "F32")
-    nothing = by_kernel(method, models, base, "F32", {"density": 0.0})
-    assert nothing.tobytes() == base.tobytes(), f"{method.name}: density 0 moved the base"
-    everything = by_kernel(method, models, base, "F32", {"density": 1.0})
-    assert everything.tobytes() == by_kernel(method, models, base, "F32", {}).tobytes()
-    assert everything.tobytes() != base.tobytes()
+    """A share of 0 keeps the base; a share of 1 keeps every element, so it equals leaving the share out."""
+    for share in sorted(SHARES & _names(method)):
+        models, base = experts(method, (41, 9), "F32")
+        nothing = by_kernel(method, models, base, "F32", {share: 0.0})
+        assert nothing.tobytes() == base.tobytes(), f"{method.name}: {share} 0 moved the base"
+        everything = by_kernel(method, models, base, "F32", {share: 1.0})
+        assert everything.tobytes() == by_kernel(method, models, base, "F32", {}).tobytes()
+        assert everything.tobytes() != base.tobytes()
 
 
 def refuses_nan_and_inf(method: Method) -> None:
@@ -288,7 +291,11 @@ def ulps(found: Array, truth: Array, dtype: str) -> float:
 
 
 def _sparse(method: Method) -> dict[str, float]:
-    return {"density": 0.4} if "density" in {p.name for p in method.parameters} else {}
+    return dict.fromkeys(sorted(SHARES & _names(method)), 0.4)
+
+
+def _names(method: Method) -> set[str]:
+    return {p.name for p in method.parameters}
 
 
 def _wide(array: Array, dtype: str) -> Array:

@@ -13,12 +13,11 @@ from numba import njit, types
 from tunemerge.merge.kernels.signatures import (
     CHUNK,
     COUNTS,
-    I64,
     LANE_SUMS,
     LANES,
     MASKS,
     READ_MASKS,
-    READ_U32,
+    READ_ROWS_U32,
     READ_U64,
     WIDTHS,
 )
@@ -49,41 +48,53 @@ def count_high(rows, base, counts):  # type: ignore[no-untyped-def]
                 bins[bits[j] >> np.uint32(LOW_BITS)] += 1
 
 
-@njit([types.void(rows, base, READ_U32, COUNTS) for rows, base, _ in WIDTHS], cache=True, nogil=True)
+@njit([types.void(rows, base, READ_ROWS_U32, COUNTS) for rows, base, _ in WIDTHS], cache=True, nogil=True)
 def count_low(rows, base, highs, counts):  # type: ignore[no-untyped-def]
-    """Add each magnitude of model i whose upper 16 bits are highs[i] to counts[i, its lower 15 bits]."""
+    """Add magnitudes of model i whose upper 16 bits are highs[i, c] to counts[i * cuts + c, their lower 15 bits]."""
     floats = np.empty(CHUNK, np.float32)
     bits = floats.view(np.uint32)
+    cuts = highs.shape[1]
     for start in range(0, base.size, CHUNK):
         under = base[start : start + CHUNK]
         for i in range(rows.shape[0]):
             magnitudes(rows[i, start : start + CHUNK], under, floats, bits)
-            high, bins = highs[i], counts[i]
-            for j in range(under.size):
-                if bits[j] >> np.uint32(LOW_BITS) == high:
-                    bins[bits[j] & np.uint32(LOW_BINS - 1)] += 1
-
-
-@njit([types.void(rows, base, READ_U32, I64, MASKS) for rows, base, _ in WIDTHS], cache=True, nogil=True)
-def mask_largest(rows, base, thresholds, spares, keep):  # type: ignore[no-untyped-def]
-    """Keep magnitudes above the model's threshold, and those equal to it while spares[i], counted down, lasts."""
-    floats = np.empty(CHUNK, np.float32)
-    bits = floats.view(np.uint32)
-    for start in range(0, base.size, CHUNK):
-        under = base[start : start + CHUNK]
-        for i in range(rows.shape[0]):
-            magnitudes(rows[i, start : start + CHUNK], under, floats, bits)
-            threshold, left, stays = thresholds[i], spares[i], keep[i, start : start + CHUNK]
-            equal = 0
-            for j in range(under.size):
-                stays[j] = bits[j] > threshold
-                equal += bits[j] == threshold
-            if equal > 0 and left > 0:
+            for c in range(cuts):
+                high, bins = highs[i, c], counts[i * cuts + c]
                 for j in range(under.size):
-                    if left > 0 and bits[j] == threshold:
-                        stays[j] = True
-                        left -= 1
-                spares[i] = left
+                    if bits[j] >> np.uint32(LOW_BITS) == high:
+                        bins[bits[j] & np.uint32(LOW_BINS - 1)] += 1
+
+
+@njit([types.void(rows, base, READ_ROWS_U32, COUNTS, MASKS) for rows, base, _ in WIDTHS], cache=True, nogil=True)
+def mask_ranked(rows, base, thresholds, spares, keep):  # type: ignore[no-untyped-def]
+    """Keep what is among the largest by the model's last threshold and not by the first, where it has two.
+
+    Those are the magnitudes above a threshold, and of those equal to it the first spares[i, c], counted down.
+    """
+    floats = np.empty(CHUNK, np.float32)
+    bits = floats.view(np.uint32)
+    last = thresholds.shape[1] - 1
+    for start in range(0, base.size, CHUNK):
+        under = base[start : start + CHUNK]
+        for i in range(rows.shape[0]):
+            magnitudes(rows[i, start : start + CHUNK], under, floats, bits)
+            low, stays = thresholds[i, last], keep[i, start : start + CHUNK]
+            high = thresholds[i, 0] if last else np.uint32(0xFFFFFFFF)
+            lows, highs = 0, 0
+            for j in range(under.size):
+                stays[j] = (bits[j] > low) & (bits[j] <= high)
+                lows += bits[j] == low
+                highs += bits[j] == high
+            above, left = spares[i, 0] if last else 0, spares[i, last]
+            if (lows > 0 and left > 0) or (highs > 0 and above > 0):
+                for j in range(under.size):
+                    among = bits[j] == low and left > 0
+                    left -= among
+                    outlier = bits[j] == high and above > 0
+                    above -= outlier
+                    stays[j] = (stays[j] or among) and not outlier
+                spares[i, 0] = above
+                spares[i, last] = left
 
 
 @njit(types.uint64(types.uint64, types.uint64), cache=True, nogil=True, inline="always")
@@ -112,19 +123,29 @@ def mask_random(keys, start, thresholds, keep):  # type: ignore[no-untyped-def]
             stays[size - 1] = (scramble(key, first + np.uint64(size // 2)) & np.uint64(0xFFFFFFFF)) < threshold
 
 
-@njit([types.void(rows, base, READ_MASKS, LANE_SUMS, LANE_SUMS) for rows, base, _ in WIDTHS], cache=True, nogil=True)
-def add_norms(rows, base, keep, before, after):  # type: ignore[no-untyped-def]
-    """Add |delta| of model i to the lanes before[i], and where kept to after[i]."""
+@njit(
+    [types.void(rows, base, types.int64, READ_MASKS, LANE_SUMS, LANE_SUMS) for rows, base, _ in WIDTHS],
+    cache=True,
+    nogil=True,
+)
+def add_norms(rows, base, start, keep, before, after):  # type: ignore[no-untyped-def]
+    """Add |delta| of model i to the lanes before[i], and where kept to after[i]. The block begins at `start`."""
     size = base.size
     whole = size - size % LANES
+    turn = start % LANES
+    all_, kept = np.empty(LANES, np.float64), np.empty(LANES, np.float64)
     for i in range(rows.shape[0]):
-        row, stays, all_, kept = rows[i], keep[i], before[i], after[i]
-        for start in range(0, whole, LANES):
+        row, stays = rows[i], keep[i]
+        for lane in range(LANES):
+            all_[lane], kept[lane] = before[i, (turn + lane) % LANES], after[i, (turn + lane) % LANES]
+        for first in range(0, whole, LANES):
             for lane in range(LANES):
-                x = np.float64(abs(np.float32(row[start + lane] - base[start + lane])))
+                x = np.float64(abs(np.float32(row[first + lane] - base[first + lane])))
                 all_[lane] += x
-                kept[lane] += x * np.float64(stays[start + lane])
+                kept[lane] += x * np.float64(stays[first + lane])
         for j in range(whole, size):
             x = np.float64(abs(np.float32(row[j] - base[j])))
             all_[j - whole] += x
             kept[j - whole] += x * np.float64(stays[j])
+        for lane in range(LANES):
+            before[i, (turn + lane) % LANES], after[i, (turn + lane) % LANES] = all_[lane], kept[lane]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tunemerge.merge.grids import pairs
 from tunemerge.merge.method import Method, Tensor, register
 from tunemerge.merge.parameters import INT8_MASK, LAMBDA, Values, density, flag, weight
-from tunemerge.merge.selection import Largest
+from tunemerge.merge.selection import Ranked, largest_count
 from tunemerge.merge.sparse import SparseStream, combine
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def reference(tensors: Sequence[torch.Tensor], base: torch.Tensor | None, values: Values) -> torch.Tensor:
-    """Trim to the share `density` of largest magnitude, then elect and merge."""
+    """Trim to the share `density` of largest magnitude, at least one element, then elect and merge."""
     import torch
 
     assert base is not None
@@ -25,13 +25,15 @@ def reference(tensors: Sequence[torch.Tensor], base: torch.Tensor | None, values
         magnitude = (x.double() - base.double()).float().abs().flatten()
         largest_first = magnitude.sort(descending=True, stable=True).indices
         mask = torch.zeros(magnitude.shape, dtype=torch.bool)
-        mask[largest_first[: int(share * magnitude.numel())]] = True
+        count = max(1, int(share * magnitude.numel())) if share > 0 else 0
+        mask[largest_first[:count]] = True
         masks.append(mask.reshape(base.shape))
     return combine(tensors, base, masks, values, elect=True)
 
 
 def stream(tensor: Tensor) -> SparseStream:
-    return SparseStream(tensor, Largest(tensor), elect=True)
+    counts = [(largest_count(share, tensor.size),) for share in tensor.values["density"]]
+    return SparseStream(tensor, Ranked(counts, tensor.size), elect=True)
 
 
 def candidates(n_models: int, k: int) -> list[dict[str, Any]]:

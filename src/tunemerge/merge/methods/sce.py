@@ -1,0 +1,143 @@
+"""SCE (Wan et al. 2024, FuseChat): select the elements in which models differ most, calculate, erase.
+
+Select the share of largest variance over models; weigh each model by the mean square of what is selected; leave out
+what has not the elected sign.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tunemerge.checkpoint.dtypes import Array
+from tunemerge.merge.grids import spread
+from tunemerge.merge.method import Block, Method, Tensor, Unit, register
+from tunemerge.merge.parameters import INT8_MASK, Parameter, Values
+from tunemerge.merge.ranks import Ranks
+
+if TYPE_CHECKING:
+    import torch
+
+_LEAST = 1e-6
+
+
+def reference(tensors: Sequence[torch.Tensor], base: torch.Tensor | None, values: Values) -> torch.Tensor:
+    """Select by variance, weigh by squares, erase minorities; variances and signs are decided in float32."""
+    import torch
+
+    assert base is not None
+    deltas = torch.stack([x.double() - base.double() for x in tensors])
+    if values["select_topk"] < 1:
+        decisive = deltas.float().double()
+        variance = (decisive - decisive.mean(dim=0)).square().mean(dim=0).float().flatten()
+        count = int(int(variance.count_nonzero()) * values["select_topk"])
+        mask = torch.zeros_like(variance, dtype=torch.bool)
+        mask[variance.sort(descending=True, stable=True).indices[:count]] = True
+        deltas = deltas * mask.reshape(base.shape)
+    squares = deltas.square().reshape(len(deltas), base.numel()).sum(dim=1) / max(base.numel(), 1)
+    uniform = torch.full_like(squares, 1 / len(squares))
+    weights = squares / squares.sum() if squares.sum() >= _LEAST else uniform
+    ballot = torch.zeros(base.shape, dtype=torch.float32)
+    for delta in deltas:
+        ballot = ballot + delta.float()
+    agrees = deltas.float().sign() == torch.where(ballot >= 0, 1.0, -1.0)
+    shares = weights.reshape(-1, *[1] * base.ndim) * agrees
+    return base.double() + (shares * deltas).sum(dim=0) / shares.sum(dim=0).clamp(min=_LEAST)
+
+
+class SceStream:
+    """Two passes for the variance that still counts, where not all do, one for the weights."""
+
+    unit: Unit = "element"
+
+    def __init__(self, tensor: Tensor) -> None:
+        from tunemerge.merge.kernels.signatures import LANES
+
+        self._share: float = tensor.values["select_topk"]
+        self._size = tensor.size
+        self._ranks = Ranks(1, 1)
+        self._nonzero = 0
+        self._selecting = 2 if self._share < 1 else 0
+        self._squares = np.zeros((tensor.n_models, LANES))
+        self._weights = np.zeros(tensor.n_models)
+        self._variance, self._zeros = np.empty((1, 0), np.float32), np.zeros(0, np.float32)
+        self._keep = np.ones((1, 0), np.bool_)
+        self.passes = self._selecting + 1
+
+    def scan(self, index: int, block: Block) -> None:
+        from tunemerge.merge.kernels.sce import add_squares
+
+        if index < self._selecting:
+            variance = self._variances(block)
+            self._nonzero += int(np.count_nonzero(variance)) if index == 0 else 0
+            self._ranks.count(index, variance, self._zeros)
+        else:
+            add_squares(block.rows, block.deltas_from, self._mask(block), self._squares)
+
+    def finish(self, index: int) -> None:
+        if index == self._selecting:
+            self._weigh()
+        elif index == 0:
+            self._ranks.narrow([[int(self._nonzero * self._share)]], self._size)
+        else:
+            self._ranks.settle()
+        self._spares = self._ranks.spares.copy()
+
+    def apply(self, block: Block) -> None:
+        from tunemerge.merge.kernels.sce import add_elected
+
+        add_elected(block.rows, block.deltas_from, self._mask(block), self._weights, _LEAST, block.out)
+
+    def _weigh(self) -> None:
+        means = self._squares.sum(axis=1) / max(self._size, 1)
+        total = float(means.sum())
+        self._weights[:] = means / total if total >= _LEAST else 1 / means.size
+
+    def _variances(self, block: Block) -> Array:
+        """(1, length), in a buffer that the next call fills again."""
+        from tunemerge.merge.kernels.sce import variances
+
+        self._room(block.out.size)
+        variances(block.rows, block.deltas_from, self._variance[0])
+        return self._variance
+
+    def _mask(self, block: Block) -> Array:
+        """(length,) what is selected."""
+        from tunemerge.merge.kernels.select import mask_ranked
+
+        if self._selecting:
+            variance = self._variances(block)
+            mask_ranked(variance, self._zeros, self._ranks.thresholds, self._spares, self._keep)
+        else:
+            self._room(block.out.size)
+        return self._keep[0]
+
+    def _room(self, length: int) -> None:
+        if self._keep.shape[1] != length:
+            self._variance, self._zeros = np.empty((1, length), np.float32), np.zeros(length, np.float32)
+            self._keep = np.ones((1, length), np.bool_)
+
+
+def candidates(n_models: int, k: int) -> list[dict[str, Any]]:
+    """The share that is selected; the paper takes a tenth."""
+    shares = [0.1, 0.5, 1.0, 0.2, 0.05, 0.8, 0.3, 0.7, 0.02, 0.9]
+    return [{"select_topk": share} for share in spread(shares, 0.0, 1.0, k)]
+
+
+SCE = register(
+    Method(
+        name="sce",
+        paper="2408.07990",
+        summary="select what varies most between task vectors, weigh by their squares, erase minority signs",
+        parameters=(
+            Parameter("select_topk", "number", 1.0, "share of the varying elements that is kept", low=0.0, high=1.0),
+            INT8_MASK,
+        ),
+        base="needed",
+        reference=reference,
+        stream=SceStream,
+        candidates=candidates,
+    )
+)
