@@ -228,7 +228,12 @@ def test_tied_embeddings(pair: dict[str, Path]) -> None:
     a, b = numbered(10, 11, 12, 13), numbered(20, 21, 22, 23)
     first, second = planned(pair).apply(models_of({EMBED: a, HEAD: -a}, {EMBED: b}))
     assert first_column(first, HEAD) == [-10, -11, -12, -13, 21, 23]  # b's head is its embeddings
-    assert HEAD not in second.tensors and first_column(second, EMBED) == [22, 11, 20, 13, 21, 23]
+    assert first_column(second, EMBED) == [22, 11, 20, 13, 21, 23]
+    assert first_column(second, HEAD) == [22, -11, 20, -13, 21, 23]  # ... but not where its rows come from a head
+
+    write_json(pair["b"] / "config.json", vocab_size=4, tie_word_embeddings=False)
+    first, second = planned(pair).apply(models_of({EMBED: a, HEAD: -a}, {EMBED: b}))
+    assert first_column(first, HEAD) == [-10, -11, -12, -13, 0, 0] and HEAD not in second.tensors
     neither = planned(pair).apply(models_of({EMBED: a}, {EMBED: b}))
     assert all(set(view.tensors) == {EMBED} for view in neither)
 
@@ -241,6 +246,19 @@ def test_biases_and_rows_of_one(pair: dict[str, Path]) -> None:
     _, second = planned(pair).apply(models_of(a, b))
     assert whole(second, "lm_head.bias").tolist() == [7, 1, 5, 3, 6, 8]
     assert whole(second, name).tolist() == [[7, 1, 5, 3, 6, 8]]
+
+
+def test_names_with_and_without_a_prefix(pair: dict[str, Path]) -> None:
+    inner = EMBED.removeprefix("model.")
+    a, b = numbered(10, 11, 12, 13), numbered(20, 21, 22, 23)
+    first, second = planned(pair).apply(models_of({EMBED: a, HEAD: -a}, {inner: b}))
+    assert second.tensors.keys() == {inner, HEAD}
+    assert first_column(first, EMBED) == [10, 11, 12, 13, 21, 23]
+    assert first_column(first, HEAD) == [-10, -11, -12, -13, 21, 23]
+    assert first_column(second, inner) == [22, 11, 20, 13, 21, 23]
+    first, second = planned(pair).apply(models_of({inner: a}, {EMBED: b}))
+    assert first_column(first, inner) == [10, 11, 12, 13, 21, 23]
+    assert first_column(second, EMBED) == [22, 11, 20, 13, 21, 23]
 
 
 def test_square_embeddings(pair: dict[str, Path]) -> None:

@@ -145,7 +145,7 @@ def views(formats: tuple[str, ...], width: int = 5) -> tuple[list[Memory], list[
     """Models of 9, 4 and 6 rows in these formats, and their views through the vocabulary of MAPS."""
     sizes = (9, 4, 6)
     models = [Memory(f"m{i}", {EMBED: rows_of(i, sizes[i], width, f)}) for i, f in enumerate(formats)]
-    return models, remap_models(models, sizes, MAPS, 1, TOKENS, overrides((2, 0, 8, False)))
+    return models, remap_models(models, sizes, (True,) * 3, MAPS, 1, TOKENS, overrides((2, 0, 8, False)))
 
 
 def test_values_by_hand() -> None:
@@ -204,6 +204,6 @@ def test_a_large_vocabulary_in_another_order() -> None:
     order = np.random.default_rng(1).permutation(rows)
     models = [Memory("a", {EMBED: rows_of(0, rows, width)}), Memory("b", {EMBED: rows_of(1, rows, width)})]
     maps = np.stack([np.arange(rows), order])
-    first, second = remap_models(models, (rows, rows), maps, 0, np.ones(rows, bool), NOTHING)
+    first, second = remap_models(models, (rows, rows), (True, True), maps, 0, np.ones(rows, bool), NOTHING)
     assert first is models[0]
     assert (whole(second, EMBED, 2**17) == models[1].state[EMBED][order]).all()

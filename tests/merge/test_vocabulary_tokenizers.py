@@ -326,6 +326,9 @@ def test_files_that_can_not_be_used_say_so_all_at_once(tmp_path: Path) -> None:
         "list": ([], "no model with a vocab"),
         "empty": ({"model": {"type": "WordLevel", "vocab": {}}}, "no tokens"),
         "pairs": ({"model": {"type": "Unigram", "vocab": [["a", 0.0], ["b"]]}}, "no model with a vocab"),
+        "scores": ({"model": {"type": "Unigram", "vocab": [["a", "high"]]}}, "no model with a vocab"),
+        "merges": ({"model": {"type": "BPE", "vocab": {"a": 0}, "merges": 5}}, "merges are not a list"),
+        "ragged": ({"model": {"type": "WordLevel", "vocab": {"a": [1, 2], "b": 3}}}, "whole number"),
         "far": ({"model": {"type": "WordLevel", "vocab": {"a": 2**40}}}, "from 0 to 10,000,000"),
         "negative": ({"model": {"type": "WordLevel", "vocab": {"a": -1}}}, "from 0 to 10,000,000"),
         "float": ({"model": {"type": "WordLevel", "vocab": {"a": 1.5}}}, "whole number"),
@@ -348,9 +351,10 @@ def test_files_that_can_not_be_used_say_so_all_at_once(tmp_path: Path) -> None:
     assert "save_pretrained" in found["piece"]
 
 
-def test_merges_that_are_no_pairs(trained: dict[str, dict[str, Path]], tmp_path: Path) -> None:
+@pytest.mark.parametrize("merge", [["a", "b", "c"], ["a", 3], [["a"], "b"], "a", 7])
+def test_merges_that_are_no_pairs(merge: Any, trained: dict[str, dict[str, Path]], tmp_path: Path) -> None:
     def change(data: Any) -> None:
-        data["model"]["merges"][0] = ["a", "b", "c"]
+        data["model"]["merges"][0] = merge
 
     with pytest.raises(FindingsError, match="not a pair of tokens"):
         planned({"a": trained["BPE"]["english"], "b": edited(trained["BPE"]["greek"], tmp_path / "b", change)})

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache, partial
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,13 +19,19 @@ from tunemerge.merge.vocabulary.rows import MEAN, ZERO, Flags, Ints, Overrides, 
 from tunemerge.merge.vocabulary.tensors import is_input, is_output_weight, vocabulary_tensors
 from tunemerge.merge.vocabulary.view import RemappedModel, RemappedSource
 
-Place = tuple[str, int]
-"""A model's tensor and how many rows it has."""
+
+class Place(NamedTuple):
+    """A model's tensor, how many rows it has, and whether it is an input embedding that stands for an output head."""
+
+    name: str
+    rows: int
+    shared: bool = False
 
 
 def remap_models(
     models: Sequence[Model],
     sizes: Sequence[int | None],
+    tied: Sequence[bool],
     maps: Ints,
     base: int | None,
     is_token: Flags,
@@ -32,7 +39,9 @@ def remap_models(
 ) -> list[Model]:
     """See `Vocabulary.apply`. `sizes` are the vocabularies' sizes by config.json, the rest as in `rows.choose`.
 
-    A row of an output head that is to come from a model without one (tied embeddings) is that model's input embedding.
+    The input embeddings of a model with `tied` ones are also its output head where another model has one of its own: a
+    head's missing rows come from heads then, and from no embeddings that mean something else.
+    Names may differ by a prefix (`bert.`), as they do when one model was saved with a head and another without.
     """
     found = [vocabulary_tensors(model.tensors, size) for model, size in zip(models, sizes, strict=True)]
     _refuse_without(models, found, sizes)
@@ -46,22 +55,22 @@ def remap_models(
         return *choose(limited, base, is_token, overrides), limited
 
     for name in dict.fromkeys(name for tensors in found for name in tensors):
-        places = [_place(name, model, tensors) for model, tensors in zip(models, found, strict=True)]
+        places = [_place(name, *each) for each in zip(models, found, tied, strict=True)]
         width = _width(name, models, places)
-        donor, row, limited = chosen(tuple(place[1] if place else 0 for place in places))
+        donor, row, limited = chosen(tuple(place.rows if place else 0 for place in places))
         _refuse_rules(name, models, places, overrides)
         for i, model in enumerate(models):
             place = places[i]
-            if place is None or name not in model.tensors:
+            if place is None or (_own_name(name, infos[i]) if place.shared else place.name != name):
                 continue
-            info = model.tensors[name]
-            if place[1] == is_token.size and (donor[i] == i).all() and (row[i] == np.arange(is_token.size)).all():
+            info = model.tensors[place.name]
+            if place.rows == is_token.size and (donor[i] == i).all() and (row[i] == np.arange(is_token.size)).all():
                 continue
             dtype = widest({info.dtype, *_formats(donor[i], models, places)})
             shape = (1, is_token.size) if info.shape[0] == 1 else (is_token.size, *info.shape[1:])
             infos[i][name] = TensorInfo(dtype, shape, 0, 0)
             sources[i][name] = RemappedSource(
-                opened=[partial(opened[k], p[0]) if p else None for k, p in enumerate(places)],
+                opened=[partial(opened[k], p.name) if p else None for k, p in enumerate(places)],
                 donor=donor[i],
                 row=row[i],
                 maps=limited,
@@ -76,28 +85,37 @@ def _opener(model: Model) -> Callable[[str], Source]:
     return cache(model.source)
 
 
-def _place(name: str, model: Model, found: dict[str, int]) -> Place | None:
+def _place(name: str, model: Model, found: dict[str, int], tied: bool) -> Place | None:
     """Where the model has the rows of this tensor; None where it has nothing of the kind."""
-    if name in found:
-        return name, found[name]
-    if name in model.tensors:
-        text = f"{model.label}: {name} has the shape {list(model.tensors[name].shape)}"
+    own = _own_name(name, model.tensors)
+    if own in found:
+        return Place(own, found[own])
+    if own is not None:
+        text = f"{model.label}: {own} has the shape {list(model.tensors[own].shape)}"
         rows = next(iter(found.values()))
         raise UsageError(f"{text}; in another model it has one row a token, which here are {rows:,}: not one format")
-    tied = next((n for n in found if is_input(n)), None) if is_output_weight(name) else None
-    return (tied, found[tied]) if tied else None
+    shared = next((n for n in found if is_input(n)), None) if tied and is_output_weight(name) else None
+    return Place(shared, found[shared], shared=True) if shared else None
+
+
+def _own_name(name: str, tensors: Iterable[str]) -> str | None:
+    """The model's tensor of this name, else the only one whose name is longer or shorter by a prefix."""
+    if name in tensors:
+        return name
+    close = [own for own in tensors if own.endswith(f".{name}") or name.endswith(f".{own}")]
+    return close[0] if len(close) == 1 else None
 
 
 def _width(name: str, models: Sequence[Model], places: Sequence[Place | None]) -> int:
     widths = {}
     for model, place in zip(models, places, strict=True):
         if place:
-            info = model.tensors[place[0]]
+            info = model.tensors[place.name]
             if info.dtype not in FLOATS:
                 raise UsageError(
                     f"{model.label}: {name} is {info.dtype}; only rows of floats can be put in another order"
                 )
-            widths[model.label] = math.prod(info.shape) // place[1]
+            widths[model.label] = math.prod(info.shape) // place.rows
     if len(set(widths.values())) > 1:
         listed = ", ".join(f"{label}: {width}" for label, width in widths.items())
         raise UsageError(f"{name}: the models' embeddings differ in width ({listed}); they can't be merged")
@@ -108,7 +126,7 @@ def _formats(donor: NDArray[np.int16], models: Sequence[Model], places: Sequence
     """The formats of the tensors that rows come from."""
     used = set(np.unique(donor).tolist())
     return {
-        model.tensors[place[0]].dtype
+        model.tensors[place.name].dtype
         for k, (model, place) in enumerate(zip(models, places, strict=True))
         if place and (k in used or MEAN in used)
     }
@@ -132,6 +150,6 @@ def _refuse_rules(name: str, models: Sequence[Model], places: Sequence[Place | N
         place = places[donor]
         if place is None:
             raise UsageError(f"{models[donor].label}: has no {name}, from which a token of the recipe is to come")
-        if source >= place[1]:
-            text = f"a token of the recipe is to come from row {source:,}, and it has {place[1]:,} rows"
+        if source >= place.rows:
+            text = f"a token of the recipe is to come from row {source:,}, and it has {place.rows:,} rows"
             raise UsageError(f"{models[donor].label}: {name}: {text}")

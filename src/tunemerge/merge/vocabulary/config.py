@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from tunemerge.merge.vocabulary.tensors import PARTS
 from tunemerge.merge.vocabulary.tokenizer import Tokenizer
 
 _ID_KEYS = ("_token_id", "_token_index")
@@ -18,6 +19,7 @@ def changed_keys(
     new: Tokenizer,
     size: int | None,
     rows: int,
+    depth: int = PARTS,
 ) -> dict[str, Any]:
     """The keys of `config` (written for the tokenizer `old`) that have other values under `new`, nested as in it.
 
@@ -27,9 +29,11 @@ def changed_keys(
     """
     out: dict[str, Any] = {}
     for key, value in config.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and depth:
             part = guide.get(key)
-            inner = changed_keys(value, part if isinstance(part, Mapping) else {}, old, guiding, new, size, rows)
+            inner = changed_keys(
+                value, part if isinstance(part, Mapping) else {}, old, guiding, new, size, rows, depth - 1
+            )
             if inner:
                 out[key] = inner
         elif key == "vocab_size" and value == size:

@@ -12,7 +12,7 @@ from tunemerge.findings import Finding, error, note, refuse_errors, warning
 from tunemerge.merge.vocabulary.chat import commonest_template
 from tunemerge.merge.vocabulary.plan_rows import plan_rows
 from tunemerge.merge.vocabulary.request import ModelToken, TokenizerRequest
-from tunemerge.merge.vocabulary.tensors import config_size
+from tunemerge.merge.vocabulary.tensors import config_size, is_tied
 from tunemerge.merge.vocabulary.tokenizer import Tokenizer, read_tokenizer
 from tunemerge.merge.vocabulary.union import differences, union
 from tunemerge.merge.vocabulary.vocabulary import Vocabulary
@@ -39,7 +39,8 @@ def plan_vocabulary(
     found: list[Finding] = []
     first = base or next(iter(models))
     donor = first if request.source in (None, "union", "base") else str(request.source)
-    sizes = {name: _size(folder) for name, folder in folders.items()}
+    configs = {name: _config(folder) for name, folder in folders.items()}
+    sizes = {name: config_size(config) for name, config in configs.items()}
     tokenizers: dict[str, Tokenizer] = {}
     tokenizer, rows = None, None
     if request.source is not None:
@@ -58,6 +59,7 @@ def plan_vocabulary(
         folders=folders,
         tokenizers=tokenizers,
         sizes=tuple(sizes[name] for name in models),
+        tied=tuple(is_tied(configs[name]) for name in models),
         donor=donor,
         tokenizer=tokenizer,
         rows=rows,
@@ -89,8 +91,8 @@ def _read_all(folders: Mapping[str, Path], found: list[Finding]) -> dict[str, To
     return out
 
 
-def _size(folder: Path) -> int | None:
-    return config_size(read_json(inside(folder, "config.json"))) if (folder / "config.json").is_file() else None
+def _config(folder: Path) -> dict[str, Any]:
+    return read_json(inside(folder, "config.json")) if (folder / "config.json").is_file() else {}
 
 
 def _check_donor(

@@ -16,6 +16,9 @@ from typing import Any
 
 from tunemerge.checkpoint.header import TensorInfo
 
+PARTS = 4
+"""How deep config.json may nest the configs of a model's parts."""
+
 _INPUT = re.compile(
     r"(?:^|[./])(?:embed_tokens|word_embeddings?|wte|tok_embeddings|token_embeddings?|tokens_embed|embed_in|shared"
     r"|embeddings?|embed|emb)\.weight$"
@@ -30,14 +33,22 @@ _NUMBERED = re.compile(r"(?:^|\.)\d+\.")
 
 def config_size(config: Mapping[str, Any]) -> int | None:
     """`vocab_size` of config.json, also where it stands in the config of a part (`text_config`)."""
-    return next((size for size in _sizes(config) if type(size) is int and size > 0), None)
+    return next((size for size in _sizes(config, PARTS) if type(size) is int and size > 0), None)
 
 
-def _sizes(config: Mapping[str, Any]) -> Iterator[Any]:
+def is_tied(config: Mapping[str, Any]) -> bool:
+    """Whether a model that has no output head uses its input embeddings: unless config.json says that it does not."""
+    text = config.get("text_config")
+    parts = [config, text] if isinstance(text, Mapping) else [config]
+    said = [part["tie_word_embeddings"] for part in parts if "tie_word_embeddings" in part]
+    return not said or any(said)
+
+
+def _sizes(config: Mapping[str, Any], depth: int) -> Iterator[Any]:
     yield config.get("vocab_size")
     for part in config.values():
-        if isinstance(part, Mapping):
-            yield from _sizes(part)
+        if isinstance(part, Mapping) and depth:
+            yield from _sizes(part, depth - 1)
 
 
 def vocabulary_tensors(tensors: Mapping[str, TensorInfo], size: int | None) -> dict[str, int]:

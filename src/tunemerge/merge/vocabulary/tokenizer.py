@@ -11,10 +11,9 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NoReturn
-
-import numpy as np
 
 from tunemerge.checkpoint.model import MAX_JSON, inside, read_json
 from tunemerge.errors import CheckpointError
@@ -127,14 +126,11 @@ def _numbers(
             ids[content] = following
             following += 1
         added[content] = added_token(content, ids[content], entry)
-    numbers = np.array(list(ids.values()))
-    if numbers.size == 0:
+    if not ids:
         _refuse(path, "has no tokens")
-    if numbers.dtype.kind != "i" or numbers.min() < 0 or numbers.max() > MAX_ID:
+    if not all(type(number) is int and 0 <= number <= MAX_ID for number in ids.values()):
         _refuse(path, f"a token's number is not a whole number from 0 to {MAX_ID:,}")
-    names = list(ids)
-    order = np.argsort(numbers, kind="stable")
-    return {names[i]: ids[names[i]] for i in order}, tuple(added.values())
+    return dict(sorted(ids.items(), key=itemgetter(1))), tuple(added.values())
 
 
 def _named_tokens(config: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -164,10 +160,13 @@ def _parsed(raw: bytes, path: Path) -> dict[str, Any]:
     model = data.get("model") if isinstance(data, dict) else None
     vocab = model.get("vocab") if isinstance(model, dict) else None
     pairs = isinstance(vocab, list) and all(
-        isinstance(piece, list) and len(piece) == 2 and isinstance(piece[0], str) for piece in vocab
+        isinstance(piece, list) and len(piece) == 2 and isinstance(piece[0], str) and type(piece[1]) in (int, float)
+        for piece in vocab
     )
-    if not isinstance(vocab, dict) and not pairs:
+    if model is None or (not isinstance(vocab, dict) and not pairs):
         _refuse(path, "has no model with a vocab")
+    if not isinstance(model.get("merges", []), list):
+        _refuse(path, "its merges are not a list")
     if data.get("added_tokens") is None:
         data["added_tokens"] = []
     if not isinstance(data["added_tokens"], list) or not all(

@@ -66,9 +66,9 @@ def _merges(first: Tokenizer, others: Sequence[Tokenizer]) -> list[list[str]] | 
 
 
 def _pairs(tokenizer: Tokenizer) -> Iterator[tuple[str, str]]:
-    for merge in tokenizer.data["model"]["merges"]:
+    for merge in tokenizer.data["model"].get("merges", []):
         pair = merge.split(" ") if isinstance(merge, str) else merge
-        if not isinstance(pair, list) or len(pair) != 2:
+        if not isinstance(pair, list) or len(pair) != 2 or not isinstance(pair[0], str) or not isinstance(pair[1], str):
             raise CheckpointError(f"{tokenizer.folder / FILE}: the merge {merge!r} is not a pair of tokens")
         yield pair[0], pair[1]
 

@@ -21,14 +21,14 @@ _CHUNK = 2**17
 
 
 class RemappedModel:
-    """A view of `model` in which the tensors in `sources` have other rows; it has the tensors of `model`.
+    """A view of `model` in which the tensors in `sources` have other rows; the others are those of `model`.
 
-    `tensors` has their new shapes, and their format where a row from another model needs a wider one.
+    `tensors` has the new shapes from `infos`, and the format where a row from another model needs a wider one.
     """
 
     def __init__(self, model: Model, infos: Mapping[str, TensorInfo], sources: Mapping[str, RemappedSource]) -> None:
         self.model, self._sources = model, sources
-        self.tensors: Mapping[str, TensorInfo] = {name: infos.get(name, info) for name, info in model.tensors.items()}
+        self.tensors: Mapping[str, TensorInfo] = {**model.tensors, **infos}
 
     @property
     def label(self) -> str:

@@ -42,7 +42,8 @@ class Vocabulary:
     """A plan; no tensor is read before the models that `apply` returns are.
 
     `models` are the names of the models in order, `base` one of them or None, `folders` and `tokenizers` theirs (and
-    those of other models that give the tokenizer), `sizes` the vocab_size in the models' config.json or None.
+    those of other models that give the tokenizer), `sizes` the vocab_size in the models' config.json or None, `tied`
+    whether a model without an output head has its input embeddings for one.
     `donor` is the model whose tokenizer files the output's follow. `tokenizer` and `rows` are the output's; None where
     the recipe asks for no tokenizer: files are copied and embeddings stay as they are. `template` is a chat template
     to write, None keeps the tokenizer's own. `findings` are warnings and notes.
@@ -53,6 +54,7 @@ class Vocabulary:
     folders: Mapping[str, Path]
     tokenizers: Mapping[str, Tokenizer]
     sizes: tuple[int | None, ...]
+    tied: tuple[bool, ...]
     donor: str
     tokenizer: Tokenizer | None
     rows: Rows | None
@@ -71,7 +73,7 @@ class Vocabulary:
             return list(models)
         base = self.models.index(self.base) if self.base is not None else None
         rows = self.rows
-        return remap_models(models, self.sizes, rows.maps, base, rows.is_token, rows.overrides)
+        return remap_models(models, self.sizes, self.tied, rows.maps, base, rows.is_token, rows.overrides)
 
     def write(self, folder: Path) -> None:
         """Write the tokenizer's files and the chat template into an existing folder; nothing where it has none."""
