@@ -17,5 +17,15 @@ def test_contract(name: str, contract: Callable[[Method], None]) -> None:
 
 
 def test_no_method_got_lost() -> None:
-    geometric = {"karcher", "linear", "model_stock", "multislerp", "nearswap", "nuslerp", "passthrough", "slerp"}
+    geometric = {
+        "arcee_fusion",
+        "karcher",
+        "linear",
+        "model_stock",
+        "multislerp",
+        "nearswap",
+        "nuslerp",
+        "passthrough",
+        "slerp",
+    }
     assert geometric | {"dare_ties", "task_arithmetic", "ties"} <= set(METHODS.names())
