@@ -8,10 +8,11 @@ from pathlib import Path
 from tunemerge.errors import CheckpointError
 
 
-def locate(model: str, relative_to: Path = Path()) -> Path:
+def locate(model: str, relative_to: Path = Path(), revision: str | None = None, download: bool = True) -> Path:
     """The local folder of `model`: a path, `package:NAME/PATH` (files of an installed package) or a Hub id.
 
-    A Hub id is downloaded into the Hub's own cache, safetensors and text files only. Raises CheckpointError.
+    A Hub id is downloaded into the Hub's own cache, safetensors and text files only, at `revision` (a branch, tag or
+    commit) where given; without `download` it must be there already. Raises CheckpointError.
     """
     if model.startswith("package:"):
         package, _, inside = model.removeprefix("package:").partition("/")
@@ -26,18 +27,20 @@ def locate(model: str, relative_to: Path = Path()) -> Path:
         return folder
     path = (relative_to / Path(model).expanduser()).resolve()
     if path.exists():
+        if revision is not None:
+            raise CheckpointError(f"{model}: a folder or file here, so there is no revision {revision!r} of it")
         return path
     if model.startswith((".", "/", "~")) or model.count("/") > 1:
         raise CheckpointError(f"{model}: no such file or folder (looked for {path})")
-    return _download(model, path)
+    return _download(model, path, revision, download)
 
 
-def _download(model: str, path: Path) -> Path:
+def _download(model: str, path: Path, revision: str | None, download: bool) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
         patterns = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "*.md"]
-        return Path(snapshot_download(model, allow_patterns=patterns))
+        return Path(snapshot_download(model, revision=revision, allow_patterns=patterns, local_files_only=not download))
     except Exception as e:
         reason = (str(e).strip().splitlines() or [type(e).__name__])[0]
         raise CheckpointError(f"{model}: neither a folder ({path}) nor a model the Hub gives: {reason}") from None

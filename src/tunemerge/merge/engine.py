@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from tunemerge.checkpoint.locate import locate
 from tunemerge.checkpoint.model import Checkpoint, open_checkpoint
 from tunemerge.checkpoint.source import open_model
 from tunemerge.checkpoint.tokenizers import tokenizer_findings
 from tunemerge.checkpoint.writer import SHARD_BYTES
-from tunemerge.errors import TunemergeError, UsageError
-from tunemerge.findings import error, refuse_errors
+from tunemerge.errors import TunemergeError
+from tunemerge.findings import refuse_errors
 from tunemerge.merge.blocks import BLOCK
-from tunemerge.merge.folder import RECORD, copy_companions, write_record
+from tunemerge.merge.folder import copy_companions, write_record
 from tunemerge.merge.method import METHODS
 from tunemerge.merge.parameters import Values
 from tunemerge.merge.plan import MergePlan, ParametersOf, plan_merge
-from tunemerge.merge.recipe import Recipe
 from tunemerge.merge.runner import Progress, output_bytes, silent, write_tensors
-from tunemerge.store.atomic import refuse_foreign, replace_folder
-from tunemerge.store.lock import try_lock
+from tunemerge.merge.target import refuse_disk, refuse_target, work_folder
+from tunemerge.store.atomic import replace_folder
 
 
 def merge_checkpoints(
@@ -55,7 +50,7 @@ def merge_checkpoints(
     Raises UsageError, before anything is written where possible, with everything that is wrong.
     """
     out = Path(out)
-    _refuse_target(out, [*models, *([base] if base else [])])
+    refuse_target(out, [*models, *([base] if base else [])])
     opened = [open_checkpoint(Path(model)) for model in models]
     ancestor = open_checkpoint(Path(base)) if base is not None else None
     words = open_checkpoint(Path(tokenizer)) if tokenizer is not None else None
@@ -70,8 +65,8 @@ def merge_checkpoints(
         average_missing=average_missing,
         out_dtype=out_dtype,
     )
-    _refuse_disk(out, output_bytes(plan))
-    with _work_folder(out) as work:
+    refuse_disk(out, output_bytes(plan))
+    with work_folder(out) as work:
         fill_folder(
             plan,
             opened,
@@ -87,42 +82,6 @@ def merge_checkpoints(
         )
         replace_folder(work, out)
     return out
-
-
-def merge_recipe(
-    recipe: Recipe, out: Path, *, seed: int = 0, threads: int | None = None, progress: Progress = silent
-) -> Path:
-    """Run a recipe into the model folder `out`; see `merge_checkpoints`.
-
-    Models are looked for from the current folder, then from the recipe's, then on the Hub.
-    """
-    folders = {name: _locate(name, recipe) for name in (*recipe.models, recipe.base, recipe.tokenizer) if name}
-    models = [folders[name] for name in recipe.models]
-    names = list(open_checkpoint(models[0]).tensors)
-    unused = [part for part in recipe.average if not any(part in name for name in names)]
-    refuse_errors(
-        error("recipe-average", f"{part!r} of `average` is part of no tensor's name", str(recipe.path))
-        for part in unused
-    )
-    return merge_checkpoints(
-        recipe.method.name,
-        models,
-        out,
-        base=folders[recipe.base] if recipe.base else None,
-        parameters=recipe.parameters_of(names),
-        seed=seed,
-        average=recipe.average,
-        out_dtype=recipe.out_dtype,
-        tokenizer=folders[recipe.tokenizer] if recipe.tokenizer else None,
-        threads=threads,
-        progress=progress,
-        record={"recipe": recipe.data},
-    )
-
-
-def _locate(model: str, recipe: Recipe) -> Path:
-    beside = recipe.path.parent / model
-    return beside if not Path(model).exists() and beside.exists() else locate(model)
 
 
 def plan_checkpoints(
@@ -169,7 +128,7 @@ def fill_folder(
     """
     names = {t.name for t in plan.tensors}
     donor = base if base is not None and base.has_config and base.tensors.keys() == names else models[0]
-    facts = {"seed": plan.seed, "methods": _methods(plan), **record}
+    facts = {"seed": plan.seed, "methods": methods_of(plan), **record}
     try:
         with ExitStack() as stack:
             opened = [stack.enter_context(open_model(c)) for c in (*models, *([base] if base else []))]
@@ -189,7 +148,7 @@ def fill_folder(
         raise TunemergeError(f"{folder}: writing the merged model failed: {problem.strerror}") from problem
 
 
-def _methods(plan: MergePlan) -> dict[str, Any]:
+def methods_of(plan: MergePlan) -> dict[str, Any]:
     """What was done to how many tensors, by method; the parameters where all tensors of a method have the same."""
     out: dict[str, Any] = {}
     for tensor in plan.tensors:
@@ -199,42 +158,3 @@ def _methods(plan: MergePlan) -> dict[str, Any]:
         if entry["parameters"] != tensor.values:
             entry["parameters"] = None
     return out
-
-
-def _refuse_target(out: Path, inputs: Sequence[Path]) -> None:
-    if not out.exists():
-        return
-    if any(Path(path).exists() and out.samefile(path) for path in inputs):
-        raise UsageError(f"{out}: is one of the models to be merged; choose another output folder")
-    refuse_foreign(out, RECORD)
-
-
-def _refuse_disk(out: Path, needed: int) -> None:
-    parent = next(folder for folder in (out.absolute().parent, *out.absolute().parents) if folder.exists())
-    free = shutil.disk_usage(parent).free
-    if free < needed:
-        raise UsageError(f"{parent}: the merge needs {needed / 1e9:.2f} GB of disk and {free / 1e9:.2f} GB are free")
-
-
-@contextmanager
-def _work_folder(out: Path) -> Iterator[Path]:
-    """A folder beside `out`, locked by this process; what killed merges left there is removed first."""
-    parent = out.absolute().parent
-    try:
-        parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".merging", dir=parent))
-    except OSError as problem:
-        raise UsageError(f"{parent}: can't write there: {problem.strerror}") from None
-    lock = os.open(work, os.O_RDONLY)
-    try_lock(lock)
-    for left in sorted(parent.glob(f".{out.name}.*.merging")):
-        held = os.open(left, os.O_RDONLY)
-        if left != work and try_lock(held):
-            shutil.rmtree(left, ignore_errors=True)
-        os.close(held)
-    try:
-        work.chmod(0o755)
-        yield work
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-        os.close(lock)

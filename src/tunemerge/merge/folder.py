@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from tunemerge.checkpoint.model import Checkpoint, inside, read_json
 RECORD = "tunemerge_merge.json"
 """Says which merge made a folder; a folder without it is never replaced."""
 
+CONFIG, GENERATION = "config.json", "generation_config.json"
 _TOKENIZER = (
     "tokenizer*",
     "vocab.*",
@@ -24,7 +25,7 @@ _TOKENIZER = (
     "*.tiktoken",
     "chat_template*",
 )
-_OTHER = ("generation_config.json", "*processor_config.json")
+_OTHER = (GENERATION, "*processor_config.json")
 
 
 def copy_companions(model: Checkpoint, tokenizer: Checkpoint, out_dtype: str | None, folder: Path) -> None:
@@ -32,15 +33,35 @@ def copy_companions(model: Checkpoint, tokenizer: Checkpoint, out_dtype: str | N
 
     Files are copied as bytes, never run; links that leave a model's folder are refused (CheckpointError).
     """
-    _copy(model, _OTHER, folder)
-    _copy(tokenizer, _TOKENIZER, folder)
+    copy_others(model, folder)
+    copy_tokenizer(tokenizer, folder)
     if model.has_config:
-        config = read_json(inside(model.folder, "config.json"))
-        if out_dtype is not None:
-            name = next(n for n, d in TORCH_NAMES.items() if d == out_dtype)
-            keys = [key for key in ("dtype", "torch_dtype") if key in config] or ["dtype"]
-            config |= dict.fromkeys(keys, name)
-        write_json(folder / "config.json", config)
+        write_json(folder / CONFIG, with_dtype(read_json(inside(model.folder, CONFIG)), out_dtype))
+
+
+def copy_tokenizer(model: Checkpoint, folder: Path) -> None:
+    """The tokenizer's files and its chat template."""
+    _copy(model, _matching(model.folder, _TOKENIZER), folder)
+
+
+def copy_others(model: Checkpoint, folder: Path) -> None:
+    """What else belongs to a model: generation settings, processors of images and sounds."""
+    _copy(model, _matching(model.folder, _OTHER), folder)
+
+
+def copied_files(folder: Path) -> list[str]:
+    """Names of the files of a model folder, its weights apart, that may go into a merge."""
+    config = [CONFIG] if (folder / CONFIG).exists() else []
+    return [*config, *_matching(folder, (*_TOKENIZER, *_OTHER))]
+
+
+def with_dtype(config: Mapping[str, Any], out_dtype: str | None) -> dict[str, Any]:
+    """A copy of a config.json that says `out_dtype` (a safetensors name); None leaves what it says."""
+    if out_dtype is None:
+        return dict(config)
+    name = next(n for n, d in TORCH_NAMES.items() if d == out_dtype)
+    keys = [key for key in ("dtype", "torch_dtype") if key in config] or ["dtype"]
+    return {**config, **dict.fromkeys(keys, name)}
 
 
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:
@@ -53,10 +74,12 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
-def _copy(model: Checkpoint, patterns: tuple[str, ...], folder: Path) -> None:
-    if not model.has_config:
-        return
-    for pattern in patterns:
-        for path in sorted(model.folder.glob(pattern)):
-            if path.is_file() and not path.name.endswith((".safetensors", ".bin", ".py")):
-                shutil.copyfile(inside(model.folder, path.name), folder / path.name)
+def _matching(folder: Path, patterns: Iterable[str]) -> list[str]:
+    found = {path for pattern in patterns for path in folder.glob(pattern)}
+    return sorted(p.name for p in found if p.is_file() and not p.name.endswith((".safetensors", ".bin", ".py")))
+
+
+def _copy(model: Checkpoint, names: Iterable[str], folder: Path) -> None:
+    if model.has_config:
+        for name in names:
+            shutil.copyfile(inside(model.folder, name), folder / name)

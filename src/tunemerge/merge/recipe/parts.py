@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tunemerge.findings import Finding
 from tunemerge.merge.method import Method
+from tunemerge.merge.vocabulary.request import TokenizerRequest
 
 Settings = Mapping[str, Any]
 """Checked parameters of one level of a recipe, as written: scalars, gradients, filters."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Something that must be on this disk: a model, or an adapter, as a recipe names it."""
+
+    name: str
+    revision: str | None = None
+    adapter: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.name}@{self.revision}" if self.revision else self.name
 
 
 @dataclass(frozen=True)
@@ -23,11 +36,14 @@ class ModelRef:
     adapter: str | None = None
     adapter_revision: str | None = None
 
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """The model, and its adapter where it has one."""
+        whole = Place(self.path, self.revision)
+        return (whole,) if self.adapter is None else (whole, Place(self.adapter, self.adapter_revision, adapter=True))
+
     def __str__(self) -> str:
-        whole = f"{self.path}@{self.revision}" if self.revision else self.path
-        if self.adapter is None:
-            return whole
-        return f"{whole}+{self.adapter}" + (f"@{self.adapter_revision}" if self.adapter_revision else "")
+        return "+".join(map(str, self.places))
 
 
 @dataclass(frozen=True)
@@ -67,40 +83,12 @@ class Module:
 
 
 @dataclass(frozen=True)
-class TokenRows:
-    """Where the embedding of one token comes from: a model (its row of `token`, or number `token_id`), or zero.
-
-    Without `zero` and `model` it is the usual choice. `force` replaces the row of every model, not only of those
-    that lack the token.
-    """
-
-    token: str
-    model: ModelRef | None = None
-    model_token: str | None = None
-    model_token_id: int | None = None
-    zero: bool = False
-    force: bool = False
-
-
-@dataclass(frozen=True)
-class TokenizerPart:
-    """`source`: "union", "base" or a model; None: the tokenizer's files are copied and embeddings stay as they are.
-
-    `chat_template`: "auto", the name of a template, or the template itself; None: the tokenizer's own.
-    """
-
-    source: str | ModelRef | None = None
-    tokens: tuple[TokenRows, ...] = ()
-    pad_to_multiple_of: int | None = None
-    chat_template: str | None = None
-
-
-@dataclass(frozen=True)
 class Document:
     """One merge. `out_dtype` is a safetensors name, or None for the dtypes of the inputs.
 
-    `average` are parts of names of tensors that are averaged whatever the method. `data` is the document itself,
-    `line` where it begins.
+    `average` are parts of names of tensors that are averaged whatever the method. `tokenizer_models` are those that
+    `tokenizer` names. `data` is the document itself, `names` the models in it as they are written (their repr), `line`
+    where it begins.
     """
 
     name: str | None
@@ -109,25 +97,27 @@ class Document:
     modules: tuple[Module, ...]
     settings: Settings
     out_dtype: str | None
-    tokenizer: TokenizerPart
+    tokenizer: TokenizerRequest
+    tokenizer_models: tuple[ModelRef, ...]
     average: tuple[str, ...]
     data: Mapping[str, Any]
+    names: Mapping[str, ModelRef]
     line: int
 
     @property
-    def models(self) -> tuple[ModelRef, ...]:
-        """Every model it reads, once each, in the order in which they are written; the base last if nowhere listed."""
-        return tuple(dict.fromkeys(self._models()))
+    def merged(self) -> tuple[ModelRef, ...]:
+        """The models that are merged, the base among them, once each, in the order of merging."""
+        return tuple(dict.fromkeys(s.model for m in self.modules for part in m.slices for s in part.everyone))
 
-    def _models(self) -> Iterator[ModelRef]:
-        for module in self.modules:
-            for part in module.slices:
-                yield from (source.model for source in part.everyone)
-        if self.base is not None:
-            yield self.base
-        if isinstance(self.tokenizer.source, ModelRef):
-            yield self.tokenizer.source
-        yield from (rows.model for rows in self.tokenizer.tokens if rows.model is not None)
+    @property
+    def donor(self) -> ModelRef:
+        """The model that gives names, config and tokenizer: the base, or the first one."""
+        return self.base or self.merged[0]
+
+    @property
+    def models(self) -> tuple[ModelRef, ...]:
+        """Every model it reads: those that are merged, and those that give a config, a tokenizer or single rows."""
+        return tuple(dict.fromkeys([*self.merged, *([self.base] if self.base else []), *self.tokenizer_models]))
 
 
 @dataclass(frozen=True)
@@ -152,7 +142,7 @@ class Recipe:
         return {d.name: d for d in self.documents if d.name is not None}
 
     @property
-    def models(self) -> tuple[ModelRef, ...]:
-        """Every model that must be there before the recipe runs: no intermediates."""
-        every = (model for document in self.documents for model in document.models)
-        return tuple(dict.fromkeys(model for model in every if model.path not in self.names))
+    def places(self) -> tuple[Place, ...]:
+        """Everything that must be there before the recipe runs: no intermediates."""
+        every = (place for document in self.documents for model in document.models for place in model.places)
+        return tuple(dict.fromkeys(p for p in every if p.adapter or p.name not in self.names))

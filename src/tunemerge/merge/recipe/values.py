@@ -1,47 +1,63 @@
 """Values in a recipe that vary over the model: gradients over layers, and filters by tensor name.
 
-A setting is a scalar; a list, interpolated linearly from the first layer to the last; or a list of
+A setting is a scalar; a list, interpolated linearly over the layers of a slice (t from 0 to 1); or a list of
 `{filter, value}`, of which the first whose filter is part of the tensor's name counts (no filter, or "*": any).
-Tensors outside the layers take a list's first value; where there is a single layer, it takes the last.
+Tensors outside the layers take a list's first value (t = 0); a slice of one layer takes the last (t = 1).
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tunemerge.findings import Finding, error
-from tunemerge.merge.parameters import Parameter
+from tunemerge.merge.method import Method
+from tunemerge.merge.parameters import Parameter, Values
+from tunemerge.merge.recipe.parts import Settings
 from tunemerge.yamlfile import KeyPath
 
-_LAYER = re.compile(r"(?:^|\.)(?:layers?|h|blocks?)\.(\d+)\.")
 _WORDS = {"yes": True, "on": True, "no": False, "off": False}
 """YAML 1.1, in which recipes have been written so far, reads these as booleans."""
 
 
-class Depths:
-    """Where each tensor stands between the first layer (0) and the last (1) of its stack."""
+class NoValueError(Exception):
+    """A parameter that must be given has no value for a tensor; `model` is the position of the source, or None."""
 
-    def __init__(self, names: Iterable[str]) -> None:
-        self._layers: dict[str, int] = {}
-        for name in names:
-            stack, layer = _place(name)
-            if stack is not None:
-                self._layers[stack] = max(self._layers.get(stack, 0), layer)
-
-    def of(self, name: str) -> float:
-        stack, layer = _place(name)
-        if stack is None:
-            return 0.0
-        last = self._layers.get(stack, 0)
-        return layer / last if last else 1.0
+    def __init__(self, parameter: str, model: int | None) -> None:
+        super().__init__(parameter)
+        self.parameter, self.model = parameter, model
 
 
-def _place(name: str) -> tuple[str | None, int]:
-    """(the part of the name before the layer's number, the number), or (None, 0) outside of all layers."""
-    found = _LAYER.search(name)
-    return (name[: found.start(1)], int(found.group(1))) if found else (None, 0)
+def parameters_for(
+    method: Method, own: Sequence[tuple[Settings, str]], common: Sequence[Settings], name: str, depth: float
+) -> Values:
+    """The method's parameters for one tensor of the output.
+
+    `own` are each model's settings and the name of its tensor (what filters are held against), `common` the
+    levels that count where a model says nothing, nearest first; `name` is the tensor's in the output.
+    """
+    out: dict[str, Any] = {}
+    for parameter in method.parameters:
+        if parameter.per_model:
+            values = [_first(parameter, [s, *common], theirs, depth) for s, theirs in own]
+            if parameter.required and None in values:
+                raise NoValueError(parameter.name, values.index(None))
+            out[parameter.name] = [parameter.default if v is None else v for v in values]
+        else:
+            value = _first(parameter, common, name, depth)
+            if parameter.required and value is None:
+                raise NoValueError(parameter.name, None)
+            out[parameter.name] = parameter.default if value is None else value
+    return out
+
+
+def _first(parameter: Parameter, levels: Sequence[Mapping[str, Any]], name: str, depth: float) -> float | bool | None:
+    for settings in levels:
+        if parameter.name in settings:
+            value = evaluate(settings[parameter.name], name, depth, parameter)
+            if value is not None:
+                return value
+    return None
 
 
 def evaluate(setting: Any, name: str, depth: float, parameter: Parameter) -> float | bool | None:
@@ -57,11 +73,12 @@ def evaluate(setting: Any, name: str, depth: float, parameter: Parameter) -> flo
                 return evaluate(condition["value"], name, depth, parameter)
         return None
     place = depth * (len(setting) - 1)
-    if parameter.kind == "flag":
-        return parameter.typed(_plain(setting[int(place)]))
     below = int(place)
+    if parameter.kind == "flag":
+        return parameter.typed(_plain(setting[below]))
     above, share = min(below + 1, len(setting) - 1), place - below
-    return float((1 - share) * setting[below] + share * setting[above])
+    value = (1 - share) * _plain(setting[below]) + share * _plain(setting[above])
+    return parameter.typed(round(value) if parameter.kind == "integer" else value)
 
 
 def check_setting(setting: Any, parameter: Parameter, path: KeyPath) -> Iterator[tuple[KeyPath, Finding]]:
@@ -88,7 +105,7 @@ def check_setting(setting: Any, parameter: Parameter, path: KeyPath) -> Iterator
 def _check_condition(item: dict[Any, Any], parameter: Parameter, path: KeyPath) -> Iterator[tuple[KeyPath, Finding]]:
     for key in item.keys() - {"filter", "value"}:
         yield (*path, key), error("recipe-key", f"an entry of {parameter.name} has filter and value, not {key!r}")
-    if not isinstance(item.get("filter", ""), str):
+    if not isinstance(item.get("filter") or "", str):
         yield (*path, "filter"), error("recipe-value", "filter must be part of a tensor's name, as text")
     if "value" not in item:
         yield path, error("recipe-value", f"an entry of {parameter.name} has no value")
@@ -101,4 +118,10 @@ def _check_condition(item: dict[Any, Any], parameter: Parameter, path: KeyPath) 
 
 
 def _plain(value: Any) -> Any:
-    return _WORDS.get(value.lower(), value) if isinstance(value, str) else value
+    """Text that says a number or a truth value, as that."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return float(value)
+    except ValueError:
+        return _WORDS.get(value.lower(), value)

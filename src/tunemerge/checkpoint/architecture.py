@@ -11,18 +11,19 @@ _SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermedia
 """What tensors don't always show: as many heads in another number of dimensions have the same shapes."""
 
 
-def architecture_findings(models: Mapping[str, Checkpoint]) -> list[Finding]:
-    """An error for each model whose model_type or sizes differ from the first one's."""
+def architecture_findings(models: Mapping[str, Checkpoint], layers: bool = True) -> list[Finding]:
+    """An error for each model whose model_type or sizes differ from the first one's; `layers` False: not their number."""
     known = {name: model for name, model in models.items() if model.has_config}
     if not known:
         return []
+    sizes = [key for key in _SIZES if layers or "layers" not in key]
     (first, expected), *others = known.items()
     findings = []
     for name, model in others:
         ours, theirs = expected.config.get("model_type"), model.config.get("model_type")
         differ = [
             f"{key} {model.config[key]!r} instead of {expected.config[key]!r}"
-            for key in _SIZES
+            for key in sizes
             if key in model.config and key in expected.config and model.config[key] != expected.config[key]
         ]
         if ours != theirs:

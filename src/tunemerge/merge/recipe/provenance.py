@@ -1,0 +1,140 @@
+"""Where a merged model comes from: written into its files, so that the merge can be repeated from them alone."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from tunemerge.checkpoint.header import read_header
+from tunemerge.checkpoint.model import inside, open_checkpoint, read_json
+from tunemerge.errors import CheckpointError, UsageError
+from tunemerge.findings import FindingsError, error
+from tunemerge.merge.folder import RECORD
+from tunemerge.merge.recipe.documents import parse_recipe
+from tunemerge.merge.recipe.inputs import Input
+from tunemerge.merge.recipe.names import Exists, looking_from
+from tunemerge.merge.recipe.parts import Place, Recipe
+
+KEY = "tunemerge"
+"""The key of a safetensors file's metadata."""
+
+FORMAT = 1
+Digests = Mapping[Place, Mapping[str, str]]
+"""SHA-256 by file name, of everything that a recipe reads."""
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What a merged model says of itself. `inputs`: for each place its path seen from `folder`, its commit on the
+    Hub, and the SHA-256 of its files by name."""
+
+    folder: Path
+    seed: int
+    allow_crimes: bool
+    inputs: Mapping[Place, Mapping[str, Any]]
+
+    def find(self, place: Place) -> Path | None:
+        """Where it was, if something is still there."""
+        path = self.inputs.get(place, {}).get("path")
+        return self.folder / path if isinstance(path, str) and (self.folder / path).exists() else None
+
+    def commit(self, place: Place) -> Place:
+        """The place at the commit that was merged, where it came from the Hub."""
+        return replace(place, revision=self.inputs.get(place, {}).get("commit") or place.revision)
+
+    def refuse_changes(self, digests: Digests) -> None:
+        """FindingsError naming every input that is not what was merged."""
+        findings = []
+        for place, files in digests.items():
+            for name, digest in self.inputs.get(place, {}).get("files", {}).items():
+                if files.get(name) != digest:
+                    now = f"is {files[name][:16]}... now" if name in files else "is missing"
+                    text = f"{name} {now}, and was {digest[:16]}... when the model was merged"
+                    fix = "find the files that were merged; to merge the new ones, run the recipe itself"
+                    findings.append(error("input-changed", text, str(place), fix))
+        if findings:
+            raise FindingsError(findings)
+
+
+def is_merged(path: Path) -> bool:
+    """Whether `path` is a model, not a recipe: a folder or a safetensors file."""
+    return path.is_dir() or path.suffix == ".safetensors"
+
+
+def load_merged(path: Path) -> tuple[Recipe, Recorded]:
+    """The recipe that made a model, from the model's own files. UsageError where they don't say."""
+    folder = path if path.is_dir() else path.parent
+    facts = _facts(path)
+    try:
+        if facts["format"] != FORMAT:
+            raise UsageError(f"{path}: its recipe is in format {facts['format']}, and this version reads {FORMAT}")
+        inputs = {_place(entry): entry for entry in facts["inputs"]}
+        recorded = Recorded(folder, int(facts["seed"]), bool(facts["allow_crimes"]), inputs)
+        text = facts["recipe"]
+        if not isinstance(text, str) or not all(isinstance(e["files"], dict) for e in inputs.values()):
+            raise TypeError
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise UsageError(f"{path}: what it says about its recipe is damaged") from None
+    return parse_recipe(text, path, _known(inputs, folder)), recorded
+
+
+def _known(inputs: Mapping[Place, Any], folder: Path) -> Exists:
+    names = {place.name for place in inputs}
+    there = looking_from(folder)
+    return lambda name: name in names or there(name)
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    if path.is_dir() and (path / RECORD).is_file():
+        facts = read_json(inside(path, RECORD))
+    else:
+        file = path
+        if path.is_dir():
+            checkpoint = open_checkpoint(path)
+            file = checkpoint.folder / checkpoint.files[0]
+        try:
+            facts = json.loads(read_header(file).metadata.get(KEY, "{}"))
+        except (ValueError, RecursionError):
+            raise CheckpointError(f"{file}: its metadata {KEY!r} is not JSON") from None
+    if not isinstance(facts, dict) or "recipe" not in facts:
+        raise UsageError(f"{path}: carries no recipe, so it was not made by `tunemerge merge` from one")
+    return facts
+
+
+def facts_of(
+    recipe: Recipe, seed: int, allow_crimes: bool, inputs: Mapping[Place, Input], digests: Digests, out: Path
+) -> dict[str, Any]:
+    """What `load_merged` reads: the recipe's text, the seed, every input with digests and place, versions."""
+    return {
+        "format": FORMAT,
+        "recipe": recipe.text,
+        "seed": seed,
+        "allow_crimes": allow_crimes,
+        "inputs": [_entry(one, digests[place], out) for place, one in inputs.items()],
+        "versions": {name: version(name) for name in ("tunemerge", "numpy", "numba")},
+    }
+
+
+def _entry(one: Input, files: Mapping[str, str], out: Path) -> dict[str, Any]:
+    entry: dict[str, Any] = {"name": one.place.name, "path": _seen_from(out, one.path), "files": dict(files)}
+    if one.path.parent.name == "snapshots":
+        entry["commit"] = one.path.name
+    if one.place.revision is not None:
+        entry["revision"] = one.place.revision
+    if one.place.adapter:
+        entry["adapter"] = True
+    return entry
+
+
+def _place(entry: Mapping[str, Any]) -> Place:
+    return Place(entry["name"], entry.get("revision"), entry.get("adapter", False))
+
+
+def _seen_from(out: Path, path: Path) -> str:
+    """Relative, so that it says nothing about whose computer this is, and holds when both are moved together."""
+    return Path(os.path.relpath(path.absolute(), out.absolute())).as_posix()

@@ -1,0 +1,109 @@
+"""Runs a recipe: finds its models, makes what its documents name, merges, publishes by renaming."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from tunemerge.findings import Finding, refuse_errors
+from tunemerge.merge.recipe.card import CARD, model_card
+from tunemerge.merge.recipe.inputs import Input, find_places, input_digests, join, open_places
+from tunemerge.merge.recipe.needs import needs
+from tunemerge.merge.recipe.parts import Place, Recipe
+from tunemerge.merge.recipe.prepare import prepared
+from tunemerge.merge.recipe.provenance import Digests, Recorded, facts_of
+from tunemerge.merge.recipe.write import Options, output_config, write_model
+from tunemerge.merge.runner import Progress, default_threads, silent
+from tunemerge.merge.target import refuse_target, work_folder
+from tunemerge.store.atomic import replace_folder
+
+STORE = ".tunemerge"
+"""Intermediates are kept in this folder of the current one, with what other commands keep."""
+
+Tell = Callable[[Sequence[Finding]], None]
+
+
+def merge_recipe(
+    recipe: Recipe,
+    out: Path,
+    options: Options | None = None,
+    *,
+    recorded: Recorded | None = None,
+    progress: Progress = silent,
+    tell: Tell = lambda findings: None,
+) -> Path:
+    """Run a recipe into the model folder `out`, which exists only once it is complete.
+
+    `out` may be the output of an earlier merge, which stays until the new one is there. With `recorded` the recipe
+    comes from a merged model, and its inputs must be those of then. `tell` gets the warnings before work begins.
+    Models are looked for from the current folder, then from the recipe's, then on the Hub. Raises FindingsError,
+    before anything is written, with everything that is wrong.
+    """
+    out, options = Path(out), options or Options()
+    tell(recipe.warnings)
+    inputs = open_recipe(recipe, recorded, download=True)
+    refuse_target(out, [one.path for one in inputs.values()])
+    digests = input_digests(inputs, options.threads or default_threads())
+    if recorded is not None:
+        recorded.refuse_changes(digests)
+    made, rest = _intermediates(recipe, inputs, digests, options, progress)
+    opened = join(recipe.output.models, {**inputs, **made})
+    with prepared(recipe.output, opened, seed=options.seed, waive=options.allow_crimes) as ready:
+        tell(refuse_errors([*ready.findings, *output_config(ready)[1], *needs(ready.plan, out, options)]))
+        facts = facts_of(recipe, options.seed, options.allow_crimes, inputs, digests, out)
+        with work_folder(out) as work:
+            record = write_model(ready, work, options, facts, rest)
+            (work / CARD).write_text(model_card(out.name, recipe, record, inputs), "utf-8")
+            replace_folder(work, out)
+    return out
+
+
+def open_recipe(recipe: Recipe, recorded: Recorded | None, *, download: bool) -> dict[Place, Input]:
+    """Everything that the recipe reads, opened. FindingsError with all that can't be.
+
+    What is on this disk is opened first, so that a fault there is known before anything is downloaded.
+    """
+    old = recorded or Recorded(Path(), 0, False, {})
+    wanted = {place: old.commit(place) for place in recipe.places}
+    before = {at: old.find(place) for place, at in wanted.items()}
+    found, missing = find_places(wanted.values(), recipe.path.parent, download=False, known=before.get)
+    opened, faults = open_places(found)
+    refuse_errors([*faults, *([] if download else missing)])
+    if missing:
+        left = [place for place in wanted.values() if place not in opened]
+        found, missing = find_places(left, recipe.path.parent, download=True)
+        more, faults = open_places(found)
+        refuse_errors([*missing, *faults])
+        opened |= more
+    return {place: opened[at] for place, at in wanted.items()}
+
+
+def _intermediates(
+    recipe: Recipe, inputs: Mapping[Place, Input], digests: Digests, options: Options, progress: Progress
+) -> tuple[dict[Place, Input], Progress]:
+    """The intermediates that the output reads, made where the store lacks them; and how to tell what is left."""
+    if len(recipe.documents) == 1:
+        return {}, progress
+    from tunemerge.graph.events import Event, StepProgress
+    from tunemerge.graph.executors.inline import InlineExecutor
+    from tunemerge.graph.plan import Plan
+    from tunemerge.graph.run import run_plan
+    from tunemerge.merge.recipe.steps import intermediate_steps
+    from tunemerge.store.artifacts import Store
+
+    params = {"seed": options.seed, "allow_crimes": options.allow_crimes, "device": options.device}
+    steps = intermediate_steps(recipe, inputs, digests, params)
+    names, total = list(steps), len(recipe.documents)
+
+    def watch(event: Event) -> None:
+        if isinstance(event, StepProgress):
+            progress((names.index(event.label) + event.fraction) / total, f"{event.label}: {event.message}")
+
+    needed = {Place(ref.path): steps[ref.path] for ref in recipe.output.models if ref.path in steps}
+    store = Store(STORE)
+    artifacts = run_plan(Plan.of(needed.values()), store, InlineExecutor(), on_event=watch)
+    for step in needed.values():
+        store.verify_input(artifacts[step.key].path)
+    made, faults = open_places({place: artifacts[step.key].path for place, step in needed.items()})
+    refuse_errors(faults)
+    return made, lambda fraction, message: progress((total - 1 + fraction) / total, message)

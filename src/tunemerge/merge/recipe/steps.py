@@ -1,0 +1,85 @@
+"""The documents of a recipe as steps of a graph: what one document names is made once, and kept in the store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tunemerge.findings import refuse_errors
+from tunemerge.graph.cost import Cost
+from tunemerge.graph.operation import Job, operation
+from tunemerge.graph.step import Leaf, Node, Step
+from tunemerge.merge.recipe.inputs import Input, join, open_places
+from tunemerge.merge.recipe.parts import Document, ModelRef, Place, Recipe
+from tunemerge.merge.recipe.provenance import Digests
+from tunemerge.store.digest import digest_json
+
+_MODEL_KEYS = ("model", "base_model", "tokenizer_source", "source")
+_OPTIONS = ("seed", "allow_crimes", "device")
+
+
+def intermediate_steps(
+    recipe: Recipe, inputs: Mapping[Place, Input], digests: Digests, params: Mapping[str, Any]
+) -> dict[str, Step]:
+    """A step for each document but the output, by name. `params` hold `_OPTIONS`.
+
+    Its inputs are the places of the document's models in order, each model's adapter after it.
+    """
+    steps: dict[str, Step] = {}
+    for document in recipe.documents[:-1]:
+        assert document.name is not None
+        nodes: list[Node] = []
+        for place in (place for ref in document.models for place in ref.places):
+            if place in inputs:
+                one = inputs[place]
+                nodes.append(Leaf(digest_json(dict(digests[place])), one.path.absolute(), "model", str(place)))
+            else:
+                nodes.append(steps[place.name])
+        adapted = [ref.adapter is not None for ref in document.models]
+        told = {**{key: params[key] for key in _OPTIONS}, "document": _portable(document), "adapted": adapted}
+        steps[document.name] = Step("recipe", told, {"places": tuple(nodes)}, document.name)
+    return steps
+
+
+def _portable(document: Document) -> dict[str, Any]:
+    """The document with `model:0`, `model:1+adapter:1` for its models: it means the same wherever they lie."""
+    numbers = {ref: str(_numbered(i, ref.adapter is not None)) for i, ref in enumerate(document.models)}
+
+    def rename(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: model(v) if key in _MODEL_KEYS else rename(v) for key, v in value.items()}
+        return [rename(v) for v in value] if isinstance(value, list) else value
+
+    def model(value: Any) -> Any:
+        if value in ("union", "base", None) or (isinstance(value, dict) and "kind" in value):
+            return rename(value)
+        return numbers[document.names[repr(value)]]
+
+    data = {key: v for key, v in rename(document.data).items() if key != "name"}
+    if document.tokenizer.chat_template is not None:
+        data["chat_template"] = document.tokenizer.chat_template
+    return data
+
+
+def _numbered(i: int, adapted: bool) -> ModelRef:
+    return ModelRef(f"model:{i}", adapter=f"adapter:{i}" if adapted else None)
+
+
+@operation("recipe", version=1)
+def run_document(job: Job) -> Cost:
+    """Merge one document. Costs nothing but seconds and memory: a merge sees no examples."""
+    from tunemerge.merge.recipe.documents import parse_data
+    from tunemerge.merge.recipe.prepare import prepared
+    from tunemerge.merge.recipe.write import Options, write_model
+
+    document = parse_data(job.params["document"])
+    refs = [_numbered(i, adapted) for i, adapted in enumerate(job.params["adapted"])]
+    places = [place for ref in refs for place in ref.places]
+    inputs, findings = open_places(dict(zip(places, job.inputs["places"], strict=True)))
+    refuse_errors(findings)
+    opened = join(refs, inputs)
+    options = Options(seed=job.params["seed"], allow_crimes=job.params["allow_crimes"], device=job.params["device"])
+    with prepared(document, opened, seed=options.seed, waive=options.allow_crimes) as ready:
+        refuse_errors(ready.findings)
+        write_model(ready, job.out, options, {}, job.progress)
+    return Cost()

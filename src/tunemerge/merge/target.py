@@ -1,0 +1,61 @@
+"""The folder that a merge writes: refused where it is not ours, filled beside its place, renamed into it at the end."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from tunemerge.errors import UsageError
+from tunemerge.merge.folder import RECORD
+from tunemerge.store.atomic import refuse_foreign
+from tunemerge.store.lock import try_lock
+
+
+def refuse_target(out: Path, inputs: Sequence[Path]) -> None:
+    """UsageError where `out` is one of the inputs, or something that no merge of ours has left there."""
+    if not out.exists():
+        return
+    if any(Path(path).exists() and out.samefile(path) for path in inputs):
+        raise UsageError(f"{out}: is one of the models to be merged; choose another output folder")
+    refuse_foreign(out, RECORD)
+
+
+def refuse_disk(out: Path, needed: int) -> None:
+    """UsageError where fewer than `needed` bytes are free for `out`."""
+    parent, free = free_bytes(out)
+    if free < needed:
+        raise UsageError(f"{parent}: the merge needs {needed / 1e9:.2f} GB of disk and {free / 1e9:.2f} GB are free")
+
+
+def free_bytes(out: Path) -> tuple[Path, int]:
+    """(the nearest folder that exists, what is free there)."""
+    parent = next(folder for folder in (out.absolute().parent, *out.absolute().parents) if folder.exists())
+    return parent, shutil.disk_usage(parent).free
+
+
+@contextmanager
+def work_folder(out: Path) -> Iterator[Path]:
+    """A folder beside `out`, locked by this process; what killed merges left there is removed first."""
+    parent = out.absolute().parent
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".merging", dir=parent))
+    except OSError as problem:
+        raise UsageError(f"{parent}: can't write there: {problem.strerror}") from None
+    lock = os.open(work, os.O_RDONLY)
+    try_lock(lock)
+    for left in sorted(parent.glob(f".{out.name}.*.merging")):
+        held = os.open(left, os.O_RDONLY)
+        if left != work and try_lock(held):
+            shutil.rmtree(left, ignore_errors=True)
+        os.close(held)
+    try:
+        work.chmod(0o755)
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+        os.close(lock)
