@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tokenizing import ENGLISH, GREEK, Memory, save, train, whole, words
+from tokenizing import Memory, whole, words
 from tunemerge.checkpoint.header import TensorInfo
 from tunemerge.errors import UsageError
 from tunemerge.findings import FindingsError
@@ -19,7 +19,6 @@ from tunemerge.merge.vocabulary import (
     Vocabulary,
     parse_tokenizer,
     plan_vocabulary,
-    with_changes,
 )
 from tunemerge.merge.vocabulary.tensors import vocabulary_tensors
 
@@ -317,150 +316,5 @@ def test_a_model_without_a_tokenizer(pair: dict[str, Path], tmp_path: Path) -> N
         planned({**pair, "bare": bare}, tokenizer_source="bare")
 
 
-def test_config_follows(pair: dict[str, Path]) -> None:
-    write_json(pair["a"] / "config.json", vocab_size=4, bos_token_id=1, eos_token_id=[2, 3], pad_token_id=-1, hidden=4)
-    write_json(
-        pair["b"] / "config.json",
-        vocab_size=4,
-        eos_token_id=3,
-        text_config={"vocab_size": 4, "bos_token_id": 0},
-        image={"vocab_size": 9},
-    )
-    write_json(pair["b"] / "generation_config.json", eos_token_id=[3, 0], temperature=0.5)
-    assert planned(pair).config_changes() == {"config.json": {"vocab_size": 6}}
-    assert planned(pair, "b").config_changes() == {"config.json": {"vocab_size": 6, "text_config": {"vocab_size": 6}}}
-    # b's config for a's tokenizer: its numbers follow; where a's config has a number, a's token counts
-    changes = planned(pair, tokenizer_source="a").config_changes("b")
-    assert changes == {
-        "config.json": {"eos_token_id": [2, 3], "text_config": {"bos_token_id": 2}},
-        "generation_config.json": {"eos_token_id": [2]},  # <b> is no token of a's
-    }
-    config = json.loads((pair["b"] / "config.json").read_text())
-    assert with_changes(config, changes["config.json"]) == {
-        "vocab_size": 4,
-        "eos_token_id": [2, 3],
-        "text_config": {"vocab_size": 4, "bos_token_id": 2},
-        "image": {"vocab_size": 9},
-    }
-    assert planned(pair, chat_template="chatml").config_changes() == {}
-
-
-def test_a_special_token_that_is_gone_becomes_the_one_of_that_name(pair: dict[str, Path]) -> None:
-    write_json(pair["a"] / "tokenizer_config.json", eos_token="<a>")
-    write_json(pair["b"] / "config.json", vocab_size=4, eos_token_id=3, bos_token_id=3)
-    changes = planned(pair, "b", tokenizer_source="a").config_changes()
-    assert changes == {"config.json": {"bos_token_id": None}}  # the end is <a>, which happens to have the number of <b>
-
-
 def write_json(path: Path, **values: Any) -> None:
     path.write_text(json.dumps(values))
-
-
-def test_files(pair: dict[str, Path], tmp_path: Path) -> None:
-    for name in ("vocab.json", "special_tokens_map.json", "chat_template.jinja"):
-        (pair["a"] / name).write_bytes(b"{}")
-    write_json(pair["a"] / "added_tokens.json", **{"<a>": 3})
-    out = tmp_path / "out"
-    out.mkdir()
-    planned(pair).write(out)
-    names = {
-        "added_tokens.json",
-        "chat_template.jinja",
-        "special_tokens_map.json",
-        "tokenizer.json",
-        "tokenizer_config.json",
-    }
-    assert {path.name for path in out.iterdir()} == names  # vocab.json would say something else
-    assert json.loads((out / "added_tokens.json").read_text()) == {"<a>": 3, "<b>": 5}
-    assert (out / "tokenizer_config.json").read_bytes() == (pair["a"] / "tokenizer_config.json").read_bytes()
-
-
-def test_without_a_request_the_tokenizer_is_copied_unread(tmp_path: Path) -> None:
-    folder, out = tmp_path / "a", tmp_path / "out"
-    folder.mkdir(), out.mkdir()
-    (folder / "tokenizer.json").write_text("not even JSON")
-    vocabulary = plan_vocabulary({"a": folder}, None, TokenizerRequest())
-    vocabulary.write(out)
-    assert (out / "tokenizer.json").read_text() == "not even JSON" and vocabulary.config_changes() == {}
-
-
-def test_chat_templates(tmp_path: Path) -> None:
-    templates = {"a": "{{ 1 }}", "b": "{{ 2 }}", "c": None, "d": " {{ 2 }}\n", "e": "{{ 1 }}"}
-    models = {}
-    for name, text in templates.items():
-        settings = {"chat_template": text} if name != "d" else {}
-        models[name] = words(tmp_path / name, ["[UNK]", "one"], **settings)
-    (models["d"] / "chat_template.jinja").write_text(templates["d"] or "")
-    listed = [{"name": "tools", "template": "{{ 3 }}"}, {"name": "default", "template": "{{ 2 }}"}]
-    models["f"] = words(tmp_path / "f", ["[UNK]", "one"], chat_template=listed)
-
-    def written(only: str, **data: Any) -> tuple[str | None, Any]:
-        out = tmp_path / f"out_{only}_{len(data)}"
-        out.mkdir()
-        planned({name: models[name] for name in only}, **data).write(out)
-        file = out / "chat_template.jinja"
-        config = json.loads((out / "tokenizer_config.json").read_text())
-        return file.read_text() if file.exists() else None, config.get("chat_template")
-
-    assert written("abcdef", chat_template="auto") == ("{{ 2 }}", None)
-    assert written("acbd"[:3], chat_template="auto", tokenizer_source="base") == ("{{ 1 }}", None)  # a tie: the first
-    (models["e"] / "chat_template.jinja").write_text("{{ 2 }} ")
-    assert written("ade", chat_template="auto") == (
-        templates["d"],
-        None,
-    )  # the space around a template is no difference
-    assert written("ab", tokenizer_source="union") == (None, "{{ 1 }}")
-    assert written("cd", chat_template="{{ 4 }}", tokenizer_source="union") == ("{{ 4 }}", None)
-    assert planned({"c": models["c"]}, chat_template="auto").findings[0].code == "chat-template"
-
-
-def test_a_whole_model_over_a_union_answers_as_its_parents(tmp_path: Path) -> None:
-    """Two real models, one vocabulary: each view with the union's tokens computes what the model itself does."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
-
-    folders = {}
-    for i, (name, texts) in enumerate({"en": ENGLISH, "el": GREEK}.items()):
-        tokenizer = train("BPE", texts, added=[f"<|{name}|>"])
-        rows = tokenizer.get_vocab_size() + 3
-        torch.manual_seed(i)
-        config = LlamaConfig(
-            vocab_size=rows,
-            hidden_size=16,
-            intermediate_size=24,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            max_position_embeddings=64,
-            eos_token_id=rows - 4,
-            tie_word_embeddings=False,
-        )
-        model = LlamaForCausalLM(config)
-        folder = save(tmp_path / name, tokenizer)
-        model.save_pretrained(folder)
-        folders[name] = folder
-    request, _ = parse_tokenizer({"tokenizer": {"source": "union", "pad_to_multiple_of": 32}})
-    vocabulary = plan_vocabulary(folders, None, request)
-    assert vocabulary.tokenizer is not None and vocabulary.rows is not None
-    own = [AutoModelForCausalLM.from_pretrained(folder) for folder in folders.values()]
-    memory = [Memory(n, {k: v.numpy() for k, v in m.state_dict().items()}) for n, m in zip(folders, own, strict=True)]
-    for name, model, view in zip(folders, own, vocabulary.apply(memory), strict=True):
-        out = tmp_path / f"{name}_out"
-        out.mkdir()
-        vocabulary.write(out)
-        config = json.loads((folders[name] / "config.json").read_text())
-        (out / "config.json").write_text(
-            json.dumps(with_changes(config, vocabulary.config_changes(name)["config.json"]))
-        )
-        from safetensors.numpy import save_file
-
-        save_file({n: whole(view, n, 1000) for n in view.tensors}, out / "model.safetensors", {"format": "pt"})
-        united = AutoModelForCausalLM.from_pretrained(out)
-        assert united.config.vocab_size == vocabulary.rows.count and united.config.vocab_size % 32 == 0
-        tokenizer, old = AutoTokenizer.from_pretrained(out), AutoTokenizer.from_pretrained(folders[name])
-        assert tokenizer.convert_ids_to_tokens([united.config.eos_token_id]) == ["<|en|>"]
-        text = f"{(ENGLISH if name == 'en' else GREEK)[0]}<|{name}|>"
-        ids, before = tokenizer(text, return_tensors="pt")["input_ids"], old(text, return_tensors="pt")["input_ids"]
-        with torch.no_grad():
-            logits, expected = united(ids).logits[0], model(before).logits[0]
-        shared = [vocabulary.tokenizer.ids[token] for token in old.convert_ids_to_tokens(range(len(old)))]
-        assert torch.equal(logits[:, shared], expected[:, : len(old)])
