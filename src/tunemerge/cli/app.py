@@ -199,11 +199,12 @@ def evaluate(
 @app.command("list")
 def list_(
     kind: Annotated[str, typer.Argument(help="strategies, methods, tasks or metrics")],
+    markdown: Annotated[bool, typer.Option("--markdown", help="methods with all parameters, as a page")] = False,
 ) -> None:
     """What there is: strategies, methods, tasks, metrics."""
-    from tunemerge.cli.listing import show_list
+    from tunemerge.cli.listing import show_list, show_methods_page
 
-    show_list(kind)
+    show_methods_page(kind) if markdown else show_list(kind)
 
 
 @app.command()

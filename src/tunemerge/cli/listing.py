@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from urllib.parse import urlsplit
 
 from rich.console import Console
 from rich.table import Table
@@ -17,11 +18,20 @@ def show_list(kind: str) -> None:
     if kind not in KINDS:
         raise UsageError(f"unknown kind {kind!r}{nearest(kind, KINDS)}")
     table = Table(box=None, pad_edge=False)
-    for name in ("name", "paper", "what it is"):
-        table.add_column(name, overflow="fold")
+    table.add_column("name", no_wrap=True)
+    table.add_column("paper", no_wrap=True)
+    table.add_column("what it is", overflow="fold")
     for row in _rows(kind):
         table.add_row(*row)
     Console().print(table)
+
+
+def show_methods_page(kind: str) -> None:
+    if kind != "methods":
+        raise UsageError(f"--markdown is for methods, not {kind}")
+    from tunemerge.merge.page import methods_page
+
+    print(methods_page())
 
 
 def _rows(kind: str) -> list[tuple[str, str, str]]:
@@ -32,7 +42,7 @@ def _rows(kind: str) -> list[tuple[str, str, str]]:
     if kind == "methods":
         from tunemerge.merge.method import METHODS
 
-        return [(name, m.paper or "", m.summary) for name, m in METHODS]
+        return [(name, _short(m.paper), m.summary) for name, m in METHODS]
     if kind == "tasks":
         from tunemerge.tasks.task import TASKS
 
@@ -40,3 +50,8 @@ def _rows(kind: str) -> list[tuple[str, str, str]]:
     from tunemerge.stats.metrics import METRICS
 
     return [(name, "", "higher is better" if m.higher_is_better else "lower is better") for name, m in METRICS]
+
+
+def _short(paper: str) -> str:
+    """A web address by its site alone; the whole of it stands on the methods page."""
+    return urlsplit(paper).netloc or paper
