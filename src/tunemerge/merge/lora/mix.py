@@ -10,8 +10,9 @@ from typing import Any, Literal
 import numpy as np
 
 from tunemerge.checkpoint.adapter import Adapter, Product
-from tunemerge.findings import Finding, error
+from tunemerge.findings import Finding, FindingsError, error
 from tunemerge.merge.method import METHODS
+from tunemerge.registry import nearest
 
 How = Literal["cat", "svd", "knots"]
 METHOD_NAMES: tuple[How, ...] = ("cat", "svd", "knots")
@@ -33,6 +34,11 @@ class Mix:
     rule: str = "ties"
     parameters: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
+
+    @property
+    def rule_values(self) -> dict[str, Any]:
+        """What the rule is given."""
+        return dict(self.parameters) | ({"weight": list(self.weights)} if self.weights else {})
 
 
 def mix_findings(adapters: Sequence[Adapter], mix: Mix) -> list[Finding]:
@@ -58,15 +64,23 @@ def _request_findings(adapters: Sequence[Adapter], mix: Mix) -> list[Finding]:
         found.append(error("lora-energy", f"the share of energy must lie in (0, 1], not {mix.energy}"))
     if mix.method != "knots" and mix.parameters:
         found.append(error("lora-rule", f"{', '.join(mix.parameters)}: parameters of a rule, which only knots applies"))
-    if mix.method == "knots":
-        method = METHODS[mix.rule]
-        if not method.needs_base:
-            found.append(
-                error("lora-rule", f"{mix.rule} merges weights, not changes; knots needs a task-vector method")
-            )
-        reason = method.refuses(len(adapters), has_base=True)
-        found += [error("lora-rule", reason)] if reason else []
-    return found
+    return found + (_rule_findings(adapters, mix) if mix.method == "knots" else [])
+
+
+def _rule_findings(adapters: Sequence[Adapter], mix: Mix) -> list[Finding]:
+    if mix.rule not in METHODS:
+        return [error("lora-rule", f"unknown merge method {mix.rule!r}{nearest(mix.rule, METHODS.names())}")]
+    method = METHODS[mix.rule]
+    if not method.needs_base:
+        return [error("lora-rule", f"{mix.rule} merges weights, not changes; knots needs a task-vector method")]
+    reason = method.refuses(len(adapters), has_base=True)
+    if reason:
+        return [error("lora-rule", reason)]
+    try:
+        method.resolve(mix.rule_values, len(adapters))
+    except FindingsError as problem:
+        return list(problem.findings)
+    return []
 
 
 def _base_findings(adapters: Sequence[Adapter]) -> list[Finding]:

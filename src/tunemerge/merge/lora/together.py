@@ -85,9 +85,8 @@ def _pair(adapter: Adapter, product: Product | None, like: Product) -> Pair:
 
 def _apply_rule(mix: Mix, module: str, parts: Sequence[Array]) -> Array:
     name = f"{module}.weight"
-    values = dict(mix.parameters) | ({"weight": list(mix.weights)} if mix.weights else {})
     zero = {name: np.zeros_like(parts[0])}
-    return merge_state(mix.rule, [{name: part} for part in parts], zero, values, seed=mix.seed)[name]
+    return merge_state(mix.rule, [{name: part} for part in parts], zero, mix.rule_values, seed=mix.seed)[name]
 
 
 def _bias(adapters: Sequence[Adapter], products: Sequence[Product | None], weights: Sequence[float]) -> Array | None:
