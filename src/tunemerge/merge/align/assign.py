@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from tunemerge.merge.align.groups import Group
 from tunemerge.merge.align.orders import Index, unmoved
@@ -46,6 +45,8 @@ def assign(group: Group, alike: Alikeness) -> Assignment:
 
 def best_assignment(scores: Matrix) -> Index:
     """The column for each row that together have the greatest sum."""
+    from scipy.optimize import linear_sum_assignment  # half a second, which merges without alignment do not pay
+
     return np.asarray(linear_sum_assignment(scores, maximize=True)[1], np.int64)
 
 

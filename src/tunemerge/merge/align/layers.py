@@ -11,7 +11,7 @@ from tunemerge.merge.align.groups import Axis
 from tunemerge.merge.align.names import Tensors, natural, without_numbers
 
 _SHORTCUT = re.compile(r"(^|\.)(\w*shortcut|\w*downsample|skip\w*|identity\w*)(\.|$)", re.IGNORECASE)
-_OTHER = re.compile(r"transpose|deconv|upconv|(^|[._])(emb|embeddings?|w[tp]e)$", re.IGNORECASE)
+_OTHER = re.compile(r"transpose|deconv|upconv|(^|[._])(emb(ed(dings?|_\w+)?)?|w[tp]e)$", re.IGNORECASE)
 """Modules whose weights look like those of a layer but lie otherwise: transposed convolutions, lookup tables."""
 _NUMBERED = re.compile(r"(.*?)(\d+)")
 _MAX_STEPS = 20_000
