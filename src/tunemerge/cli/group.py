@@ -23,6 +23,11 @@ class Commands(TyperGroup):
         except TunemergeError as e:
             print(e, file=sys.stderr)
             raise typer.Exit(e.exit_code) from None
+        except BrokenPipeError:  # whoever reads us has gone: typer ends quietly
+            raise
+        except OSError as e:
+            print(f"{e.filename}: {e.strerror}" if e.filename else f"the system failed: {e}", file=sys.stderr)
+            raise typer.Exit(1) from None
         except KeyboardInterrupt:
             print(_interrupted(), file=sys.stderr)
             raise typer.Exit(130) from None

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import glob
 import os
 import shutil
 import tempfile
@@ -9,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tunemerge.errors import UsageError
+from tunemerge.errors import TunemergeError, UsageError
 from tunemerge.merge.folder import RECORD
 from tunemerge.store.atomic import refuse_foreign
 from tunemerge.store.lock import try_lock
@@ -39,23 +42,39 @@ def free_bytes(out: Path) -> tuple[Path, int]:
 
 @contextmanager
 def work_folder(out: Path) -> Iterator[Path]:
-    """A folder beside `out`, locked by this process; what killed merges left there is removed first."""
+    """A folder beside `out`, locked by this process; what killed merges left there is removed first.
+
+    UsageError where nothing can be made there; TunemergeError for a disk that is full or fails, also inside the block.
+    """
     parent = out.absolute().parent
     try:
         parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".merging", dir=parent))
     except OSError as problem:
-        raise UsageError(f"{parent}: can't write there: {problem.strerror}") from None
-    lock = os.open(work, os.O_RDONLY)
-    try_lock(lock)
-    for left in sorted(parent.glob(f".{out.name}.*.merging")):
-        held = os.open(left, os.O_RDONLY)
-        if left != work and try_lock(held):
-            shutil.rmtree(left, ignore_errors=True)
-        os.close(held)
+        kind = TunemergeError if problem.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO) else UsageError
+        raise kind(f"{parent}: can't write there: {problem.strerror}") from problem
+    lock = -1
     try:
+        lock = os.open(work, os.O_RDONLY)
+        try_lock(lock)
+        for left in sorted(parent.glob(f".{glob.escape(out.name)}.*.merging")):
+            _sweep(left)
         work.chmod(0o755)
         yield work
+    except OSError as problem:
+        raise TunemergeError(f"{out}: writing the merged model failed: {problem.strerror or problem}") from problem
     finally:
         shutil.rmtree(work, ignore_errors=True)
-        os.close(lock)
+        if lock >= 0:
+            os.close(lock)
+
+
+def _sweep(left: Path) -> None:
+    """Remove the folder of a process that is dead; one that is held, or gone by now, is let alone."""
+    with contextlib.suppress(FileNotFoundError):
+        held = os.open(left, os.O_RDONLY)
+        try:
+            if try_lock(held):
+                shutil.rmtree(left, ignore_errors=True)
+        finally:
+            os.close(held)
