@@ -264,6 +264,12 @@ def test_empty_tensors_of_any_shape_stay_empty(name: str, shape: tuple[int, ...]
         assert by_kernel(method, [empty] * (method.max_models or 3), empty, "F32", values).shape == shape
 
 
+def test_arcee_fusion_finds_the_quartiles_of_four() -> None:
+    moved = np.array([1.2, 1.0, 1.9, 1.1])
+    found = run("arcee_fusion", [moved], np.zeros(4))
+    assert found.tolist() == [0.0, 0.0, 1.9, 0.0], "the bound is 1.1 + 1.5 x (1.2 - 1.0)"
+
+
 def test_arcee_fusion_takes_all_where_nothing_stands_out() -> None:
     assert run("arcee_fusion", [[5.0]], [2.0]).tolist() == [5.0]
     base = np.ones((4, 1))
@@ -274,8 +280,8 @@ def test_arcee_fusion_takes_all_where_nothing_stands_out() -> None:
     assert run("arcee_fusion", [one], still).tolist() == one.tolist()
 
 
-@pytest.mark.parametrize("shape", [(3, 70_000), (70_000, 3)])
-def test_arcee_fusion_of_long_and_of_many_rows_agrees_with_its_reference(shape: tuple[int, int]) -> None:
+@pytest.mark.parametrize("shape", [(2,), (3,), (4,), (5,), (2, 2), (3, 70_000), (70_000, 3)])
+def test_arcee_fusion_of_few_and_of_many_elements_agrees_with_its_reference(shape: tuple[int, ...]) -> None:
     base, move = sample(shape, "F32", 1), sample(shape, "F32", 2)
     model = base + 0.1 * move
     truth = by_reference(METHODS["arcee_fusion"], [model], base, "F32", {})

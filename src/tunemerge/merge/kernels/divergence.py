@@ -140,4 +140,5 @@ def take_important(rows, base, importance, threshold, out):  # type: ignore[no-u
     """out = rows[0] where the importance reaches the threshold, elsewhere the base."""
     row = rows[0]
     for j in range(out.size):
-        out[j] = row[j] if importance[j] >= threshold else base[j]
+        changed, unchanged = row[j], base[j]
+        out[j] = changed if importance[j] >= threshold else unchanged

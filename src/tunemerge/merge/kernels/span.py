@@ -10,7 +10,9 @@ from numba import njit, types
 
 from tunemerge.merge.kernels.signatures import LANE_SUMS, LANES, READ_ROWS_F64, WIDTHS
 
-_CHUNK = 1024
+_CHUNK, _SHORT = 1024, 512
+"""Elements taken at once for products and for sums, which need more room in the nearest cache."""
+_DEEP = 4 * LANES
 _EXPONENT = np.uint64(0x7FF0000000000000)
 
 
@@ -26,12 +28,19 @@ def _widen(rows, base, start, stop, deltas):  # type: ignore[no-untyped-def]
 @njit(inline="always")
 def _add_products(deltas, length, lanes):  # type: ignore[no-untyped-def]
     """Add the products of all pairs, (0, 0), (0, 1), ..., (1, 1), ..., each to its lanes."""
-    whole = length - length % LANES
+    whole, deep = length - length % LANES, length - length % _DEEP
     pair = 0
     for i in range(deltas.shape[0]):
         for k in range(i, deltas.shape[0]):
             a, b, sums = deltas[i], deltas[k], lanes[pair]
-            for start in range(0, whole, LANES):
+            # Four by four, so that a lane is fetched and stored once for all four; the order of additions is the same.
+            for start in range(0, deep, _DEEP):
+                for lane in range(LANES):
+                    total = sums[lane]
+                    for j in range(start + lane, start + lane + _DEEP, LANES):
+                        total += a[j] * b[j]
+                    sums[lane] = total
+            for start in range(deep, whole, LANES):
                 for lane in range(LANES):
                     sums[lane] += a[start + lane] * b[start + lane]
             for j in range(whole, length):
@@ -99,15 +108,15 @@ def add_rows(rows, base, columns, weights, out):  # type: ignore[no-untyped-def]
     are more than four models, so that the sum itself is exact (Demmel and Nguyen 2015).
     """
     models = rows.shape[0]
-    terms = np.empty((models, _CHUNK), np.float64)
-    top, total = np.empty(_CHUNK, np.float64), np.empty(_CHUNK, np.float64)
+    terms = np.empty((models, _SHORT), np.float64)
+    top, total = np.empty(_SHORT, np.float64), np.empty(_SHORT, np.float64)
     bits = top.view(np.uint64)
     room = 6.0
     while room * 2 < 3.0 * models:
         room *= 2
     for r in range(weights.shape[0]):
-        for start in range(r * columns, (r + 1) * columns, _CHUNK):
-            stop = min(start + _CHUNK, (r + 1) * columns)
+        for start in range(r * columns, (r + 1) * columns, _SHORT):
+            stop = min(start + _SHORT, (r + 1) * columns)
             part, under = out[start:stop], base[start:stop]
             top[:] = 0.0
             for i in range(models):

@@ -67,7 +67,8 @@ class FusionStream:
     def finish(self, index: int) -> None:
         if index == 0:
             last = self._size - 1
-            self._ranks.narrow([[self._size - last * quarter // 4 for quarter in (1, 2, 3)]], self._size)
+            # One more than the size, for the smallest of all is looked for too where there are four or fewer.
+            self._ranks.narrow([[self._size - last * quarter // 4 for quarter in (1, 2, 3)]], self._size + 1)
         else:
             self._ranks.settle()
             first, median, third = self._ranks.thresholds[0].view(np.float32)
