@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Generic, TypeVar
 
 from tunemerge.errors import UsageError
@@ -20,6 +20,13 @@ def nearest(name: str, known: list[str]) -> str:
     if close:
         return "; did you mean " + " or ".join(repr(flat[c]) for c in close) + "?"
     return "; known: " + ", ".join(known)
+
+
+def listed(names: Iterable[object], limit: int = 8) -> str:
+    """The first names in words, and how many more there are."""
+    every = [str(name) for name in names]
+    more = f" and {len(every) - limit} more" if len(every) > limit else ""
+    return ", ".join(every[:limit]) + more
 
 
 class UnknownNameError(UsageError):

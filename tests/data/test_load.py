@@ -43,13 +43,29 @@ def test_all_that_is_wrong_with_the_columns_comes_at_once():
     table = pd.DataFrame({"txt": ["a"], "labels": ["b"]})
     _, found = rows_of(table, Columns("text", "label", unit="patient"), "t")
     assert codes(found) == ["no-such-column"] * 3
-    assert "did you mean 'labels'" in found[1].message
+    assert "did you mean 'labels'? the columns are: txt, labels" in found[1].message
+    _, found = rows_of(pd.DataFrame({"ticket": [1], "wrote": ["b"]}), COLUMNS, "t", "use --{role} NAME")
+    assert "(for text); the columns are: ticket, wrote" in found[0].message and found[0].remedy == "use --text NAME"
 
 
 def test_missing_values_name_their_lines():
     table = pd.DataFrame({"text": ["a", None, "c"], "label": ["x", "y", None]})
     _, found = rows_of(table, COLUMNS, "t")
-    assert codes(found) == ["missing-value"] and "2 rows" in found[0].message and "2, 3" in found[0].message
+    assert codes(found) == ["missing-value"] and "2 rows" in found[0].message
+    assert found[0].message.endswith("(data rows 2, 3)")
+    many = pd.DataFrame({"text": ["a"] * 9, "label": ["x", *[None] * 8]})
+    assert rows_of(many, COLUMNS, "t")[1][0].message.endswith("(data rows 2, 3, 4, 5, 6 and 3 more)")
+
+
+def test_a_row_without_a_unit_is_not_put_together_with_the_others_that_lack_one():
+    table = pd.DataFrame({"text": list("abc"), "label": list("xyx"), "patient": ["1", None, None]})
+    _, found = rows_of(table, Columns("text", "label", unit="patient"), "t")
+    assert codes(found) == ["missing-value"] and "or a unit (data rows 2, 3)" in found[0].message
+
+
+def test_two_columns_of_one_name_are_refused():
+    table = pd.DataFrame([["a", "b", "x"]], columns=["text", "text", "label"])
+    assert codes(rows_of(table, COLUMNS, "t")[1]) == ["column-twice"]
 
 
 def test_where_keeps_rows_and_suggests_values():
@@ -65,7 +81,10 @@ def test_labels_are_renamed_and_unknown_ones_refused():
     rows, found = rows_of(table, Columns("text", "label", labels={"0": "no", "1": "yes", "2": "both"}), "t")
     assert found == [] and rows["label"].tolist() == ["no", "yes", "both"]
     _, found = rows_of(table, Columns("text", "label", labels={"0": "no", "1": "yes"}), "t")
-    assert codes(found) == ["unknown-label"]
+    assert codes(found) == ["unknown-label"] and "'2'" in found[0].message
+    table = pd.DataFrame({"text": list("ab"), "label": ["grumpy", "happy"]})
+    _, found = rows_of(table, Columns("text", "label", labels={"grmpy": "no", "happy": "yes"}), "t")
+    assert "did you mean 'grmpy'?" in found[0].message
 
 
 def test_rows_with_the_same_text_are_one_unit():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -9,13 +10,14 @@ from pathlib import Path
 
 import pandas as pd
 
+from tunemerge.data.delimited import read_delimited
 from tunemerge.errors import UsageError
 from tunemerge.findings import Finding, error
-from tunemerge.registry import nearest
+from tunemerge.registry import listed, nearest
 
 READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
-    ".csv": lambda p: pd.read_csv(p, keep_default_na=False, na_values=[""], dtype=object),
-    ".tsv": lambda p: pd.read_csv(p, keep_default_na=False, na_values=[""], dtype=object, sep="\t"),
+    ".csv": lambda p: read_delimited(p, ","),
+    ".tsv": lambda p: read_delimited(p, "\t"),
     ".jsonl": lambda p: pd.read_json(p, lines=True, dtype=False, convert_dates=False),
     ".parquet": pd.read_parquet,
 }
@@ -43,50 +45,37 @@ def read_table(path: Path) -> pd.DataFrame:
         raise UsageError(f"{path}: can't tell the format; expected one of {', '.join(READERS)} (also .gz)")
     try:
         return READERS[suffix](path)
+    except UsageError:
+        raise
     except Exception as e:
         raise UsageError(f"{path}: can't be read as {suffix[1:]}: {e}") from e
 
 
-def rows_of(table: pd.DataFrame, columns: Columns, where: str) -> tuple[pd.DataFrame, list[Finding]]:
+def rows_of(table: pd.DataFrame, columns: Columns, where: str, remedy: str = "") -> tuple[pd.DataFrame, list[Finding]]:
     """Rows (columns text, label, unit, weight; index = line in the table) and what is wrong with them.
 
     A row's unit is its `unit` column, or its text. Rows that can't be used are findings of severity error:
-    nothing is dropped silently.
+    nothing is dropped silently. `remedy` says how to name a column, with {role} for which.
     """
-    found: list[Finding] = []
-    names = {"text": columns.text, "label": columns.label, "unit": columns.unit, "weight": columns.weight}
-    names |= {f"where.{c}": c for c in columns.where}
-    for role, column in names.items():
-        if column is not None and column not in table.columns:
-            hint = nearest(column, [str(c) for c in table.columns])
-            found.append(error("no-such-column", f"no column {column!r} (for {role}){hint}", where))
+    found = _column_findings(table, columns, where, remedy)
     if found:
         return pd.DataFrame(columns=ROW_COLUMNS), found
     for column, value in columns.where.items():
         kept = table[table[column].astype(str) == str(value)]
-        if kept.empty:
+        if kept.empty and len(table):
             known = sorted({str(v) for v in table[column].unique()})[:20]
             found.append(error("no-rows", f"no row has {column} = {value!r}{nearest(str(value), known)}", where))
         table = kept
     if table.empty:
         return pd.DataFrame(columns=ROW_COLUMNS), found or [error("no-rows", "the table is empty", where)]
-    missing = table[table[columns.text].isna() | table[columns.label].isna()]
-    if len(missing):
-        numbers = ", ".join(str(i + 1) for i in missing.index[:5])
-        found.append(
-            error("missing-value", f"{len(missing)} rows lack a text or a label (data rows {numbers}, ...)", where,
-                  "fill or delete these rows")
-        )  # fmt: skip
+    found += _missing(table, columns, where)
     label = table[columns.label].astype(str)
     unknown = sorted(set(label) - set(columns.labels)) if columns.labels else []
     if unknown:
-        found.append(
-            error(
-                "unknown-label",
-                f"label values {unknown[:8]} are not in the map {dict(columns.labels)}",
-                where,
-            )
-        )
+        close = nearest(unknown[0], list(map(str, columns.labels)))
+        hint = close if "mean" in close else f"; it has {listed(columns.labels)}"
+        message = f"label values that `labels` does not name: {listed(map(repr, unknown))}{hint}"
+        found.append(error("unknown-label", message, where, "add them to `labels:`, raw value to label name"))
     text = table[columns.text].astype(str)
     # Rows with the same text are one unit: they belong on one side of a split, and are not independent evidence.
     first = pd.Series(table.index, index=table.index).groupby(text.to_numpy()).transform("first")
@@ -106,3 +95,34 @@ def rows_of(table: pd.DataFrame, columns: Columns, where: str) -> tuple[pd.DataF
             error("bad-weight", f"{len(bad)} weights are not positive numbers (data row {bad.index[0] + 1})", where)
         )
     return rows.astype({"weight": float}), found
+
+
+def _column_findings(table: pd.DataFrame, columns: Columns, where: str, remedy: str) -> list[Finding]:
+    """Columns that aren't there, or twice."""
+    names = {"text": columns.text, "label": columns.label, "unit": columns.unit, "weight": columns.weight}
+    names |= {f"where.{c}": c for c in columns.where}
+    known = [str(c) for c in table.columns]
+    if not known:
+        return [error("no-rows", "the table is empty", where)]
+    found = []
+    for role, column in names.items():
+        fix = remedy.format(role=role) if "." not in role else ""
+        if column is not None and column not in known:
+            close = difflib.get_close_matches(column, known, n=1, cutoff=0.75)
+            hint = f" did you mean {close[0]!r}?" if close else ""
+            text = f"no column {column!r} (for {role});{hint} the columns are: {listed(known, 20)}"
+            found.append(error("no-such-column", text, where, fix))
+        elif column is not None and known.count(column) > 1:
+            text = f"{known.count(column)} columns are called {column!r} (for {role})"
+            found.append(error("column-twice", text, where, "give them different names in the header"))
+    return found
+
+
+def _missing(table: pd.DataFrame, columns: Columns, where: str) -> list[Finding]:
+    needed = [columns.text, columns.label, *([columns.unit] if columns.unit else [])]
+    rows = table.index[table[needed].isna().any(axis=1)]
+    if rows.empty:
+        return []
+    what = "a text, a label or a unit" if columns.unit else "a text or a label"
+    text = f"{len(rows)} rows lack {what} (data rows {listed((i + 1 for i in rows), 5)})"
+    return [error("missing-value", text, where, "fill or delete these rows")]
