@@ -151,7 +151,7 @@ models:
     parameters: {weight: 1, density: 0.5, normalize: false}
 parameters: {epsilon: 0.1}
 """)
-    assert [f"{f.where.rpartition(':')[2]}: {f.message}" for f in found.warnings] == [
+    assert [f"{f.where.rpartition(':')[2]}: {f.message}" for f in found.findings] == [
         "5: epsilon has no effect on linear",
         "4: density has no effect on linear",
         "4: normalize of a single model has no effect",
@@ -175,7 +175,7 @@ models:
         ModelRef("org/d", None, "me/adapter"),
     )
     assert str(found.output.merged[0]) == "org/a@main+me/adapter@v2"
-    assert len(found.places) == 7 and sum(place.adapter for place in found.places) == 3
+    assert len(found.places) == 7 and sum(place.kind == "adapter" for place in found.places) == 3
 
 
 @pytest.mark.parametrize(
@@ -239,7 +239,7 @@ def test_documents_that_are_refused(recipe: Load, text: str, message: str) -> No
 def test_a_document_that_nobody_reads_is_not_run(recipe: Load) -> None:
     found = recipe(FIRST.format("lonely", "o/a") + "---\n" + ONE.format("o/b"))
     assert [document.name for document in found.documents] == [None]
-    assert [f.message for f in found.warnings] == ["'lonely' is not run: no other document uses it"]
+    assert [f.message for f in found.findings] == ["'lonely' is not run: no other document uses it"]
 
 
 def test_hostile_files(recipe: Load) -> None:

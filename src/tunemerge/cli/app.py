@@ -55,11 +55,18 @@ def demo(
 
 
 @app.command()
-def check(study: StudyFile, set_: Set = None) -> None:
-    """Every finding at once: models, data, labels, tokenizers, disk. Nothing is trained or written."""
+def check(
+    file: Annotated[Path, typer.Argument(help="a study file or a recipe", metavar="STUDY.YAML|RECIPE.YAML")],
+    set_: Set = None,
+) -> None:
+    """Every finding at once: models, data, labels, tokenizers, disk. Nothing is trained, downloaded or written."""
+    from tunemerge.cli.merging import check_recipe, is_recipe
+
+    if is_recipe(file):
+        raise typer.Exit(check_recipe(file))
     from tunemerge.cli.studies import check_study
 
-    raise typer.Exit(check_study(study, set_ or []))
+    raise typer.Exit(check_study(file, set_ or []))
 
 
 @app.command()
@@ -109,16 +116,37 @@ def export(
 
 @app.command()
 def merge(
-    recipe: Annotated[Path, typer.Argument(help="a recipe in mergekit's format", metavar="RECIPE.YAML")],
+    recipe: Annotated[Path, typer.Argument(help="a recipe in mergekit's format, or a merged model", metavar="RECIPE")],
     out: Annotated[Path, typer.Argument(help="folder to write", metavar="OUT")],
-    random_seed: Annotated[int, typer.Option(help="seed of methods that drop at random")] = 0,
+    random_seed: Annotated[
+        int | None, typer.Option("--random-seed", "--seed", help="for methods that drop at random [default: 0]")
+    ] = None,
+    out_shard_size: Annotated[str, typer.Option(help="most bytes in a weight file, e.g. 500M, 2GB")] = "5B",
+    copy_tokenizer: Annotated[bool, typer.Option(help="write a tokenizer into OUT")] = True,
+    device: Annotated[str, typer.Option(help="for spectral methods: auto, cpu or cuda")] = "auto",
+    allow_crimes: Annotated[
+        bool, typer.Option("--allow-crimes", help="merge models that don't fit; says what it waives")
+    ] = False,
+    threads: Annotated[int | None, typer.Option("--threads", "-j", help="default: as many as there are cores")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="show the plan and all findings, write nothing")] = False,
 ) -> None:
-    """Merge models by a recipe."""
+    """Merge models by a recipe, or make a merged model again from the recipe in its own files."""
     from tunemerge.cli.kernels import load_without_scipy
     from tunemerge.cli.merging import merge_one
 
     load_without_scipy()
-    merge_one(recipe, out, random_seed)
+    code = merge_one(
+        recipe,
+        out,
+        seed=random_seed,
+        shard_size=out_shard_size,
+        copy_tokenizer=copy_tokenizer,
+        device=device,
+        allow_crimes=allow_crimes,
+        threads=threads,
+        dry_run=dry_run,
+    )
+    raise typer.Exit(code)
 
 
 @app.command("extract-lora")

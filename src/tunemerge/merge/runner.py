@@ -42,7 +42,7 @@ def buffer_bytes(plan: MergePlan, threads: int, block: int = BLOCK) -> int:
     """The memory that the engine takes for its blocks, at most; spectral methods take more for their matrices."""
 
     def of(tensor: TensorPlan) -> int:
-        unit = tensor.stream(plan.seed).unit
+        unit = "element" if tensor.copy else tensor.stream(plan.seed).unit
         length = min(block_length(unit, tensor.shape, block), tensor.size)
         inputs = len(tensor.inputs) + (tensor.base is not None)
         return length * (8 * inputs + 8 + 8 + inputs) + len(tensor.inputs) * (1 << 19)

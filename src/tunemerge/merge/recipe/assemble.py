@@ -84,7 +84,7 @@ class _Entries:
         stored = first.dtype(theirs)
         if not self._fit(want.name, [(view, i) for _, view, _, i in have], info):
             return
-        self.untied |= any(name not in view.own for _, view, name, _ in have)
+        self.untied |= any(view.own.get(name) not in view.stored for _, view, name, _ in have)
         experts = [(s, view, name) for s, view, name, _ in have if s is not want.part.base]
         base = _input(*under) if under else None
         inputs = tuple(_input(view, name) for _, view, name in experts)

@@ -24,9 +24,10 @@ def model_card(name: str, recipe: Recipe, facts: Mapping[str, Any], inputs: Mapp
     """The text of README.md for the model `name`, made by `recipe` from `inputs`; `facts` are its provenance."""
     licences = {place: licence_of(one.path) for place, one in inputs.items()}
     lines = [*_front(inputs, licences), f"# {name}", "", _sentence(facts["methods"]), ""]
-    lines += ["| model | licence | SHA-256 |", "|---|---|---|"]
+    lines += ["| input | licence | SHA-256 |", "|---|---|---|"]
     for place, entry in zip(inputs, facts["inputs"], strict=True):
-        weights = [d for file, d in entry["files"].items() if file.endswith(".safetensors")]
+        files = entry["files"]
+        weights = [d for file, d in files.items() if file.endswith(".safetensors")] or list(files.values())
         shown = f"`{weights[0][:16]}`" + (f" and {len(weights) - 1} more files" if len(weights) > 1 else "")
         lines.append(f"| {_cell(str(place))} | {_cell(licences[place] or 'not stated')} | {shown} |")
     if len(set(licences.values())) > 1:

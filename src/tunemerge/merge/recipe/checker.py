@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tunemerge.errors import UsageError
-from tunemerge.findings import Finding, FindingsError, error, warning
+from tunemerge.findings import Finding, error, warning
 from tunemerge.merge.method import METHODS, Method
 from tunemerge.merge.recipe.names import Exists, parse_model
 from tunemerge.merge.recipe.parts import ModelRef, Settings
@@ -92,9 +92,10 @@ class Checker:
                 fix = "give it under the recipe's own parameters"
                 self.warn(path, "no-effect", f"{name} of a single model has no effect", fix)
             else:
-                for place, finding in check_setting(setting, known[name], path):
+                wrong = list(check_setting(setting, known[name], path))
+                for place, finding in wrong:
                     self.add(place, finding)
-                out[name] = setting
+                out[name] = known[name].default if wrong else setting  # so that one fault is found once
         return out
 
     def _unknown(self, name: Any, path: KeyPath, method: Method, known: list[str]) -> None:
@@ -103,9 +104,3 @@ class Checker:
         else:
             text = f"{method.name} has no parameter {name!r}" + (nearest(str(name), known) if known else "")
             self.error(path, "unknown-parameter", text)
-
-    def refuse(self) -> tuple[Finding, ...]:
-        """The warnings; FindingsError with everything where there are errors."""
-        if any(f.severity == "error" for f in self.findings):
-            raise FindingsError(self.findings)
-        return tuple(self.findings)

@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tunemerge.findings import Finding, FindingsError, error
+from tunemerge.findings import Finding, FindingsError, error, refuse_errors
 from tunemerge.merge.recipe.checker import Checker
 from tunemerge.merge.recipe.names import Exists, looking_from
-from tunemerge.merge.recipe.parts import Document, Recipe
+from tunemerge.merge.recipe.parts import Document, ModelRef, Place, Recipe
 from tunemerge.merge.recipe.read import read_document
 from tunemerge.registry import nearest
 from tunemerge.yamlfile import parse_documents, read_text
 
 MAX_DOCUMENTS = 100
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A recipe file as far as it could be understood: `recipe` is None where it does not say what to merge with what.
+
+    `places` are all models and adapters that it names.
+    """
+
+    recipe: Recipe | None
+    places: tuple[Place, ...]
+    findings: tuple[Finding, ...]
 
 
 def load_recipe(path: Path) -> Recipe:
@@ -25,33 +38,47 @@ def load_recipe(path: Path) -> Recipe:
 
 def parse_recipe(text: str, path: Path, exists: Exists | None = None) -> Recipe:
     """As load_recipe for text that is already there; `path` is what findings call it, and where paths count from."""
+    reading = read_recipe(text, path, exists)
+    refuse_errors(reading.findings)
+    assert reading.recipe is not None
+    return reading.recipe
+
+
+def read_recipe(text: str, path: Path, exists: Exists | None = None) -> Reading:
+    """As parse_recipe, with what is wrong as findings; FindingsError only where the text is no YAML."""
     parsed = [(data, lines) for data, lines in parse_documents(text, str(path)) if data is not None]
-    findings: list[Finding] = []
-    documents: list[tuple[Document, Checker]] = []
     if not parsed:
         raise FindingsError([error("recipe-empty", "a recipe is a mapping with merge_method and models", str(path))])
     if len(parsed) > MAX_DOCUMENTS:
         raise FindingsError([error("recipe-size", f"more than {MAX_DOCUMENTS} documents", str(path))])
     exists = exists or looking_from(path.parent)
     named = {str(data["name"]) for data, _ in parsed if isinstance(data, dict) and data.get("name") is not None}
-    seen = _or_named(exists, named)
+    findings: list[Finding] = []
+    documents: list[tuple[Document, Checker]] = []
+    refs: list[ModelRef] = []
     for data, lines in parsed:
-        check = Checker(path, lines, seen, findings)
+        check = Checker(path, lines, _or_named(exists, named), findings)
         if not isinstance(data, dict):
             check.error((), "recipe-empty", "a recipe is a mapping with merge_method and models")
         elif (document := read_document(data, check)) is not None:
             documents.append((document, check))
+        refs += check.names.values()
+    every = (place for ref in refs for place in ref.places)
+    places = dict.fromkeys(place for place in every if place.kind != "model" or place.name not in named)
+    sound = len(documents) == len(parsed) and all(document.merged for document, _ in documents)
+    before = len(findings)
     _names(documents, exists)
     ordered = _order(documents)
-    warnings = Checker(path, {}, exists, findings).refuse()
-    return Recipe(path, text, tuple(ordered), warnings)
+    sound = sound and not any(f.severity == "error" for f in findings[before:])
+    recipe = Recipe(path, text, tuple(ordered), tuple(findings)) if sound else None
+    return Reading(recipe, tuple(places), tuple(findings))
 
 
 def parse_data(data: Mapping[str, Any]) -> Document:
     """One document that has been read before; FindingsError where it is none."""
     check = Checker(Path("recipe"), {}, lambda name: False)
     document = read_document(data, check)
-    check.refuse()
+    refuse_errors(check.findings)
     assert document is not None
     return document
 

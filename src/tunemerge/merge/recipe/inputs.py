@@ -26,11 +26,13 @@ class Input:
 
     place: Place
     path: Path
-    content: Checkpoint | Adapter
+    content: Checkpoint | Adapter | None
 
     def files(self) -> dict[str, Path]:
-        """Everything that may go into a merge: weights, config, tokenizer; or an adapter's two files."""
+        """Everything that may go into a merge: weights, config, tokenizer; an adapter's two files; or the one file."""
         one = self.content
+        if one is None:
+            return {self.path.name: self.path}
         if isinstance(one, Adapter):
             return {path.name: path for path in (one.folder / ADAPTER_CONFIG, one.file)}
         companions = copied_files(one.folder) if one.has_config else []
@@ -78,13 +80,19 @@ def _locate(place: Place, folder: Path, download: bool) -> Path:
     return locate(place.name, revision=place.revision, download=download)
 
 
+_OPEN: Mapping[str, Callable[[Path], Checkpoint | Adapter | None]] = {
+    "model": open_checkpoint,
+    "adapter": open_adapter,
+    "groups": lambda path: None,
+}
+
+
 def open_places(found: Mapping[Place, Path]) -> tuple[dict[Place, Input], list[Finding]]:
     """Everything that can be opened, and a finding for each that can't."""
     opened, findings = {}, []
     for place, path in found.items():
         try:
-            content = open_adapter(path) if place.adapter else open_checkpoint(path)
-            opened[place] = Input(place, path, content)
+            opened[place] = Input(place, path, _OPEN[place.kind](path))
         except CheckpointError as problem:
             findings.append(error("checkpoint-unreadable", str(problem)))
     return opened, findings
@@ -96,7 +104,7 @@ def join(refs: Iterable[ModelRef], inputs: Mapping[Place, Input]) -> dict[ModelR
     for ref in refs:
         whole, *adapters = (inputs[place] for place in ref.places)
         adapter = adapters[0].content if adapters else None
-        assert isinstance(whole.content, Checkpoint) and not isinstance(adapter, Checkpoint)
+        assert isinstance(whole.content, Checkpoint) and (adapter is None or isinstance(adapter, Adapter))
         out[ref] = Opened(whole.path, whole.content, adapter)
     return out
 

@@ -7,7 +7,7 @@ apart correlate at about 0, and their differences from a base then point the sam
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from statistics import median
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tunemerge.checkpoint.dtypes import FLOATS, NUMPY, to_float32
 from tunemerge.checkpoint.source import Model
-from tunemerge.findings import Finding, error
+from tunemerge.findings import Finding, warning
 from tunemerge.merge.plan import Input, MergePlan, TensorPlan
 
 TENSORS, ELEMENTS = 8, 1 << 14
@@ -25,12 +25,15 @@ UNRELATED = 0.5
 """A correlation below this is no fine-tuning."""
 
 
-def lineage_findings(plan: MergePlan, models: Sequence[Model]) -> list[Finding]:
-    """An error for each model whose weights are not related to those it is merged with."""
+def lineage_findings(plan: MergePlan, models: Sequence[Model], absent: Collection[int] = ()) -> list[Finding]:
+    """A warning for each model whose weights are not related to those it is merged with.
+
+    Models whose numbers are in `absent` have no values yet.
+    """
     found: dict[int, list[float]] = {}
     cosines: dict[int, list[float]] = {}
     origin = {}
-    for tensor in _sample(plan, models):
+    for tensor in _sample(plan, models, absent):
         first, *others = [tensor.base, *tensor.inputs] if tensor.base else tensor.inputs
         start = _values(models, first)
         deltas = {}
@@ -56,15 +59,16 @@ def _finding(model: str, base: str, correlation: float, cosines: Sequence[float]
     if cosines:
         text += f" (cosine with the other models' differences: {median(cosines):.2f}; unrelated models show 0.5)"
     fix = "take models tuned from one base, and that base; `align` helps models that were trained apart on one task"
-    return error("lineage", text, model, fix)
+    return warning("lineage", text, model, fix)
 
 
-def _sample(plan: MergePlan, models: Sequence[Model]) -> list[TensorPlan]:
+def _sample(plan: MergePlan, models: Sequence[Model], absent: Collection[int]) -> list[TensorPlan]:
     """Matrices with several inputs, evenly over the names; embeddings only where there is nothing else."""
     fit = [
         t
         for t in plan.tensors
         if not t.copy and len(t.shape) > 1 and t.size >= 64 and len({*t.inputs, t.base} - {None}) > 1
+        if not any(i.model in absent for i in (*t.inputs, *([t.base] if t.base else [])))
     ]
     inner = [t for t in fit if "embed" not in t.name] or fit
     step = max(1, len(inner) // TENSORS)

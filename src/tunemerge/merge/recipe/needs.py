@@ -13,17 +13,25 @@ from tunemerge.merge.target import free_bytes
 
 def needs(plan: MergePlan, out: Path, options: Options) -> list[Finding]:
     """An error where the disk is too small, a warning where the memory is."""
-    findings = []
-    size = output_bytes(plan)
+    return [*disk_findings(out, output_bytes(plan)), *memory_findings(plan, options)]
+
+
+def disk_findings(out: Path, size: int) -> list[Finding]:
+    """An error where fewer than `size` bytes are free for `out`."""
     parent, free = free_bytes(out)
-    if free < size:
-        text = f"the merge needs {size / 1e9:.2f} GB of disk and {free / 1e9:.2f} GB are free"
-        findings.append(error("disk-full", text, str(parent)))
+    if free >= size:
+        return []
+    text = f"the merge needs {size / 1e9:.2f} GB of disk and {free / 1e9:.2f} GB are free"
+    return [error("disk-full", text, str(parent))]
+
+
+def memory_findings(plan: MergePlan, options: Options) -> list[Finding]:
+    """A warning where the engine takes more than is available."""
     memory, available = memory_bytes(plan, options), available_memory()
-    if available is not None and memory > available:
-        text = f"the merge needs {memory / 1e9:.2f} GB of memory and {available / 1e9:.2f} GB are available"
-        findings.append(warning("memory-low", text, remedy="fewer --threads need less"))
-    return findings
+    if available is None or memory <= available:
+        return []
+    text = f"the merge needs {memory / 1e9:.2f} GB of memory and {available / 1e9:.2f} GB are available"
+    return [warning("memory-low", text, remedy="fewer --threads need less")]
 
 
 def memory_bytes(plan: MergePlan, options: Options) -> int:

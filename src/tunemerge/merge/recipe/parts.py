@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tunemerge.findings import Finding
 from tunemerge.merge.method import Method
 from tunemerge.merge.vocabulary.request import TokenizerRequest
+
+if TYPE_CHECKING:
+    from tunemerge.merge.align.request import AlignRequest
 
 Settings = Mapping[str, Any]
 """Checked parameters of one level of a recipe, as written: scalars, gradients, filters."""
@@ -17,11 +20,11 @@ Settings = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Place:
-    """Something that must be on this disk: a model, or an adapter, as a recipe names it."""
+    """Something that must be on this disk, as a recipe names it; "groups" is a file of permutation groups."""
 
     name: str
     revision: str | None = None
-    adapter: bool = False
+    kind: Literal["model", "adapter", "groups"] = "model"
 
     def __str__(self) -> str:
         return f"{self.name}@{self.revision}" if self.revision else self.name
@@ -40,7 +43,7 @@ class ModelRef:
     def places(self) -> tuple[Place, ...]:
         """The model, and its adapter where it has one."""
         whole = Place(self.path, self.revision)
-        return (whole,) if self.adapter is None else (whole, Place(self.adapter, self.adapter_revision, adapter=True))
+        return (whole,) if self.adapter is None else (whole, Place(self.adapter, self.adapter_revision, "adapter"))
 
     def __str__(self) -> str:
         return "+".join(map(str, self.places))
@@ -87,8 +90,8 @@ class Document:
     """One merge. `out_dtype` is a safetensors name, or None for the dtypes of the inputs.
 
     `average` are parts of names of tensors that are averaged whatever the method. `tokenizer_models` are those that
-    `tokenizer` names. `data` is the document itself, `names` the models in it as they are written (their repr), `line`
-    where it begins.
+    `tokenizer` names. `groups` is the file that `align` asks for. `data` is the document itself, `names` the models in
+    it as they are written (their repr), `line` where it begins.
     """
 
     name: str | None
@@ -100,6 +103,8 @@ class Document:
     tokenizer: TokenizerRequest
     tokenizer_models: tuple[ModelRef, ...]
     average: tuple[str, ...]
+    align: AlignRequest | None
+    groups: Place | None
     data: Mapping[str, Any]
     names: Mapping[str, ModelRef]
     line: int
@@ -119,18 +124,23 @@ class Document:
         """Every model it reads: those that are merged, and those that give a config, a tokenizer or single rows."""
         return tuple(dict.fromkeys([*self.merged, *([self.base] if self.base else []), *self.tokenizer_models]))
 
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """Everything it reads, models that other documents make among it."""
+        return (*(place for ref in self.models for place in ref.places), *([self.groups] if self.groups else []))
+
 
 @dataclass(frozen=True)
 class Recipe:
     """Documents in an order in which they can be run: each after those it names. The last one is the output.
 
-    `path` is the file it came from, `text` its content, `warnings` what has no effect.
+    `path` is the file it came from, `text` its content, `findings` what was found while reading it.
     """
 
     path: Path
     text: str
     documents: tuple[Document, ...]
-    warnings: tuple[Finding, ...]
+    findings: tuple[Finding, ...]
 
     @property
     def output(self) -> Document:
@@ -144,5 +154,5 @@ class Recipe:
     @property
     def places(self) -> tuple[Place, ...]:
         """Everything that must be there before the recipe runs: no intermediates."""
-        every = (place for document in self.documents for model in document.models for place in model.places)
-        return tuple(dict.fromkeys(p for p in every if p.adapter or p.name not in self.names))
+        every = (place for document in self.documents for place in document.places)
+        return tuple(dict.fromkeys(p for p in every if p.kind != "model" or p.name not in self.names))

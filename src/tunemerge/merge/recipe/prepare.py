@@ -5,28 +5,34 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from tunemerge.checkpoint.architecture import architecture_findings
 from tunemerge.checkpoint.source import Model
 from tunemerge.checkpoint.tokenizers import tokenizer_findings
-from tunemerge.findings import Finding, FindingsError, error, warning
+from tunemerge.errors import UsageError
+from tunemerge.findings import Finding, FindingsError, error, note, warning
 from tunemerge.merge.plan import MergePlan
 from tunemerge.merge.recipe.assemble import Assembly, assemble
-from tunemerge.merge.recipe.inputs import Opened, reading
+from tunemerge.merge.recipe.inputs import Input, Opened, join, reading
 from tunemerge.merge.recipe.lineage import lineage_findings
-from tunemerge.merge.recipe.parts import Document, ModelRef
+from tunemerge.merge.recipe.parts import Document, ModelRef, Place
 from tunemerge.merge.recipe.views import View, make_views
 from tunemerge.merge.vocabulary.plan import plan_vocabulary
 from tunemerge.merge.vocabulary.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from tunemerge.merge.align.align import Alignment
 
 WAIVED = {
     "tensor-names": "each tensor is merged among the models that have it",
     "architecture": "configs of different kinds",
     "architecture-size": "configs of different sizes",
     "tokenizers-differ": "rows of embeddings that mean different tokens are merged with each other",
-    "lineage": "weights that have nothing in common are merged",
 }
 """What --allow-crimes lets pass, and what that means."""
+
+_UNION = "`tokenizer: {source: union}` (or base, or a model) brings every row to its token before the merge"
 
 _PRECISION = {"F64": 53, "F32": 24, "F16": 11, "BF16": 8}
 
@@ -46,69 +52,112 @@ class Prepared:
     opened: Mapping[ModelRef, Opened]
     giver: ModelRef
     vocabulary: Vocabulary | None
+    alignment: Alignment | None
     findings: tuple[Finding, ...]
 
 
 @contextmanager
-def prepared(document: Document, opened: Mapping[ModelRef, Opened], *, seed: int, waive: bool) -> Iterator[Prepared]:
-    """Plan a document whose models are all in `opened`. Findings are not raised."""
+def prepared(
+    document: Document, inputs: Mapping[Place, Input], *, seed: int, waive: bool, look: bool = False
+) -> Iterator[Prepared]:
+    """Plan a document whose places are all in `inputs`. Findings are not raised.
+
+    `look`: only to look at the plan; what needs all weights (an alignment) is left out.
+    """
+    opened = join(document.models, inputs)
     refs = tuple(dict.fromkeys([*document.merged, document.donor]))
     findings: list[Finding] = []
     with reading({ref: opened[ref] for ref in refs}) as readable:
         models = [readable[ref] for ref in refs]
-        vocabulary = _vocabulary(document, refs, opened, findings)
-        if vocabulary is not None:
-            models = vocabulary.apply(models)
+        alignment = None if look else _aligned(document, refs, models, inputs, opened, seed, findings)
+        models = alignment.models if alignment else models
+        vocabulary, models = _vocabulary(document, refs, models, opened, findings)
         pairs = [(model, opened[ref].checkpoint) for model, ref in zip(models, refs, strict=True)]
         views = dict(zip(refs, make_views(pairs, refs.index(document.donor)), strict=True))
         assembly = assemble(document, views, seed=seed)
         findings += assembly.findings
         findings += _unused_averages(document, views)
-        findings += _companions(document, opened, vocabulary)
-        findings += lineage_findings(assembly.plan, models)
+        findings += companion_findings(document, opened)
+        if alignment is not None or document.align is None:
+            absent = [i for i, ref in enumerate(refs) if not opened[ref].checkpoint.files]
+            findings += lineage_findings(assembly.plan, models, absent)
         findings += _losses(assembly.plan, models, views)
-        giver = _giver(document, refs, views, assembly)
         yield Prepared(
-            document,
-            assembly.plan,
-            assembly,
-            refs,
-            tuple(models),
-            opened,
-            giver,
-            vocabulary,
-            tuple(_waive(findings) if waive else findings),
+            document=document,
+            plan=assembly.plan,
+            assembly=assembly,
+            refs=refs,
+            models=tuple(models),
+            opened=opened,
+            giver=_giver(document, refs, views, assembly),
+            vocabulary=vocabulary,
+            alignment=alignment,
+            findings=tuple(_waive(findings) if waive else findings),
         )
 
 
-def _vocabulary(
-    document: Document, refs: Sequence[ModelRef], opened: Mapping[ModelRef, Opened], findings: list[Finding]
-) -> Vocabulary | None:
-    request = document.tokenizer
-    if request.source is None and request.chat_template is None:
+def _aligned(
+    document: Document,
+    refs: Sequence[ModelRef],
+    models: Sequence[Model],
+    inputs: Mapping[Place, Input],
+    opened: Mapping[ModelRef, Opened],
+    seed: int,
+    findings: list[Finding],
+) -> Alignment | None:
+    """All models permuted to match the donor, where the recipe asks for it."""
+    if document.align is None:
         return None
-    folders = {str(ref): opened[ref].checkpoint.folder for ref in refs}
-    others = {str(ref): opened[ref].checkpoint.folder for ref in document.tokenizer_models if ref not in refs}
-    base = str(document.base) if document.base else None
+    request, donor = document.align, refs.index(document.donor)
+    if document.groups is not None:
+        request = replace(request, groups=inputs[document.groups].path)
     try:
-        vocabulary = plan_vocabulary(folders, base, request, others)
+        found = request.run(models, donor, config=opened[document.donor].checkpoint.config, seed=seed)
     except FindingsError as problem:
         findings += problem.findings
         return None
-    findings += vocabulary.findings
-    return vocabulary
+    findings += found.findings
+    for report in found.reports:
+        text = f"aligned with {report.reference}: cosine of their weights {report.before:.3f}, now {report.after:.3f}"
+        findings.append(note("aligned", text, report.model))
+    return found
 
 
-def _companions(document: Document, opened: Mapping[ModelRef, Opened], vocabulary: Vocabulary | None) -> list[Finding]:
-    """What configs and tokenizers say against merging these models."""
-    whole = {opened[ref].label: opened[ref].checkpoint for ref in document.merged}
+def _vocabulary(
+    document: Document,
+    refs: Sequence[ModelRef],
+    models: list[Model],
+    opened: Mapping[ModelRef, Opened],
+    findings: list[Finding],
+) -> tuple[Vocabulary | None, list[Model]]:
+    """The output's vocabulary where the recipe asks for one, and the models seen through it."""
+    request = document.tokenizer
+    if request.source is None and request.chat_template is None:
+        return None, models
+    folders = {str(ref): opened[ref].checkpoint.folder for ref in refs}
+    others = {str(ref): opened[ref].checkpoint.folder for ref in document.tokenizer_models if ref not in refs}
+    try:
+        vocabulary = plan_vocabulary(folders, str(document.base) if document.base else None, request, others)
+        findings += vocabulary.findings
+        return vocabulary, vocabulary.apply(models)
+    except FindingsError as problem:
+        findings += problem.findings
+    except UsageError as problem:
+        findings.append(error("vocabulary", str(problem)))
+    return None, models
+
+
+def companion_findings(document: Document, opened: Mapping[ModelRef, Opened]) -> list[Finding]:
+    """What configs and tokenizers say against merging those of the document's models that are in `opened`."""
+    whole = {opened[ref].label: opened[ref].checkpoint for ref in document.merged if ref in opened}
     sliced = any(s.layers for m in document.modules for part in m.slices for s in part.everyone)
     findings = architecture_findings(whole, layers=not sliced)
-    if vocabulary is None or vocabulary.rows is None:
+    if document.tokenizer.source is None:
         found = tokenizer_findings({label: c.folder for label, c in whole.items() if c.has_config})
         lacking = [f for f in found if f.code == "tokenizer-missing"]
         # networks that read no text have none, and that is no news
-        findings += [f for f in found if f not in lacking or len(lacking) < len(whole)]
+        kept = [f for f in found if f not in lacking or len(lacking) < len(whole)]
+        findings += [replace(f, remedy=_UNION) if f.code == "tokenizers-differ" else f for f in kept]
     return findings
 
 
@@ -130,7 +179,9 @@ def _losses(plan: MergePlan, models: Sequence[Model], views: Mapping[ModelRef, V
             lost[best, tensor.out_dtype] = lost.get((best, tensor.out_dtype), 0) + 1
     return [
         warning(
-            "dtype-loss", f"{n} tensors stored as {best} are written as {out}", remedy="give out_dtype to keep them"
+            "dtype-loss",
+            f"{n} tensors stored as {best} are written as {out}",
+            remedy="a wider out_dtype keeps all digits",
         )
         for (best, out), n in sorted(lost.items())
     ]
@@ -143,7 +194,7 @@ def _giver(
     if assembly.layers:
         return document.donor
     names = {tensor.name for tensor in assembly.plan.tensors}
-    return next((r for r in (document.donor, *refs) if names <= {*views[r].own, *views[r].tied}), document.donor)
+    return next((r for r in (document.donor, *refs) if names <= views[r].every.keys()), document.donor)
 
 
 def _waive(findings: Sequence[Finding]) -> list[Finding]:

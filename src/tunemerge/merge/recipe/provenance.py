@@ -15,7 +15,7 @@ from tunemerge.checkpoint.model import inside, open_checkpoint, read_json
 from tunemerge.errors import CheckpointError, UsageError
 from tunemerge.findings import FindingsError, error
 from tunemerge.merge.folder import RECORD
-from tunemerge.merge.recipe.documents import parse_recipe
+from tunemerge.merge.recipe.documents import Reading, read_recipe
 from tunemerge.merge.recipe.inputs import Input
 from tunemerge.merge.recipe.names import Exists, looking_from
 from tunemerge.merge.recipe.parts import Place, Recipe
@@ -66,7 +66,7 @@ def is_merged(path: Path) -> bool:
     return path.is_dir() or path.suffix == ".safetensors"
 
 
-def load_merged(path: Path) -> tuple[Recipe, Recorded]:
+def read_merged(path: Path) -> tuple[Reading, Recorded]:
     """The recipe that made a model, from the model's own files. UsageError where they don't say."""
     folder = path if path.is_dir() else path.parent
     facts = _facts(path)
@@ -80,7 +80,7 @@ def load_merged(path: Path) -> tuple[Recipe, Recorded]:
             raise TypeError
     except (KeyError, TypeError, ValueError, AttributeError):
         raise UsageError(f"{path}: what it says about its recipe is damaged") from None
-    return parse_recipe(text, path, _known(inputs, folder)), recorded
+    return read_recipe(text, path, _known(inputs, folder)), recorded
 
 
 def _known(inputs: Mapping[Place, Any], folder: Path) -> Exists:
@@ -109,7 +109,7 @@ def _facts(path: Path) -> dict[str, Any]:
 def facts_of(
     recipe: Recipe, seed: int, allow_crimes: bool, inputs: Mapping[Place, Input], digests: Digests, out: Path
 ) -> dict[str, Any]:
-    """What `load_merged` reads: the recipe's text, the seed, every input with digests and place, versions."""
+    """What `read_merged` reads: the recipe's text, the seed, every input with digests and place, versions."""
     return {
         "format": FORMAT,
         "recipe": recipe.text,
@@ -126,13 +126,13 @@ def _entry(one: Input, files: Mapping[str, str], out: Path) -> dict[str, Any]:
         entry["commit"] = one.path.name
     if one.place.revision is not None:
         entry["revision"] = one.place.revision
-    if one.place.adapter:
-        entry["adapter"] = True
+    if one.place.kind != "model":
+        entry["kind"] = one.place.kind
     return entry
 
 
 def _place(entry: Mapping[str, Any]) -> Place:
-    return Place(entry["name"], entry.get("revision"), entry.get("adapter", False))
+    return Place(entry["name"], entry.get("revision"), entry.get("kind", "model"))
 
 
 def _seen_from(out: Path, path: Path) -> str:

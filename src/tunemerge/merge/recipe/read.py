@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tunemerge.checkpoint.dtypes import TORCH_NAMES
 from tunemerge.findings import note
 from tunemerge.merge.method import METHODS, Method
 from tunemerge.merge.recipe.checker import Checker
-from tunemerge.merge.recipe.parts import Document, ModelRef, Module, Settings, Slice, Source
+from tunemerge.merge.recipe.parts import Document, ModelRef, Module, Place, Settings, Slice, Source
 from tunemerge.merge.vocabulary.request import parse_tokenizer
 from tunemerge.registry import nearest
 from tunemerge.yamlfile import KeyPath
+
+if TYPE_CHECKING:
+    from tunemerge.merge.align.request import AlignRequest
 
 INPUTS = ("models", "slices", "modules")
 KEYS = (
@@ -28,6 +31,7 @@ KEYS = (
     "chat_template",
     "name",
     "average",
+    "align",
 )
 
 
@@ -48,11 +52,25 @@ def read_document(data: Mapping[Any, Any], check: Checker) -> Document | None:
         check.add(at, finding)
     named = [check.model(name, ("tokenizer",)) for name in tokenizer.models()]
     average = _average(data, check)
+    align, groups = _align(data, check)
     if method is None:
         return None
     givers = tuple(model for model in named if model is not None)
     return Document(
-        name, method, base, modules, common, dtype, tokenizer, givers, average, data, check.names, check.line(())
+        name=name,
+        method=method,
+        base=base,
+        modules=modules,
+        settings=common,
+        out_dtype=dtype,
+        tokenizer=tokenizer,
+        tokenizer_models=givers,
+        average=average,
+        align=align,
+        groups=groups,
+        data=data,
+        names=check.names,
+        line=check.line(()),
     )
 
 
@@ -247,3 +265,23 @@ def _average(data: Mapping[Any, Any], check: Checker) -> tuple[str, ...]:
         check.error(("average",), "recipe-value", "average must be a list of parts of tensor names")
         return ()
     return tuple(value)
+
+
+def _align(data: Mapping[Any, Any], check: Checker) -> tuple[AlignRequest | None, Place | None]:
+    """Git Re-Basin before the merge, and the file of groups that it reads, where it is given."""
+    value = data.get("align")
+    if value is None:
+        return None, None
+    from tunemerge.merge.align.request import AlignRequest
+
+    file = value.get("groups") if isinstance(value, dict) else None
+    if isinstance(file, str):
+        value = {key: v for key, v in value.items() if key != "groups"}
+    request = AlignRequest.parse(value)
+    if not isinstance(request, AlignRequest):
+        for finding in request:
+            check.add(("align",), finding)
+        return None, None
+    if data.get("models") is None:
+        check.error(("align",), "recipe-align", "align takes whole models, listed under `models`")
+    return request, Place(file, kind="groups") if isinstance(file, str) else None

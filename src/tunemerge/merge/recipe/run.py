@@ -7,9 +7,11 @@ from pathlib import Path
 
 from tunemerge.findings import Finding, refuse_errors
 from tunemerge.merge.recipe.card import CARD, model_card
-from tunemerge.merge.recipe.inputs import Input, find_places, input_digests, join, open_places
+from tunemerge.merge.recipe.documents import Reading
+from tunemerge.merge.recipe.inputs import Input, find_places, input_digests, open_places
 from tunemerge.merge.recipe.needs import needs
 from tunemerge.merge.recipe.parts import Place, Recipe
+from tunemerge.merge.recipe.preflight import preflight
 from tunemerge.merge.recipe.prepare import prepared
 from tunemerge.merge.recipe.provenance import Digests, Recorded, facts_of
 from tunemerge.merge.recipe.write import Options, output_config, write_model
@@ -40,15 +42,18 @@ def merge_recipe(
     before anything is written, with everything that is wrong.
     """
     out, options = Path(out), options or Options()
-    tell(recipe.warnings)
+    tell(recipe.findings)
     inputs = open_recipe(recipe, recorded, download=True)
     refuse_target(out, [one.path for one in inputs.values()])
     digests = input_digests(inputs, options.threads or default_threads())
     if recorded is not None:
         recorded.refuse_changes(digests)
+    if len(recipe.documents) > 1:
+        # what is wrong with the last document is better known before the first one is made
+        look = preflight(Reading(recipe, recipe.places, ()), recipe.path, None, options, recorded)
+        refuse_errors(look.findings)
     made, rest = _intermediates(recipe, inputs, digests, options, progress)
-    opened = join(recipe.output.models, {**inputs, **made})
-    with prepared(recipe.output, opened, seed=options.seed, waive=options.allow_crimes) as ready:
+    with prepared(recipe.output, {**inputs, **made}, seed=options.seed, waive=options.allow_crimes) as ready:
         tell(refuse_errors([*ready.findings, *output_config(ready)[1], *needs(ready.plan, out, options)]))
         facts = facts_of(recipe, options.seed, options.allow_crimes, inputs, digests, out)
         with work_folder(out) as work:

@@ -9,7 +9,7 @@ from tunemerge.findings import refuse_errors
 from tunemerge.graph.cost import Cost
 from tunemerge.graph.operation import Job, operation
 from tunemerge.graph.step import Leaf, Node, Step
-from tunemerge.merge.recipe.inputs import Input, join, open_places
+from tunemerge.merge.recipe.inputs import Input, open_places
 from tunemerge.merge.recipe.parts import Document, ModelRef, Place, Recipe
 from tunemerge.merge.recipe.provenance import Digests
 from tunemerge.store.digest import digest_json
@@ -23,20 +23,19 @@ def intermediate_steps(
 ) -> dict[str, Step]:
     """A step for each document but the output, by name. `params` hold `_OPTIONS`.
 
-    Its inputs are the places of the document's models in order, each model's adapter after it.
+    Its inputs are the document's places in order.
     """
     steps: dict[str, Step] = {}
     for document in recipe.documents[:-1]:
         assert document.name is not None
         nodes: list[Node] = []
-        for place in (place for ref in document.models for place in ref.places):
+        for place in document.places:
             if place in inputs:
                 one = inputs[place]
                 nodes.append(Leaf(digest_json(dict(digests[place])), one.path.absolute(), "model", str(place)))
             else:
                 nodes.append(steps[place.name])
-        adapted = [ref.adapter is not None for ref in document.models]
-        told = {**{key: params[key] for key in _OPTIONS}, "document": _portable(document), "adapted": adapted}
+        told = {**{key: params[key] for key in _OPTIONS}, "document": _portable(document)}
         steps[document.name] = Step("recipe", told, {"places": tuple(nodes)}, document.name)
     return steps
 
@@ -56,6 +55,8 @@ def _portable(document: Document) -> dict[str, Any]:
         return numbers[document.names[repr(value)]]
 
     data = {key: v for key, v in rename(document.data).items() if key != "name"}
+    if document.groups is not None:
+        data["align"] = {**data["align"], "groups": "groups"}
     if document.tokenizer.chat_template is not None:
         data["chat_template"] = document.tokenizer.chat_template
     return data
@@ -73,13 +74,10 @@ def run_document(job: Job) -> Cost:
     from tunemerge.merge.recipe.write import Options, write_model
 
     document = parse_data(job.params["document"])
-    refs = [_numbered(i, adapted) for i, adapted in enumerate(job.params["adapted"])]
-    places = [place for ref in refs for place in ref.places]
-    inputs, findings = open_places(dict(zip(places, job.inputs["places"], strict=True)))
+    inputs, findings = open_places(dict(zip(document.places, job.inputs["places"], strict=True)))
     refuse_errors(findings)
-    opened = join(refs, inputs)
     options = Options(seed=job.params["seed"], allow_crimes=job.params["allow_crimes"], device=job.params["device"])
-    with prepared(document, opened, seed=options.seed, waive=options.allow_crimes) as ready:
+    with prepared(document, inputs, seed=options.seed, waive=options.allow_crimes) as ready:
         refuse_errors(ready.findings)
         write_model(ready, job.out, options, {}, job.progress)
     return Cost()

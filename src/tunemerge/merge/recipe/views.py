@@ -47,6 +47,11 @@ class View:
         own = self.find(name)
         return None if own is None else self.tensors[own]
 
+    @property
+    def every(self) -> dict[str, str]:
+        """All names under which `find` finds something, and what it finds."""
+        return {**self.tied, **self.own}
+
     def dtype(self, name: str) -> str:
         """The format in which the model's files have a tensor that `find` finds."""
         own = self.find(name) or ""
