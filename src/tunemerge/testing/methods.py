@@ -127,7 +127,7 @@ def identical_models_are_unchanged(method: Method) -> None:
         model = sample((33, 17), dtype, 5)
         given = method.grid(models_of(method), 1)[0]
         if method.needs_base:
-            whole = {"weight": 1.0 / models_of(method), "normalize": False, "lambda": 1.0, **KEEP_ALL}
+            whole = {"weight": 1.0 / models_of(method), "normalize": False, "lambda": 1.0, "alpha": 1.0, **KEEP_ALL}
             given = {**given, **{name: value for name, value in whole.items() if name in _names(method)}}
         # One model and a base are merged towards each other: there they have to be the same.
         other = model if method.needs_base and method.max_models == 1 else sample((33, 17), dtype, 6)
