@@ -8,7 +8,11 @@ import numpy as np
 
 from tunemerge.checkpoint.dtypes import Array
 
-NOTHING, EVERYTHING = 0xFFFFFFFF, 0
+NOTHING, EVERYTHING = 0x7FFFFFFF, 0
+"""Thresholds that no finite number is above, and that every number other than 0 is above."""
+NO_HIGH = 0xFFFF
+"""Upper bits that no finite number has."""
+_GROUP = 256
 
 
 class Ranks:
@@ -33,41 +37,49 @@ class Ranks:
 
         if index == 0:
             if not self._bins.size:
-                self._bins = np.zeros((len(self._highs), select.HIGH_BINS), np.int64)
+                self._bins = np.zeros((len(self._highs), select.HIGH_BINS + select.SPREAD), np.int64)
             select.count_high(rows, base, self._bins)
         elif self._undecided:
             select.count_low(rows, base, self._highs, self._bins)
 
     def narrow(self, counts: Sequence[Sequence[int]], size: int) -> None:
         """After pass 0: `counts[i][c]` of `size` numbers are wanted. The upper bits of the thresholds are known."""
-        from tunemerge.merge.kernels.select import LOW_BINS
+        from tunemerge.merge.kernels.select import HIGH_BINS, LOW_BINS, SPREAD
 
         self._undecided = []
         for i, ks in enumerate(counts):
+            zeros = int(self._bins[i, HIGH_BINS:].sum()) if self._bins.size else size
             for c, k in enumerate(ks):
-                if 0 < k < size:
-                    self._highs[i, c], self.spares[i, c] = _kth(self._bins[i], k)
+                if 0 < k <= size - zeros and k < size:
+                    self._highs[i, c], self.spares[i, c] = _kth(self._bins[i, :HIGH_BINS], k)
                     self._undecided.append((i, c))
                 else:
-                    # No number has these upper bits: the second pass counts nothing.
-                    self._highs[i, c] = NOTHING
+                    self._highs[i, c] = NO_HIGH
                     self.thresholds[i, c] = EVERYTHING if k else NOTHING
-                    self.spares[i, c] = k
-        self._bins = np.zeros((self._highs.size if self._undecided else 0, LOW_BINS), np.int64)
+                    self.spares[i, c] = max(0, k - (size - zeros))
+        rows, cuts = self._highs.shape
+        self._bins = np.zeros((rows if self._undecided else 0, cuts * LOW_BINS + SPREAD), np.int64)
 
     def settle(self) -> None:
         """After pass 1: all bits are known."""
-        from tunemerge.merge.kernels.select import LOW_BITS
+        from tunemerge.merge.kernels.select import LOW_BINS, LOW_BITS
 
-        cuts = self._highs.shape[1]
         for i, c in self._undecided:
-            low, self.spares[i, c] = _kth(self._bins[i * cuts + c], int(self.spares[i, c]))
-            self.thresholds[i, c] = (int(self._highs[i, c]) << LOW_BITS) | low
+            high = int(self._highs[i, c])
+            counted = self._highs[i].tolist().index(high) * LOW_BINS
+            low, self.spares[i, c] = _kth(self._bins[i, counted : counted + LOW_BINS], int(self.spares[i, c]))
+            self.thresholds[i, c] = (high << LOW_BITS) | low
         self._bins = np.zeros((0, 0), np.int64)
 
 
 def _kth(bins: Array, k: int) -> tuple[int, int]:
     """The bin of the k-th largest number, and the how-manieth it is within that bin, from 1."""
-    from_top = np.cumsum(bins[::-1])
-    place = int(np.searchsorted(from_top, k))
-    return from_top.size - 1 - place, k - (int(from_top[place - 1]) if place else 0)
+    group, k = _from_top(bins.reshape(-1, _GROUP).sum(axis=1), k)
+    place, k = _from_top(bins[group * _GROUP : (group + 1) * _GROUP], k)
+    return group * _GROUP + place, k
+
+
+def _from_top(bins: Array, k: int) -> tuple[int, int]:
+    above = np.cumsum(bins[::-1])
+    place = int(np.searchsorted(above, k))
+    return above.size - 1 - place, k - (int(above[place - 1]) if place else 0)

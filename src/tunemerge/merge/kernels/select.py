@@ -25,6 +25,8 @@ from tunemerge.merge.kernels.signatures import (
 HIGH_BINS = 1 << 16
 LOW_BITS = 15
 LOW_BINS = 1 << LOW_BITS
+SPREAD = 16
+_NO_MAGNITUDE = np.uint32(0x7FFFFFFF)
 
 
 @njit(inline="always")
@@ -36,33 +38,51 @@ def magnitudes(row, base, floats, bits):  # type: ignore[no-untyped-def]
 
 @njit([types.void(rows, base, COUNTS) for rows, base, _ in WIDTHS], cache=True, nogil=True)
 def count_high(rows, base, counts):  # type: ignore[no-untyped-def]
-    """Add each magnitude of model i to counts[i, its upper 16 bits]."""
-    floats = np.empty(CHUNK, np.float32)
+    """Add each magnitude of model i to counts[i, its upper 16 bits], zeros to one of the last SPREAD places.
+
+    A single place for zeros would wait for itself wherever most elements have not moved.
+    """
+    floats, places, last = np.empty(CHUNK, np.float32), np.empty(CHUNK, np.uint32), np.empty(CHUNK, np.uint32)
     bits = floats.view(np.uint32)
+    for j in range(CHUNK):
+        last[j] = HIGH_BINS + j % SPREAD
     for start in range(0, base.size, CHUNK):
         under = base[start : start + CHUNK]
         for i in range(rows.shape[0]):
             magnitudes(rows[i, start : start + CHUNK], under, floats, bits)
+            for j in range(under.size):
+                places[j] = bits[j] >> np.uint32(LOW_BITS) if bits[j] else last[j]
             bins = counts[i]
             for j in range(under.size):
-                bins[bits[j] >> np.uint32(LOW_BITS)] += 1
+                bins[places[j]] += 1
 
 
 @njit([types.void(rows, base, READ_ROWS_U32, COUNTS) for rows, base, _ in WIDTHS], cache=True, nogil=True)
 def count_low(rows, base, highs, counts):  # type: ignore[no-untyped-def]
-    """Add magnitudes of model i whose upper 16 bits are highs[i, c] to counts[i * cuts + c, their lower 15 bits]."""
-    floats = np.empty(CHUNK, np.float32)
+    """Add magnitudes of model i whose upper 16 bits are highs[i, c] to counts[i, c * LOW_BINS + their lower 15 bits].
+
+    Where two cuts have the same upper bits, the first one counts. Zeros and all else go to the last SPREAD places:
+    that costs less than to ask whether to count.
+    """
+    floats, places, last = np.empty(CHUNK, np.float32), np.empty(CHUNK, np.uint32), np.empty(CHUNK, np.uint32)
     bits = floats.view(np.uint32)
     cuts = highs.shape[1]
+    for j in range(CHUNK):
+        last[j] = cuts * LOW_BINS + j % SPREAD
     for start in range(0, base.size, CHUNK):
         under = base[start : start + CHUNK]
         for i in range(rows.shape[0]):
             magnitudes(rows[i, start : start + CHUNK], under, floats, bits)
-            for c in range(cuts):
-                high, bins = highs[i, c], counts[i * cuts + c]
+            for j in range(under.size):
+                places[j] = last[j]
+            for c in range(cuts - 1, -1, -1):
+                first, offset = highs[i, c] << np.uint32(LOW_BITS), np.uint32(c * LOW_BINS)
                 for j in range(under.size):
-                    if bits[j] >> np.uint32(LOW_BITS) == high:
-                        bins[bits[j] & np.uint32(LOW_BINS - 1)] += 1
+                    low = bits[j] - first
+                    places[j] = low + offset if (low < np.uint32(LOW_BINS)) & (bits[j] != 0) else places[j]
+            bins = counts[i]
+            for j in range(under.size):
+                bins[places[j]] += 1
 
 
 @njit([types.void(rows, base, READ_ROWS_U32, COUNTS, MASKS) for rows, base, _ in WIDTHS], cache=True, nogil=True)
@@ -78,23 +98,29 @@ def mask_ranked(rows, base, thresholds, spares, keep):  # type: ignore[no-untype
         under = base[start : start + CHUNK]
         for i in range(rows.shape[0]):
             magnitudes(rows[i, start : start + CHUNK], under, floats, bits)
-            low, stays = thresholds[i, last], keep[i, start : start + CHUNK]
-            high = thresholds[i, 0] if last else np.uint32(0xFFFFFFFF)
+            stays = keep[i, start : start + CHUNK]
+            low, left = thresholds[i, last], spares[i, last]
+            high, above = (thresholds[i, 0], spares[i, 0]) if last else (_NO_MAGNITUDE, 0)
             lows, highs = 0, 0
             for j in range(under.size):
-                stays[j] = (bits[j] > low) & (bits[j] <= high)
                 lows += bits[j] == low
                 highs += bits[j] == high
-            above, left = spares[i, 0] if last else 0, spares[i, last]
-            if (lows > 0 and left > 0) or (highs > 0 and above > 0):
+            lows_stay, highs_go = min(lows, left), min(highs, above)
+            spares[i, last] -= lows_stay
+            spares[i, 0] -= highs_go
+            # Nearly always, all of a chunk's ties go the same way.
+            if lows_stay in (0, lows) and highs_go in (0, highs) and (low != high or lows == 0) and high > 0:
+                first = low if lows_stay else low + np.uint32(1)
+                final = high - np.uint32(1) if highs_go else high
                 for j in range(under.size):
-                    among = bits[j] == low and left > 0
-                    left -= among
-                    outlier = bits[j] == high and above > 0
-                    above -= outlier
-                    stays[j] = (stays[j] or among) and not outlier
-                spares[i, 0] = above
-                spares[i, last] = left
+                    stays[j] = (bits[j] >= first) & (bits[j] <= final)
+            else:
+                for j in range(under.size):
+                    among = bits[j] == low and lows_stay > 0
+                    lows_stay -= among
+                    outlier = bits[j] == high and highs_go > 0
+                    highs_go -= outlier
+                    stays[j] = (low < bits[j] <= high or among) and not outlier
 
 
 @njit(types.uint64(types.uint64, types.uint64), cache=True, nogil=True, inline="always")
