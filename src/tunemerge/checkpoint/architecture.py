@@ -12,7 +12,10 @@ _SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermedia
 
 
 def architecture_findings(models: Mapping[str, Checkpoint], layers: bool = True) -> list[Finding]:
-    """An error for each model whose model_type or sizes differ from the first one's; `layers` False: not their number."""
+    """An error for each model whose model_type or sizes differ from the first one's.
+
+    Without `layers` the number of layers may differ.
+    """
     known = {name: model for name, model in models.items() if model.has_config}
     if not known:
         return []

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from tunemerge.checkpoint.architecture import architecture_findings
 from tunemerge.checkpoint.model import Checkpoint, open_checkpoint
 from tunemerge.checkpoint.tokenizers import tokenizer_findings
-from tunemerge.checkpoint.architecture import architecture_findings
 from tunemerge.compat.finite import finite_findings
 from tunemerge.compat.labels import label_findings
 from tunemerge.compat.tensors import tensor_findings
