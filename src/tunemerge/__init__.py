@@ -13,26 +13,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tunemerge.evaluate.single import evaluate
     from tunemerge.merge.memory import merge
     from tunemerge.results import Results
-    from tunemerge.study.single import evaluate, tune
     from tunemerge.study.study import Study
+    from tunemerge.tune.single import tune
 
-_PUBLIC = {
-    "Results": ("tunemerge.results", "Results"),
-    "Study": ("tunemerge.study.study", "Study"),
-    "evaluate": ("tunemerge.study.single", "evaluate"),
-    "merge": ("tunemerge.merge.memory", "merge"),
-    "tune": ("tunemerge.study.single", "tune"),
-}
+_CLASSES = {"Results": "tunemerge.results", "Study": "tunemerge.study.study"}
+_CALLABLE_PACKAGES = ("evaluate", "merge", "tune")
 __all__ = ["Results", "Study", "evaluate", "merge", "tune"]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
+    if name in _CALLABLE_PACKAGES:
+        return import_module(f"tunemerge.{name}")
+    if name not in _CLASSES:
         raise AttributeError(f"module 'tunemerge' has no attribute {name!r}")
-    module, attribute = _PUBLIC[name]
-    return getattr(import_module(module), attribute)
+    return getattr(import_module(_CLASSES[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -12,8 +12,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from small import TUNING, run, small_study, write_table
-from tunemerge.study.single import tune
-from tunemerge.tune.config import TuneConfig
+from tunemerge.tune.single import tune
 
 SPLITS = ("adapt", "validation", "test")
 
@@ -23,8 +22,7 @@ def expert(tmp_path_factory, tiny_bert):
     """A model that knows the task."""
     folder = tmp_path_factory.mktemp("expert")
     write_table(folder / "rows.csv", 400, 77)
-    config = TuneConfig(**{**TUNING, "batch_size": 16})
-    tune(tiny_bert, folder / "rows.csv", folder / "model", epochs=8, config=config)
+    tune(tiny_bert, folder / "rows.csv", folder / "model", epochs=8, **{**TUNING, "batch_size": 16})
     return folder / "model"
 
 

@@ -12,9 +12,8 @@ from tunemerge.errors import StoreError, UsageError
 from tunemerge.findings import FindingsError
 from tunemerge.results import Results
 from tunemerge.study.export import export_arm
-from tunemerge.study.single import tune
 from tunemerge.study.study import read_results
-from tunemerge.tune.config import TuneConfig
+from tunemerge.tune.single import tune
 
 
 @pytest.fixture(scope="module")
@@ -273,7 +272,7 @@ def test_a_head_with_other_labels_is_refused_before_anything_runs(tmp_path, tiny
     write_table(tmp_path / "rows.csv", 60, 5)
     text = (tmp_path / "rows.csv").read_text().replace("positive", "good").replace("negative", "bad")
     (tmp_path / "rows.csv").write_text(text)
-    tune(tiny_bert, tmp_path / "rows.csv", tmp_path / "expert", epochs=1, config=TuneConfig(**TUNING))
+    tune(tiny_bert, tmp_path / "rows.csv", tmp_path / "expert", epochs=1, **TUNING)
     study = small_study(tmp_path, tiny_bert, pool={"a": str(tmp_path / "expert")})
     assert "['bad', 'good'], the study's are ['negative', 'positive']" in faulty(study, "head-labels")
 
@@ -326,7 +325,7 @@ def test_an_output_folder_of_somebody_else_is_never_replaced(finished, tmp_path,
     with pytest.raises(UsageError, match="was not made here"):
         export_arm(results, study.store, tmp_path / "mine")
     with pytest.raises(UsageError, match="was not made here"):
-        tune(tiny_bert, study.folder / "a.csv", tmp_path / "mine", config=TuneConfig(**TUNING))
+        tune(tiny_bert, study.folder / "a.csv", tmp_path / "mine", **TUNING)
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
     export_arm(results, study.store, tmp_path / "out")
     export_arm(results, study.store, tmp_path / "out", arm="joint", seed=1)

@@ -37,10 +37,21 @@ def locate(model: str, relative_to: Path = Path(), revision: str | None = None, 
 
 def _download(model: str, path: Path, revision: str | None, download: bool) -> Path:
     from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
         patterns = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "*.md"]
         return Path(snapshot_download(model, revision=revision, allow_patterns=patterns, local_files_only=not download))
+    except LocalEntryNotFoundError as e:
+        here = f"{model}: no such folder ({path}), and no such model in the Hub's cache here"
+        if download:
+            here += f"; the Hub can't be reached ({_first_line(e.__cause__ or e)})"
+        raise CheckpointError(f"{here}: name a folder or package:NAME/PATH, or get a network") from None
     except Exception as e:
-        reason = (str(e).strip().splitlines() or [type(e).__name__])[0]
-        raise CheckpointError(f"{model}: neither a folder ({path}) nor a model the Hub gives: {reason}") from None
+        raise CheckpointError(
+            f"{model}: neither a folder ({path}) nor a model the Hub gives: {_first_line(e)}"
+        ) from None
+
+
+def _first_line(problem: BaseException) -> str:
+    return (str(problem).strip().splitlines() or [type(problem).__name__])[0]

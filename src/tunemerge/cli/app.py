@@ -203,9 +203,8 @@ def tune(
 ) -> None:
     """Tune one model."""
     from tunemerge.cli.single import tune_one
-    from tunemerge.data.load import Columns
 
-    tune_one(model, data, out, validation, Columns(text, label), epochs, seed, set_ or [])
+    tune_one(model, data, out, validation, text, label, epochs, seed, set_ or [])
 
 
 @app.command()
@@ -219,9 +218,8 @@ def evaluate(
 ) -> None:
     """Evaluate one model: all metrics, with intervals over the units."""
     from tunemerge.cli.single import evaluate_one
-    from tunemerge.data.load import Columns
 
-    evaluate_one(model, data, Columns(text, label, unit), out)
+    evaluate_one(model, data, text, label, unit, out)
 
 
 @app.command("list")

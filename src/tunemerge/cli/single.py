@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
 from tunemerge.cli.bar import bar
-from tunemerge.data.load import Columns
 from tunemerge.errors import UsageError
-from tunemerge.registry import nearest
+from tunemerge.evaluate.single import evaluate
 from tunemerge.stats.metrics import METRICS
-from tunemerge.study.single import evaluate, tune
-from tunemerge.tune.config import TuneConfig
+from tunemerge.tune.single import settings_from, tune
 from tunemerge.yamlfile import parse_yaml
 
 
@@ -23,24 +21,26 @@ def tune_one(
     data: Path,
     out: Path,
     validation: Path | None,
-    columns: Columns,
+    text: str,
+    label: str,
     epochs: float,
     seed: int,
     settings: list[str],
 ) -> None:
     console = Console()
-    config = _settings(settings)
+    given = _settings(settings)
     with bar(console, "tuning") as tell:
         tuned = tune(
             model,
             data,
             out,
             validation=validation,
-            columns=columns,
+            text=text,
+            label=label,
             epochs=epochs,
             seed=seed,
-            config=config,
             progress=tell,
+            **given,
         )
     table = Table(box=None, pad_edge=False)
     for name in ("step", "examples", "training loss", "validation loss", "validation accuracy"):
@@ -53,10 +53,10 @@ def tune_one(
     console.print(str(out), highlight=False, soft_wrap=True)
 
 
-def evaluate_one(model: str, data: Path, columns: Columns, out: Path | None) -> None:
+def evaluate_one(model: str, data: Path, text: str, label: str, unit: str | None, out: Path | None) -> None:
     console = Console()
     with bar(console, "evaluating") as tell:
-        result = evaluate(model, data, columns=columns, predictions=out, progress=tell)
+        result = evaluate(model, data, text=text, label=label, unit=unit, predictions=out, progress=tell)
     table = Table(
         box=None, pad_edge=False, caption=f"{result.rows:,} rows; 95% intervals over units", caption_justify="left"
     )
@@ -68,18 +68,16 @@ def evaluate_one(model: str, data: Path, columns: Columns, out: Path | None) -> 
         low, high = sorted((sign * e.low, sign * e.high))
         table.add_row(name, f"{sign * e.value:.4f}", f"[{low:.4f}, {high:.4f}]".replace("[", "\\["))
     console.print(table)
+    for name, reason in result.undefined.items():
+        console.print(f"no {name}: {reason}", style="yellow", markup=False, highlight=False)
 
 
-def _settings(settings: list[str]) -> TuneConfig:
-    values = {}
+def _settings(settings: list[str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
     for text in settings:
         key, equals, raw = text.partition("=")
         if not equals:
             raise UsageError(f"--set {text}: expected KEY=VALUE")
-        if key not in TuneConfig.model_fields:
-            raise UsageError(f"--set {text}: unknown setting {key!r}{nearest(key, list(TuneConfig.model_fields))}")
         values[key], _ = parse_yaml(raw, f"--set {key}")
-    try:
-        return TuneConfig.model_validate(values)
-    except ValidationError as e:
-        raise UsageError("\n".join(f"--set {'.'.join(map(str, p['loc']))}: {p['msg']}" for p in e.errors())) from None
+    settings_from(values)
+    return values

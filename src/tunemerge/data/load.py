@@ -12,7 +12,7 @@ import pandas as pd
 
 from tunemerge.data.delimited import read_delimited
 from tunemerge.errors import UsageError
-from tunemerge.findings import Finding, error
+from tunemerge.findings import Finding, error, refuse_errors
 from tunemerge.registry import listed, nearest
 
 READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
@@ -95,6 +95,14 @@ def rows_of(table: pd.DataFrame, columns: Columns, where: str, remedy: str = "")
             error("bad-weight", f"{len(bad)} weights are not positive numbers (data row {bad.index[0] + 1})", where)
         )
     return rows.astype({"weight": float}), found
+
+
+def labelled_rows(path: str | Path, columns: Columns) -> tuple[pd.DataFrame, list[str]]:
+    """The rows of one file, as of `rows_of`, and their labels, sorted. Raises UsageError with all that is wrong."""
+    remedy = "use --{role} NAME (in Python {role}='NAME')"
+    rows, findings = rows_of(read_table(Path(path)), columns, str(path), remedy)
+    refuse_errors(findings)
+    return rows, sorted(set(rows["label"]))
 
 
 def _column_findings(table: pd.DataFrame, columns: Columns, where: str, remedy: str) -> list[Finding]:
