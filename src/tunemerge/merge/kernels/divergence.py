@@ -23,20 +23,14 @@ def _exponentials(row, top, out, out_bits, scratch, scratch_bits):  # type: igno
         shifted = u * _LOG2E + _ROUND
         whole = shifted - _ROUND
         r = (u - whole * _LN2_HIGH) - whole * _LN2_LOW
-        p = 1.0 / 6227020800.0
-        p = p * r + 1.0 / 479001600.0
-        p = p * r + 1.0 / 39916800.0
-        p = p * r + 1.0 / 3628800.0
-        p = p * r + 1.0 / 362880.0
-        p = p * r + 1.0 / 40320.0
-        p = p * r + 1.0 / 5040.0
-        p = p * r + 1.0 / 720.0
-        p = p * r + 1.0 / 120.0
-        p = p * r + 1.0 / 24.0
-        p = p * r + 1.0 / 6.0
-        p = p * r + 0.5
-        p = p * r + 1.0
-        out[j] = p * r + 1.0
+        # The exponential series to r^13, in halves of halves: the steps of Horner's scheme would wait for each other.
+        r2 = r * r
+        r4 = r2 * r2
+        low = (1.0 + r) + (0.5 + r * (1.0 / 6.0)) * r2
+        middle = (1.0 / 24.0 + r * (1.0 / 120.0)) + (1.0 / 720.0 + r * (1.0 / 5040.0)) * r2
+        high = (1.0 / 40320.0 + r * (1.0 / 362880.0)) + (1.0 / 3628800.0 + r * (1.0 / 39916800.0)) * r2
+        top_two = 1.0 / 479001600.0 + r * (1.0 / 6227020800.0)
+        out[j] = (low + middle * r4) + (high + top_two * r4) * (r4 * r4)
         scratch[j] = shifted
     for j in range(row.size):
         out_bits[j] += scratch_bits[j] << 52
@@ -98,16 +92,11 @@ def row_divergences(rows, base, columns, eps, out):  # type: ignore[no-untyped-d
             a, b = p[j] * share_x + eps, q[j] * share_y + eps
             z = (a - b) / (a + b)
             w = z * z
-            s = 1.0 / 21.0
-            s = s * w + 1.0 / 19.0
-            s = s * w + 1.0 / 17.0
-            s = s * w + 1.0 / 15.0
-            s = s * w + 1.0 / 13.0
-            s = s * w + 1.0 / 11.0
-            s = s * w + 1.0 / 9.0
-            s = s * w + 1.0 / 7.0
-            s = s * w + 1.0 / 5.0
-            s = s * w + 1.0 / 3.0
+            w2 = w * w
+            w4 = w2 * w2
+            low = (1.0 / 3.0 + w * (1.0 / 5.0)) + (1.0 / 7.0 + w * (1.0 / 9.0)) * w2
+            high = (1.0 / 11.0 + w * (1.0 / 13.0)) + (1.0 / 15.0 + w * (1.0 / 17.0)) * w2
+            s = low + (high + (1.0 / 19.0 + w * (1.0 / 21.0)) * w4) * w4
             scratch[j] = (a + b) * w + 2.0 * a * z * w * s
             far += abs(z) > _NEAR
         if far:
