@@ -16,6 +16,12 @@ from corpus import WORDS, RowsFactory, sentences
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Tests remember digests in a folder of their own, processes that they start as well."""
+    os.environ["TUNEMERGE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="session")
 def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a BertModel (hidden 32, 2 layers, random weights, no classification head) and its tokenizer.

@@ -197,7 +197,6 @@ def weights(model: str, place: Place) -> Path:
     return place.recipe.parent / model / "model.safetensors"
 
 
-@pytest.mark.xfail(strict=True, reason="the writer names the work folder, not yet the file and the tensor")
 def test_a_full_disk_names_the_file_and_the_tensor(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     named = 0
     for number in range(2, 7):  # the first write is the header

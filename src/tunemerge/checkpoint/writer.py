@@ -22,6 +22,7 @@ import numpy as np
 
 from tunemerge.checkpoint.dtypes import Array, itemsize
 from tunemerge.checkpoint.model import INDEX, SINGLE
+from tunemerge.errors import TunemergeError
 
 SHARD_BYTES = 5_000_000_000
 _PIECE = 1 << 20
@@ -66,7 +67,10 @@ class ShardWriter:
     def write(self, name: str, element: int, values: Array) -> None:
         """Put contiguous `values` at position `element` (in elements) of tensor `name`. Safe from any thread."""
         view = values.reshape(-1).view(np.uint8).data
-        self._write(view, self._data + self._start[name] + element * values.itemsize)
+        try:
+            self._write(view, self._data + self._start[name] + element * values.itemsize)
+        except OSError as problem:
+            raise TunemergeError(f"{self.path}: {name}: writing failed: {problem.strerror or problem}") from problem
 
     def settle(self, up_to: str | None) -> None:
         """Everything before tensor `up_to` (None: everything) is written: hash it, and start it on its way to disk."""
