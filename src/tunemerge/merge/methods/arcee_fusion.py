@@ -52,7 +52,8 @@ class FusionStream:
         self._columns, self._size = tensor.columns, tensor.size
         self._divergence = np.zeros(tensor.rows, np.float32)
         self._ranks = Ranks(rows=1, cuts=3)
-        self._threshold = np.float32(0)
+        self._places = [self._size - (self._size - 1) * quarter // 4 for quarter in (1, 2, 3)]
+        self._least, self._threshold = np.float32(np.inf), np.float32(0)
         self._importance = np.empty(0, np.float32)
         self._zeros = np.zeros(0, np.float32)
 
@@ -63,15 +64,17 @@ class FusionStream:
             row_divergences(block.rows, block.deltas_from, self._columns, _EPS, self._divergence_of(block))
         importance = self._importance_of(block)
         self._ranks.count(index, importance[None], self._zeros[: importance.size])
+        if index == 0:
+            self._least = min(self._least, importance.min())
 
     def finish(self, index: int) -> None:
         if index == 0:
-            last = self._size - 1
-            # One more than the size, for the smallest of all is looked for too where there are four or fewer.
-            self._ranks.narrow([[self._size - last * quarter // 4 for quarter in (1, 2, 3)]], self._size + 1)
+            self._ranks.narrow([self._places], self._size)
         else:
             self._ranks.settle()
-            first, median, third = self._ranks.thresholds[0].view(np.float32)
+            # Ranks doesn't look for the smallest of all, which is the first quartile of four or fewer.
+            smallest = np.equal(self._places, self._size)
+            first, median, third = np.where(smallest, self._least, self._ranks.thresholds[0].view(np.float32))
             self._threshold = median + np.float32(1.5) * (third - first)
 
     def apply(self, block: Block) -> None:
