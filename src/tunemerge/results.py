@@ -106,7 +106,8 @@ class Unavailable(_Model):
 
 class ContrastResult(_Model):
     """Test score of a minus that of b, crossed over seeds and units, oriented so that a positive difference means that
-    a is better, whatever the metric. `p_holm` is adjusted over the study's family."""
+    a is better, whatever the metric. `p_holm` is adjusted over the study's family; all else stands for the contrast
+    alone, and comes from one t distribution (docs/architecture.md, Statistics)."""
 
     a: str
     b: str
@@ -121,7 +122,7 @@ class ContrastResult(_Model):
 
 
 class Verdict(_Model):
-    """`kind`: better, equivalent, inconclusive, leads (fewer than 5 seeds), dont_merge."""
+    """`kind`: better, equivalent, inconclusive, leads (fewer than 5 seeds: nothing is claimed), dont_merge."""
 
     kind: Literal["better", "equivalent", "inconclusive", "leads", "dont_merge"]
     sentence: str

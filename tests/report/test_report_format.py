@@ -89,6 +89,7 @@ def test_the_rest() -> None:
     assert fmt.count(12_800) == "12,800"
     assert fmt.count(None) == "unknown"
     assert [fmt.probability(p) for p in (0.0004, 0.034, 0.9999)] == ["< 0.001", "0.034", "> 0.999"]
+    assert [fmt.p_value(p) for p in (0.0, 0.0099, 0.0501, 0.234)] == ["< 0.01", "< 0.01", "0.05", "0.23"]
     assert fmt.plural(1, "arm") == "1 arm"
     assert fmt.plural(2, "box", "boxes") == "2 boxes"
     assert fmt.short("sha256:0123456789abcdef") == "0123456789"

@@ -151,6 +151,12 @@ def test_the_verdict_comes_first_and_the_arm_handed_back_is_marked() -> None:
     assert "joint_total spends more: stands apart" in text
 
 
+def test_the_contrasts_explain_their_columns() -> None:
+    text = " ".join("".join(_Reader(_page("main")).text).split())
+    assert "P(first better)" not in text
+    assert "Detectable: the true difference that a study like this one finds in 4 of 5 cases" in text
+
+
 def test_the_same_results_give_the_same_bytes() -> None:
     assert render_html(example_results()) == render_html(example_results())
 

@@ -13,6 +13,7 @@ from rich.console import Console
 from tunemerge.errors import UsageError
 from tunemerge.report import leaderboard, render_card, render_markdown
 from tunemerge.report.markdown import code, md
+from tunemerge.report.view import to_settle
 
 
 def _parsed(text: str) -> list[str]:
@@ -58,9 +59,23 @@ def test_the_summary_has_the_verdict_and_the_numbers() -> None:
     assert text.startswith("# reviews: merge-then-tune (TIES) is better than tune-then-merge: +2.1 points")
     assert re.search(r"merge_then_tune/ties − tune_then_merge/linear \| +\+2\.1 \| +\[0\.8, 3\.4\]", text)
     assert "**Handed back:** merge_then_tune/ties, seed 2." in text
-    assert "2 failed attempts apart" in text
+    assert "2 failed or interrupted attempts apart" in text
     assert "of its seeds, seed 2 has the median one.\n" in text
     assert "slerp takes two models" in text
+
+
+def test_a_settled_contrast_asks_for_no_more_seeds() -> None:
+    settled, undecided, _ = example_results().contrasts
+    for kind, row, shown in (
+        ("better", settled, "–"),
+        ("equivalent", undecided, "–"),
+        ("inconclusive", undecided, "about 5"),
+        ("inconclusive", settled, "–"),  # open for Holm's sake alone: its own interval is off 0 already
+        ("leads", settled, "about 5"),
+    ):
+        assert to_settle(row.model_copy(update={"verdict": kind, "seeds_to_settle": 5})) == shown
+    text = render_markdown(example_results())
+    assert "Detectable: the true difference" in text and "Seeds to settle: how many" in text
 
 
 def _front_matter(card: str) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from crossed_draws import crossed_bootstrap
 
 from tunemerge.errors import UsageError
 from tunemerge.stats.components import contrast, estimate
@@ -42,7 +43,7 @@ def over_rows(arm, metric):
 def test_values_are_the_metric_over_rows(name):
     a, b = study()
     metric = METRICS[name]
-    one, two = estimate(a, metric), contrast(a, b, metric, draws=100)
+    one, two = estimate(a, metric), contrast(a, b, metric)
     np.testing.assert_allclose(one.by_seed, over_rows(a, metric), atol=1e-12)
     assert one.value == pytest.approx(over_rows(a, metric).mean(), abs=1e-12)
     np.testing.assert_allclose(two.by_seed, over_rows(a, metric) - over_rows(b, metric), atol=1e-12)
@@ -54,9 +55,9 @@ def test_values_are_the_metric_over_rows(name):
 @pytest.mark.parametrize("name", METRICS.names())
 def test_the_better_arm_is_above_whatever_the_metric(name):
     a, b = study(skills=(6.0, 0.5) if name == "ece" else (2.0, 0.8), n=600, units=300)
-    two = contrast(a, b, METRICS[name], draws=100)
-    assert two.difference > 0 and two.p < 0.001 and two.probability_a_better == 1.0
-    back = contrast(b, a, METRICS[name], draws=100)
+    two = contrast(a, b, METRICS[name])
+    assert two.difference > 0 and two.p < 0.001 and two.probability_a_better == 1 - two.p / 2
+    back = contrast(b, a, METRICS[name])
     assert back.difference == pytest.approx(-two.difference)
     assert (back.low, back.high, back.p) == pytest.approx((-two.high, -two.low, two.p))
 
@@ -82,7 +83,7 @@ def test_the_variance_by_hand():
     variance = max(unit + seed - residual, unit, seed)
     share = seed / variance
     df = 1 / (share / 1 + (1 - share) / 2)
-    two = contrast(a, b, ACCURACY, draws=10)
+    two = contrast(a, b, ACCURACY)
     from scipy.stats import t
 
     assert two.df == pytest.approx(df)
@@ -105,8 +106,6 @@ def test_rows_of_one_unit_are_not_independent_evidence():
 
 @pytest.mark.parametrize("name", ["accuracy", "macro_f1", "auroc"])
 def test_intervals_agree_with_a_crossed_bootstrap(name):
-    from tunemerge.stats.resampling import crossed_bootstrap
-
     a, b = study(seed=4, n=900, units=600, seeds=10)
     two = contrast(a, b, METRICS[name])
     draws = crossed_bootstrap([a, b], METRICS[name], draws=1500, seed=1)
@@ -118,9 +117,20 @@ def test_intervals_agree_with_a_crossed_bootstrap(name):
     assert 0.75 < error / spread < 1.15
 
 
-def test_probability_of_improvement_counts_ties_half():
+@pytest.mark.parametrize("skills", [(1.2, 0.9), (0.9, 1.2), (1.0, 0.99)])
+def test_the_confidence_agrees_with_the_interval(skills):
+    """With three seeds draws of seeds were above 0.999 beside an interval that held 0: the two must say the same."""
+    for seed in range(6):
+        a, b = study(seed=seed, seeds=3, skills=skills)
+        two, back = contrast(a, b, ACCURACY), contrast(b, a, ACCURACY)
+        assert (two.probability_a_better > 0.975) == (two.low > 0)
+        assert (two.probability_a_better < 0.025) == (two.high < 0)
+        assert back.probability_a_better == pytest.approx(1 - two.probability_a_better)
+
+
+def test_an_arm_and_its_double_are_even():
     a, _ = study()
-    two = contrast(a, a, ACCURACY, draws=50)
+    two = contrast(a, a, ACCURACY)
     assert two.probability_a_better == 0.5
     assert (two.difference, two.low, two.high, two.p) == (0, 0, 0, 1)
     assert two.seeds_to_settle is None
@@ -131,18 +141,18 @@ def test_no_variation_seen_is_not_no_variation():
     right, wrong = {"t": [binary([1] * 20)] * 5}, {"t": [binary([0] * 20)] * 5}
     one = estimate(right, ACCURACY)
     assert (one.low, one.high) == pytest.approx((0.025 ** (1 / 20), 1.0))
-    two = contrast(right, wrong, ACCURACY, draws=10)
+    two = contrast(right, wrong, ACCURACY)
     assert 0 < two.low < two.difference == 1 and 0 < two.p < 1e-5
-    few = contrast({"t": [binary([1] * 3)] * 5}, {"t": [binary([0] * 3)] * 5}, ACCURACY, draws=10)
+    few = contrast({"t": [binary([1] * 3)] * 5}, {"t": [binary([0] * 3)] * 5}, ACCURACY)
     assert few.low < 0 and few.p > 0.05
 
 
 def test_one_seed_covers_units_alone_and_says_so():
     a, b = study(seeds=1)
-    one, two = estimate(a, ACCURACY), contrast(a, b, ACCURACY, draws=10)
+    one, two = estimate(a, ACCURACY), contrast(a, b, ACCURACY)
     assert not one.covers_seeds and not two.covers_seeds and two.seeds_to_settle is None
     assert one.low < one.value < one.high
-    many = contrast(*study(seeds=2), ACCURACY, draws=10)
+    many = contrast(*study(seeds=2), ACCURACY)
     assert many.covers_seeds
 
 
@@ -156,14 +166,14 @@ def test_an_interval_stays_within_what_the_metric_can_be():
 
 def test_seeds_that_settle_a_difference():
     a, b = study(seed=1, n=4000, units=4000, seeds=3, skills=(1.0, 0.97), tasks=("x",))
-    two = contrast(a, b, ACCURACY, draws=10)
+    two = contrast(a, b, ACCURACY)
     assert two.p > 0.05 and two.seeds_to_settle is not None and two.seeds_to_settle > 5
-    settled = contrast(*study(skills=(2.0, 0.5)), ACCURACY, draws=10)
+    settled = contrast(*study(skills=(2.0, 0.5)), ACCURACY)
     assert settled.seeds_to_settle == 5
     # Seeds that all agree, on a handful of units: only more units would help.
     rng = np.random.default_rng(6)
     right = [rng.random(40) < q for q in (0.75, 0.7)]
-    same = contrast({"t": [binary(right[0])] * 5}, {"t": [binary(right[1])] * 5}, ACCURACY, draws=10)
+    same = contrast({"t": [binary(right[0])] * 5}, {"t": [binary(right[1])] * 5}, ACCURACY)
     assert same.p > 0.05 and same.seeds_to_settle is None
 
 
@@ -178,8 +188,8 @@ def test_order_of_rows_and_tasks_does_not_matter():
         }
 
     for name in ("accuracy", "auroc"):
-        one = contrast(a, b, METRICS[name], draws=10)
-        two = contrast(shuffled(a), shuffled(b), METRICS[name], draws=10)
+        one = contrast(a, b, METRICS[name])
+        two = contrast(shuffled(a), shuffled(b), METRICS[name])
         assert (one.difference, one.low, one.p) == pytest.approx((two.difference, two.low, two.p))
 
 

@@ -63,7 +63,7 @@ def test_what_is_simulated_is_what_contrast_does():
     arms = [
         {"t": [Predictions(unit, ones.astype(int), np.stack([-m, m], axis=1), ones) for m in arm]} for arm in margin[0]
     ]
-    real = contrast(arms[0], arms[1], METRICS["accuracy"], draws=10)
+    real = contrast(arms[0], arms[1], METRICS["accuracy"])
     assert (real.difference, real.p) == pytest.approx((float(parts.mean), float(parts.p())))
     assert real.high - real.difference == pytest.approx(float(parts.half_width(0.95)))
     assert real.high90 - real.difference == pytest.approx(float(parts.half_width(0.9)))

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from crossed_draws import crossed_bootstrap
 
 from tunemerge.stats.metrics import METRICS
 from tunemerge.stats.predictions import Predictions
-from tunemerge.stats.resampling import crossed_bootstrap, probability_first_better
 
 
 def arm(right, tasks=("t",)):
@@ -53,10 +53,3 @@ def test_draws_repeat_with_their_seed():
     one, two, other = (crossed_bootstrap([a], METRICS["accuracy"], draws=20, seed=s) for s in (0, 0, 1))
     np.testing.assert_array_equal(one, two)
     assert (one != other).any()
-
-
-def test_undefined_draws_are_left_out():
-    nan = float("nan")
-    assert probability_first_better(np.array([[1.0, 0.0, 1.0, nan], [0.0, 1.0, 1.0, 0.0]])) == 0.5
-    assert probability_first_better(np.array([[1.0, 1.0, nan], [0.0, 1.0, nan]])) == 0.75
-    assert probability_first_better(np.array([[nan], [nan]])) == 0.5

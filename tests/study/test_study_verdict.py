@@ -17,6 +17,7 @@ def arm(name, validation=0.8, role="order", cost=1.0, **more) -> ArmSummary:
         role=role,
         deliverable=True,
         matched=True,
+        merges=role == "order",
         validation=validation,
         validation_by_seed=(validation,) * 5,
         cost=cost,
@@ -49,6 +50,7 @@ MTT, TTM, TMT, JOINT = "merge_then_tune/ties", "tune_then_merge/ties", "tune_mer
 
 def decide(table, arms=None, seeds=SEEDS, margin=0.01):
     arms = arms or [arm(MTT, 0.82), arm(TTM), arm(TMT), arm(JOINT, 0.7, role="alternative")]
+    arms = [replace(a, validation_by_seed=a.validation_by_seed[: len(seeds)]) for a in arms]
     judged = judge(arms, lambda a, b: table.get((a, b), UNSURE), margin, len(seeds))
     return verdict(arms, judged, margin, seeds, "accuracy")
 
@@ -88,6 +90,75 @@ def test_dont_merge_where_the_best_alternative_is_better():
 def test_under_five_seeds_nobody_wins():
     v = decide({(MTT, TTM): WIN, (MTT, TMT): WIN, (MTT, JOINT): WIN}, seeds=[0, 1, 2])
     assert v.kind == "leads" and v.winner is None and "not settled with 3 seeds" in v.sentence
+
+
+def test_one_seed_leads_on_these_rows_and_claims_nothing():
+    far = replace(contrast(-0.169, 0.042, 0.0), covers_seeds=False, seeds_to_settle=None)
+    v = decide({(MTT, TTM): far}, seeds=[0])
+    assert v.kind == "leads" and v.winner is None
+    assert v.sentence.startswith(f"{TTM} leads {MTT} by 16.9 [12.7, 21.1] points on these test rows: with one seed")
+    near = replace(UNSURE, covers_seeds=False, seeds_to_settle=None)
+    assert "take 5 or more" in decide({(MTT, TTM): near}, seeds=[0]).sentence
+
+
+@pytest.mark.parametrize("seeds", [[0], [0, 1, 2], SEEDS])
+@pytest.mark.parametrize("p", [0.0, 0.004, 0.03, 0.2])
+def test_no_sentence_denies_what_its_interval_shows(p, seeds):
+    """ "No reliable difference" never stands beside an interval without 0, and no p is "0.00"."""
+    for sign in (1, -1):
+        one = replace(contrast(sign * 0.05, 0.02 if p < 0.05 else 0.07, p), covers_seeds=len(seeds) > 1)
+        v = decide({(MTT, TTM): one, (MTT, TMT): one, (TTM, TMT): one, (MTT, JOINT): one}, seeds=seeds)
+        for text in (v.sentence, *v.details):
+            assert "p 0.00" not in text
+            assert ("o reliable difference" in text) == (p >= 0.05), text
+            if "reliable" in text:
+                assert "-" in text.replace("−", "-")
+
+
+def test_ahead_but_not_after_holm():
+    v = decide({(MTT, TTM): contrast(-0.03, 0.02, 0.03)})
+    assert v.kind == "inconclusive"
+    assert v.sentence.startswith(f"{TTM} is ahead of {MTT} by 3.0 [1.0, 5.0] points, which does not hold over all")
+
+
+def test_the_headline_is_not_told_twice():
+    v = decide({(MTT, TTM): WIN, (MTT, TMT): WIN})
+    assert not any(TTM in d and MTT in d for d in v.details)
+    assert sum(TMT in d for d in v.details) == 2
+
+
+def demo(validation, cost, joint=UNSURE, **more):
+    plain = arm("expert_tuned/amazon", validation, role="alternative", cost=cost)
+    best_single = arm("best_single", 0.9, role="control", matched=False)
+    arms = [arm(MTT, 0.82, cost=2.0), arm(TTM, 0.8), plain, best_single]
+    return decide({(MTT, TTM): WIN, (MTT, plain.name): joint}, arms, **more)
+
+
+def test_where_a_plain_tuning_is_handed_back_the_verdict_says_that_merging_was_not_needed():
+    v = demo(0.825, cost=1.0)
+    assert v.winner == MTT and v.handed_back == "expert_tuned/amazon"
+    assert v.details[0] == (
+        "but merging was not needed: expert_tuned/amazon, which merges nothing, scores better on validation (which "
+        "alone chooses) and is cheaper, so it is handed back"
+    )
+    assert "scores within the margin on validation" in demo(0.815, cost=1.0).details[0]
+    assert "cheaper" not in demo(0.825, cost=9.0).details[0]
+    # On test the merge is reliably better: it is not said that it was not needed.
+    assert demo(0.825, cost=1.0, joint=WIN).details[0].startswith("but expert_tuned/amazon, which merges nothing")
+    assert not demo(0.7, cost=1.0).details[0].startswith("but")
+
+
+def test_a_merge_that_is_handed_back_after_dont_merge_says_why():
+    v = decide({(MTT, JOINT): LOSS})
+    assert v.kind == "dont_merge" and v.handed_back == MTT
+    assert v.details[0].startswith(f"but {MTT}, a merge, scores better on validation")
+
+
+def test_the_reason_names_the_arms_that_it_is_true_of():
+    """best_single stands above it in the table: it spends more, and is none of them."""
+    assert demo(0.825, cost=1.0).handed_back_reason.startswith(
+        "expert_tuned/amazon has the best mean validation score of the single checkpoints within the budget"
+    )
 
 
 def test_one_order_only():

@@ -134,6 +134,11 @@ def probability(value: float) -> str:
     return "< 0.001" if value < 0.001 else "> 0.999" if value > 0.999 else f"{value:.3f}"
 
 
+def p_value(value: float) -> str:
+    """A p value in a sentence: "0.23", never "0.00"."""
+    return "< 0.01" if value < 0.01 else f"{value:.2f}"
+
+
 def plain(value: float | None, digits: int = 2) -> str:
     """A bare number with a true minus sign."""
     return NONE if value is None or not _finite(value) else _signed(f"{value:.{digits}f}")

@@ -78,7 +78,7 @@ def contrast_table(results: Results) -> str:
         f"{100 * results.level:g}% interval",
         "Holm p",
         "Verdict",
-        "Smallest detectable",
+        "Detectable",
         "Seeds to settle",
     )
     return table(head, rows, (1, 2, 3, 5, 6))
@@ -99,7 +99,7 @@ def _cost_lines(r: Results) -> list[str]:
         f"- Matched budget: {fmt.count(r.budget.examples)} training examples an arm and seed, "
         f"{r.budget.steps} steps of {r.budget.batch_size}.",
         f"- The study: {fmt.plural(len(r.steps), 'step')}, {fmt.flops(fmt.all_flops(r.study_cost))}, "
-        f"{fmt.seconds(r.study_cost.seconds)}; {fmt.plural(r.failed_attempts, 'failed attempt')} apart.",
+        f"{fmt.seconds(r.study_cost.seconds)}; {fmt.plural(r.failed_attempts, 'failed or interrupted attempt')} apart.",
     ]
     if unknown:
         lines.append(f"- Total cost unknown (pool made elsewhere): {', '.join(map(md, unknown))}.")
@@ -118,7 +118,7 @@ def render_markdown(results: Results) -> str:
     name = f"{md(fmt.metric_name(r.metric))}, {'higher' if r.higher_is_better else 'lower'} is better"
     parts += [f"## Leaderboard\n\nTest {name}; costs are marginal, a mean over seeds.", leaderboard_table(r)]
     if r.contrasts:
-        parts += ["## Contrasts", contrast_table(r)]
+        parts += ["## Contrasts", contrast_table(r), view.CONTRAST_WORDS]
     parts += ["## Tasks", _task_table(r)]
     parts += ["## Cost", "\n".join(_cost_lines(r))]
     found = view.findings(r)

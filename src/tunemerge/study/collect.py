@@ -113,6 +113,7 @@ def _summary(arm: ArmResult, sign: float) -> verdicts.ArmSummary:
         role=arm.role,
         deliverable=arm.deliverable,
         matched=arm.matched,
+        merges=arm.method is not None,
         validation=sign * arm.validation,
         validation_by_seed=tuple(sign * x for x in arm.validation_by_seed),
         cost=arm.marginal.train_flops + arm.marginal.forward_flops,

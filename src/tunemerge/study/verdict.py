@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 from tunemerge.report import format as fmt
-from tunemerge.results import Interval, Verdict
-from tunemerge.stats.components import FEWEST_SEEDS, Contrast
+from tunemerge.results import Verdict
+from tunemerge.stats.components import Contrast
 from tunemerge.stats.holm import holm
-from tunemerge.stats.verdict import LEVEL, Outcome, decide
+from tunemerge.stats.verdict import Outcome, decide
+from tunemerge.study import wording
 
 
 @dataclass(frozen=True)
 class ArmSummary:
-    """What a verdict may look at. `validation` is a mean over seeds, higher is better; `cost` is marginal, in FLOPs."""
+    """What a verdict may look at. `validation` is a mean over seeds, higher is better; `cost` is marginal, in FLOPs;
+    `merges`: whether a merge is part of making it."""
 
     name: str
     strategy: str
     role: str
     deliverable: bool
     matched: bool
+    merges: bool
     validation: float
     validation_by_seed: tuple[float, ...]
     cost: float
@@ -88,12 +91,7 @@ def hand_back(arms: Sequence[ArmSummary], margin: float) -> tuple[ArmSummary, in
     near = [a for a in candidates if a.validation >= best.validation - margin]
     arm = min(near, key=lambda a: (a.cost, -a.validation))
     seed = median_position(arm.validation_by_seed)
-    reason = (
-        f"{arm.name} has the best mean validation score"
-        if arm.name == best.name
-        else f"{arm.name} is the cheapest within the margin of the best validation score ({best.name}'s)"
-    )
-    return arm, seed, f"{reason}; of its seeds the one with the median validation score"
+    return arm, seed, wording.reason(arm, best)
 
 
 def verdict(
@@ -103,16 +101,20 @@ def verdict(
     seeds: Sequence[int],
     metric: str,
 ) -> Verdict:
-    """The study's verdict in words; `metric` says how its differences are written."""
+    """The study's verdict in words; `metric` says how its differences are written.
+
+    `details` are the contrasts that the headline does not tell already, and where winner and handed-back arm differ.
+    """
     by_name = {a.name: a for a in arms}
     among_orders = [j for j in judged if by_name[j.b].role == "order"]
     against = next((j for j in judged if by_name[j.b].role == "alternative"), None)
     handed = hand_back(arms, margin)
-    details = [describe(j, metric) for j in judged]
-    if handed:
-        details += _test_disagrees(handed[0], arms, metric)
 
-    def result(kind: str, sentence: str, winner: str | None) -> Verdict:
+    def result(kind: str, sentence: str, winner: str | None, told: Judged | None = None) -> Verdict:
+        details = wording.but(by_name.get(winner or ""), handed[0] if handed else None, against)
+        details += [wording.describe(j, metric) for j in judged if told is None or {j.a, j.b} != {told.a, told.b}]
+        if handed:
+            details += wording.where_test_disagrees(handed[0], arms, metric)
         return Verdict(
             kind=kind,  # type: ignore[arg-type]
             sentence=sentence,
@@ -124,14 +126,13 @@ def verdict(
         )
 
     if against and against.outcome == "worse":
-        gap = describe(_turned(against), metric)
-        return result("dont_merge", f"Don't merge: {gap}.", against.b)
+        return result("dont_merge", f"Don't merge: {wording.describe(against, metric)}.", against.b, against)
     if not among_orders:
         return result("inconclusive", "Fewer than two orders could be had here: nothing to compare.", None)
     winner = _beats_all(among_orders) or _beats_main(among_orders)
     if winner:
         best = next(j for j in map(_facing(winner), among_orders) if j and j.outcome == "better")
-        return result("better", f"{describe(best, metric)}, at equal budget.", winner)
+        return result("better", f"{wording.describe(best, metric)}, at equal budget.", winner, best)
     if all(j.outcome == "equivalent" for j in among_orders):
         cheapest = min((by_name[n] for j in among_orders for n in (j.a, j.b)), key=lambda a: (a.cost, a.name))
         no_difference = f"No difference that matters (within {fmt.size(margin, metric)}) between the orders"
@@ -139,77 +140,20 @@ def verdict(
         return result("equivalent", sentence, cheapest.name)
     main = among_orders[0]
     if main.outcome == "leads":
-        ahead = main if main.contrast.difference > 0 else _turned(main)
-        sentence = (
-            f"{ahead.a} leads {ahead.b} by {interval(ahead, metric)}: not settled with {len(seeds)} seeds "
-            f"(at least {FEWEST_SEEDS} are needed)."
-        )
-        return result("leads", sentence, None)
+        return result("leads", wording.leads(main, len(seeds), metric), None, main)
     settled = next((j for j in among_orders if j.outcome in ("better", "worse")), None)
     if settled:
-        return result("inconclusive", f"{describe(settled, metric)}, but no order beats all the others.", None)
+        sentence = f"{wording.describe(settled, metric)}, but no order beats all the others."
+        return result("inconclusive", sentence, None, settled)
     if main.outcome == "equivalent":
-        return result("inconclusive", f"{describe(main, metric)}; the others can't be told apart from them.", None)
-    return result("inconclusive", _inconclusive(main, len(seeds), metric), None)
-
-
-def describe(j: Judged, metric: str) -> str:
-    """One contrast as a clause, the better arm first."""
-    if j.contrast.difference < 0:
-        j = _turned(j)
-    if j.outcome == "better":
-        return f"{j.a} beats {j.b} by {interval(j, metric)}"
-    if j.outcome == "equivalent":
-        return f"{j.a} and {j.b} are equivalent within the margin ({interval(j, metric)})"
-    if j.outcome == "leads":
-        return f"{j.a} leads {j.b} by {interval(j, metric)}, not settled with so few seeds"
-    return f"{j.a} and {j.b}: no reliable difference ({interval(j, metric)}, Holm p {j.p_holm:.2f})"
-
-
-def interval(j: Judged, metric: str) -> str:
-    """ "2.1 [0.8, 3.4] points"."""
-    c = j.contrast
-    return fmt.contrast(Interval(value=c.difference, low=c.low, high=c.high), metric).removeprefix("+")
-
-
-def _inconclusive(main: Judged, seeds: int, metric: str) -> str:
-    needed = main.contrast.seeds_to_settle
-    if seeds == 1:
-        what = "and one seed says nothing about the randomness of training: take 5 or more"
-    elif main.contrast.p < LEVEL:
-        what = "and this one does not hold over all contrasts of the study (Holm): more seeds would settle it"
-    elif needed is None:
-        what = "and no number of seeds would settle this one: it takes more test data"
-    else:
-        what = f"and about {needed} seeds would settle one of this size"
-    return (
-        f"No reliable difference between {main.a} and {main.b}: {interval(main, metric)}; differences under "
-        f"{fmt.size(main.contrast.smallest_detectable, metric)} would hardly have been seen, {what}."
-    )
-
-
-def _turned(j: Judged) -> Judged:
-    """The same contrast with a and b exchanged."""
-    c = j.contrast
-    outcome: Mapping[Outcome, Outcome] = {"better": "worse", "worse": "better"}
-    turned = Contrast(
-        **{
-            **vars(c),
-            "difference": -c.difference,
-            "low": -c.high,
-            "high": -c.low,
-            "low90": -c.high90,
-            "high90": -c.low90,
-            "by_seed": tuple(-x for x in c.by_seed),
-            "probability_a_better": 1 - c.probability_a_better,
-        }
-    )
-    return Judged(j.b, j.a, turned, j.p_holm, outcome.get(j.outcome, j.outcome))
+        sentence = f"{wording.describe(main, metric)}; the others can't be told apart from them."
+        return result("inconclusive", sentence, None, main)
+    return result("inconclusive", wording.inconclusive(main, len(seeds), metric), None, main)
 
 
 def _facing(name: str) -> Callable[[Judged], Judged | None]:
     """The contrast with `name` as its first arm; None where it takes no part."""
-    return lambda j: j if j.a == name else _turned(j) if j.b == name else None
+    return lambda j: j if j.a == name else wording.turned(j) if j.b == name else None
 
 
 def _beats_all(judged: Sequence[Judged]) -> str | None:
@@ -226,11 +170,3 @@ def _beats_main(judged: Sequence[Judged]) -> str | None:
     winner = {"better": main.a, "worse": main.b}.get(main.outcome)
     beaten = winner and any(f.outcome == "worse" for f in map(_facing(winner), judged) if f)
     return None if beaten else winner
-
-
-def _test_disagrees(handed: ArmSummary, arms: Sequence[ArmSummary], metric: str) -> list[str]:
-    top = max((a for a in arms if a.deliverable and a.matched), key=lambda a: a.test)
-    if top.name == handed.name or top.test <= handed.test:
-        return []
-    gap = fmt.size(top.test - handed.test, metric)
-    return [f"on test, {top.name} scores {gap} above {handed.name}; validation chose, and the test never does"]

@@ -1,7 +1,7 @@
 """The crossed bootstrap: one draw of units serves all seeds and both arms, one draw of seeds serves all tasks.
 
-Owen's pigeonhole bootstrap (0712.1111). It errs on the wide side. It gives the probability of improvement;
-verdicts rest on the variance components.
+Owen's pigeonhole bootstrap (0712.1111). It errs on the wide side. An oracle for the variance components, on which
+verdicts rest: with few seeds its draws are few distinct ones, so it decides nothing itself.
 """
 
 from __future__ import annotations
@@ -59,12 +59,3 @@ def _scores(seeds: Sequence[Predictions], metric: Metric, counts: Floats, index:
         return metric.sign * (counts @ sums.T) / (counts @ weight)[:, None]
     weights = counts[:, index] * seeds[0].weight
     return metric.sign * np.stack([metric.many(p.target, p.logits, weights) for p in seeds], axis=1)
-
-
-def probability_first_better(draws: Floats) -> float:
-    """Share of draws [2, draws] in which the first arm is above the second; ties count half, undefined draws not."""
-    difference = draws[0] - draws[1]
-    difference = difference[~np.isnan(difference)]
-    if len(difference) == 0:
-        return 0.5
-    return float(((difference > 0) + 0.5 * (difference == 0)).mean())
