@@ -74,6 +74,16 @@ def test_a_base_without_head_and_prefix_is_a_note(tmp_path: Path) -> None:
     assert "classifier.bias, classifier.weight" in found[0].message
 
 
+def test_integer_buffers_that_only_one_side_has_are_a_note(tmp_path: Path) -> None:
+    """An older transformers saved position ids; models tuned from such a base today are without them."""
+    state = {**encoder(prefix=""), "embeddings.position_ids": np.arange(8, dtype=np.int64)[None]}
+    base = model(tmp_path / "base", state, architectures=["BertModel"])
+    found = check_models({name: model(tmp_path / name) for name in ("a", "b")}, base)
+    assert codes(found) == [] and codes(found, "warning") == []
+    notes = [f for f in found if f.code == "tensor-buffers"]
+    assert [f.where for f in notes] == ["a", "b"] and "embeddings.position_ids" in notes[0].message
+
+
 def test_every_kind_of_fault_at_once(tmp_path: Path) -> None:
     nan = classifier()
     nan["bert.encoder.layer.0.output.weight"][1, 2] = np.nan

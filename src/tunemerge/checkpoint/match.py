@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from tunemerge.checkpoint.dtypes import INTEGERS
 from tunemerge.checkpoint.header import TensorInfo
-from tunemerge.findings import Finding, error
+from tunemerge.findings import Finding, error, note
 
 _SHOWN = 3
 
 
 def tensor_differences(models: Mapping[str, Mapping[str, TensorInfo]]) -> list[Finding]:
-    """Compare every model with the first one: names that only one of both has, and shapes that differ."""
+    """Compare every model with the first one: names that only one of both has, and shapes that differ.
+
+    Integer tensors that one of both lacks are a note: they are buffers, not parameters.
+    """
     (first, expected), *others = models.items()
     findings = []
     for model, tensors in others:
@@ -35,8 +39,14 @@ def _names(
     first: str, expected: Mapping[str, TensorInfo], model: str, tensors: Mapping[str, TensorInfo]
 ) -> list[Finding]:
     missing, extra = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
+    findings = []
+    buffers = [name for name in [*missing, *extra] if (expected.get(name) or tensors[name]).dtype in INTEGERS]
+    if buffers:  # counted, never learnt: an older transformers saved position ids that a newer one makes itself
+        text = f"integer tensors that only it or {first} has: {_list(buffers)}; nothing depends on them"
+        findings = [note("tensor-buffers", text, model)]
+        missing, extra = ([name for name in names if name not in buffers] for names in (missing, extra))
     if not missing and not extra:
-        return []
+        return findings
     parts = []
     if missing:
         parts.append(f"lacks {len(missing)} of the {len(expected)} tensors of {first} ({_list(missing)})")
@@ -46,7 +56,7 @@ def _names(
     remedy = "merge models of one architecture, saved with the same class"
     if prefix:
         remedy = f"the names differ by the prefix {prefix!r}: load both with the same Auto class and save them again"
-    return [error("tensor-names", " and ".join(parts), model, remedy)]
+    return [*findings, error("tensor-names", " and ".join(parts), model, remedy)]
 
 
 def _shapes(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tunemerge.checkpoint.dtypes import FLOATS
+from tunemerge.checkpoint.dtypes import FLOATS, INTEGERS
 from tunemerge.checkpoint.header import TensorInfo
 from tunemerge.checkpoint.match import common_prefix, tensor_differences
 from tunemerge.checkpoint.model import Checkpoint
@@ -50,7 +50,8 @@ def is_head(name: str) -> bool:
 def _without_prefix(tensors: Tensors, models: Mapping[str, Checkpoint]) -> Tensors:
     """Names without the encoder's prefix ("bert."), where another of the models was saved without it."""
     for other in models.values():
-        prefix = common_prefix(set(tensors), {n for n in other.tensors if not is_head(n)})
+        body = {n for n, info in other.tensors.items() if not is_head(n) and info.dtype not in INTEGERS}
+        prefix = common_prefix(set(tensors), body)
         if prefix:
             return {name.removeprefix(prefix): info for name, info in tensors.items()}
     return dict(tensors)

@@ -75,8 +75,8 @@ def plan_merge(
     """Plan a merge of whole models given as (label, tensors); the base comes last among the plan's models.
 
     Nothing is read. Tensors whose name contains one of `average`, and with `average_missing` those that the base
-    lacks, are averaged with the models' weights. `out_dtype` None keeps each tensor in the base's dtype, or the
-    first model's. Raises FindingsError with everything that is wrong.
+    lacks, are averaged with the models' weights. An integer tensor that some models lack is copied from those that
+    have it. `out_dtype` None keeps each tensor in the base's dtype, or the first model's. Raises FindingsError with everything that is wrong.
     """
     refuse_merge(method, len(models), base is not None, out_dtype)
     given = parameters if callable(parameters) else (lambda name: parameters)
@@ -84,11 +84,12 @@ def plan_merge(
     base_tensors = base[1] if base and method.takes_base else {}
     tensors: list[TensorPlan] = []
     resolve = Resolver(method, len(models))
-    for name, info in sorted(models[0][1].items()):
-        infos = [tensors_of[name] for _, tensors_of in models if name in tensors_of]
-        in_base = base_tensors.get(name)
-        if len(infos) < len(models):
-            continue
+    for name in sorted({name for _, tensors_of in models for name in tensors_of}):
+        holders = [i for i, (_, tensors_of) in enumerate(models) if name in tensors_of]
+        infos = [models[i][1][name] for i in holders]
+        info, in_base = infos[0], base_tensors.get(name)
+        if len(infos) < len(models) and info.dtype not in INTEGERS:
+            continue  # among the differences
         bad = unusable(name, [*infos, *([in_base] if in_base else [])])
         if bad:
             findings.append(bad)
@@ -99,7 +100,7 @@ def plan_merge(
             if not averaged:
                 findings += _base_differs(name, info, in_base, base[0])
         values = resolve(given(name))
-        inputs = tuple(Input(i, name) for i in range(len(models)))
+        inputs = tuple(Input(i, name) for i in holders)
         under = Input(len(models), name) if in_base else None
         kept = out_dtype or (in_base or info).dtype
         if info.dtype in INTEGERS:
