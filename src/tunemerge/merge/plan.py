@@ -76,7 +76,8 @@ def plan_merge(
 
     Nothing is read. Tensors whose name contains one of `average`, and with `average_missing` those that the base
     lacks, are averaged with the models' weights. An integer tensor that some models lack is copied from those that
-    have it. `out_dtype` None keeps each tensor in the base's dtype, or the first model's. Raises FindingsError with everything that is wrong.
+    have it. `out_dtype` None keeps each tensor in the base's dtype, or the first model's. Raises FindingsError with
+    everything that is wrong.
     """
     refuse_merge(method, len(models), base is not None, out_dtype)
     given = parameters if callable(parameters) else (lambda name: parameters)
