@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tunemerge.checkpoint.model import INDEX, open_checkpoint
+from tunemerge.checkpoint.model import INDEX, SINGLE, open_checkpoint
 from tunemerge.checkpoint.reader import FileReader, from_float32, read_tensor, to_float32
 from tunemerge.checkpoint.writer import CheckpointWriter, TensorSpec, split_shards
 from tunemerge.errors import CheckpointError
@@ -177,3 +177,25 @@ def test_conversions_keep_nan_inf_and_shape() -> None:
     assert from_float32(np.array(1.5, np.float32), "BF16").shape == ()
     with pytest.raises(ValueError, match="I64"):
         to_float32(np.zeros(1), "I64")
+
+
+def test_any_folder_of_safetensors(tmp_path: Path) -> None:
+    folder = written(tmp_path / "m")
+    (folder / SINGLE).rename(folder / "diffusion_pytorch_model.safetensors")
+    whole = open_checkpoint(folder)
+    assert whole.files == ("diffusion_pytorch_model.safetensors",) and "a" in whole.tensors
+    shards = written(tmp_path / "s", 40)
+    (shards / INDEX).rename(shards / "weights.safetensors.index.json")
+    assert open_checkpoint(shards).tensors.keys() == whole.tensors.keys()
+    (shards / "weights.safetensors.index.json").unlink()
+    loose = open_checkpoint(shards)
+    assert len(loose.files) > 1 and loose.tensors.keys() == whole.tensors.keys()
+    (shards / "adapter_model.safetensors").write_bytes(b"not counted")
+    assert open_checkpoint(shards).files == loose.files
+    (shards / "zz.safetensors").write_bytes((shards / loose.files[0]).read_bytes())
+    with pytest.raises(CheckpointError, match=r"zz\.safetensors: tensor .* is also in model-00001"):
+        open_checkpoint(shards)
+    for name in ("one", "two"):
+        (folder / f"{name}.safetensors.index.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"2 indexes: one\.safetensors\.index\.json, two"):
+        open_checkpoint(folder)

@@ -305,3 +305,14 @@ def test_a_tensor_without_a_value_is_named() -> None:
     text = "merge_method: linear\nparameters: {weight: {filter: mlp, value: 1}}\nmodels: [{model: a}]"
     messages = [f.message for f in planned(text, {"a": llama(1)}).findings]
     assert "no weight of a applies to tensor 'lm_head.weight'" in messages
+
+
+def test_what_a_stack_keeps_in_its_first_layer_stays_there() -> None:
+    bias = "decoder.block.0.bias.weight"
+    model = {f"decoder.block.{i}.{part}": TensorInfo("F32", (4, 4), 0, 0) for i in range(3) for part in PARTS}
+    model[bias] = TensorInfo("F32", (4, 2), 0, 0)
+    text = "merge_method: linear\nparameters: {weight: [0.2, 1]}\nslices:\n- sources: [{model: a, layer_range: [1, 3]}]\n"
+    found = tensors(planned(text + "- sources: [{model: a, layer_range: [0, 1]}]\n", {"a": model}))
+    assert found[bias].inputs == (Input(0, bias),) and found[bias].values["weight"] == [0.2]
+    assert found["decoder.block.2.norm.weight"].inputs == (Input(0, "decoder.block.0.norm.weight"),)
+    assert "decoder.block.2.bias.weight" not in found

@@ -13,6 +13,7 @@ import pytest
 from safetensors import safe_open
 
 from lora_files import linear, write_lora
+from tokenizing import words
 from tunemerge.checkpoint.dtypes import Array
 from tunemerge.checkpoint.model import open_checkpoint
 from tunemerge.checkpoint.reader import read_tensor
@@ -368,3 +369,48 @@ modules:
 """)
     found = numbers(out)
     assert found["encoder.model.norm.weight"] == 2 and found["decoder.model.norm.weight"] == 3
+
+
+def test_a_union_of_tokenizers(make_model: MakeModel) -> None:
+    for name, tokens in (("one", ["<unk>", "x", "y"]), ("two", ["<unk>", "y", "z"])):
+        words(Path(name), tokens, config=config(1))
+        state = llama(0, layers=1)
+        start = 10 if name == "one" else 20
+        for part in (WORDS, HEAD):  # row i of a model is its start + i
+            state[part] = np.repeat(np.arange(start, start + 3, dtype=np.float32)[:, None], 4, 1)
+        folder = make_model(f"{name}-weights", state=state)
+        (folder / "model.safetensors").rename(Path(name) / "model.safetensors")
+    text = "merge_method: linear\nparameters: {weight: 1}\nmodels: [{model: one}, {model: two}]\n"
+    out = merged(text + "tokenizer: {source: union, pad_to_multiple_of: 8}\nchat_template: chatml\n")
+    vocabulary = read_json(out / "tokenizer.json")["model"]["vocab"]
+    assert vocabulary == {"<unk>": 0, "x": 1, "y": 2, "z": 3}
+    found = tensors(out)
+    for name in (WORDS, HEAD):  # what one model lacks is the other's; padding is the mean
+        assert found[name][:, 0].tolist() == [15, 11, (12 + 21) / 2, 22, *[16.125] * 4]
+    assert read_json(out / "config.json")["vocab_size"] == 8
+    assert "im_start" in (out / "chat_template.jinja").read_text()
+
+
+def test_a_model_of_the_hub_is_repeated_at_its_commit(
+    make_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    home = tmp_path / "hub" / "models--org--tuned"
+    (home / "refs").mkdir(parents=True)
+    for commit, value in (("1" * 40, 1.0), ("2" * 40, 2.0)):
+        make_model(f"hub/models--org--tuned/snapshots/{commit}", state=llama(value), config=config())
+        (home / "refs" / "v1").write_text(commit)  # the tag moves on
+        out = merged(
+            "merge_method: linear\nparameters: {weight: 1}\nmodels: [{model: org/tuned@v1}]", f"out{commit[0]}"
+        )
+        assert numbers(out)[WORDS] == value
+    first = read_json(Path("out1/tunemerge_merge.json"))["inputs"][0]
+    assert (first["name"], first["revision"], first["commit"]) == ("org/tuned", "v1", "1" * 40)
+    shutil.copytree("out1", "moved/deep/out1")  # from where nothing lies where it was
+    reading, recorded = read_merged(Path("moved/deep/out1"))
+    assert reading.recipe is not None
+    assert numbers(merge_recipe(reading.recipe, Path("again"), recorded=recorded))[WORDS] == 1
+    assert 'base_model:\n- "org/tuned"' in Path("again/README.md").read_text()

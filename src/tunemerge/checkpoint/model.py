@@ -79,6 +79,10 @@ def _open(path: Path) -> Checkpoint:
         if listed is not None and header.tensors.keys() != listed:
             odd = sorted(header.tensors.keys() ^ listed)
             _refuse(path / file, f"the index and this file disagree about {len(odd)} tensors, first {short(odd[0])}")
+        twice = next((name for name in header.tensors if name in located), None)
+        if twice is not None:
+            text = f"tensor {short(twice)} is also in {located[twice][1]}, and no index says which counts"
+            _refuse(path / file, f"{text}; name one of the files itself")
         located.update({name: (info, file) for name, info in header.tensors.items()})
     if not located:
         _refuse(path, "holds no tensors")
@@ -106,13 +110,26 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _weight_files(folder: Path) -> dict[str, set[str] | None]:
-    """File name to the tensors that the index says it holds (None: no index)."""
+    """File name to the tensors that the index says it holds (None: no index).
+
+    A model of transformers has its usual names; elsewhere one index, or all safetensors files together, are the model.
+    """
     if _is_there(folder / SINGLE):
         return {SINGLE: None}
-    if not _is_there(folder / INDEX):
-        _refuse(folder, _what_is_there(folder))
-    index = folder / INDEX
-    weight_map = read_json(inside(folder, INDEX)).get("weight_map")
+    indexes = [INDEX] if _is_there(folder / INDEX) else sorted(p.name for p in folder.glob("*.safetensors.index.json"))
+    if not indexes:
+        files = sorted(p.name for p in folder.glob("*.safetensors") if not p.name.startswith("adapter_model"))
+        if not files:
+            _refuse(folder, _what_is_there(folder))
+        return dict.fromkeys(files)
+    if len(indexes) > 1:
+        _refuse(folder, f"{len(indexes)} indexes: {', '.join(indexes[:3])}; put each model into a folder of its own")
+    return _indexed(folder, indexes[0])
+
+
+def _indexed(folder: Path, name: str) -> dict[str, set[str] | None]:
+    index = folder / name
+    weight_map = read_json(inside(folder, name)).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         _refuse(index, "has no weight_map")
     files: dict[str, set[str] | None] = {}
@@ -134,10 +151,8 @@ def _what_is_there(folder: Path) -> str:
     if any(next(folder.glob(pattern), None) for pattern in _PICKLES):
         return "only pickled weights, which are not read; save the model again with save_pretrained"
     if (folder / "adapter_model.safetensors").exists() or (folder / "adapter_config.json").exists():
-        return "an adapter, not a whole model; merge it into its base model first (PEFT: merge_and_unload)"
-    others = sorted(p.name for p in folder.glob("*.safetensors"))
-    found = f"; found {', '.join(others[:3])}: name one of them itself" if others else ""
-    return f"neither {SINGLE} nor {INDEX} in it{found}"
+        return "an adapter, not a whole model; a recipe names it after its base: BASE+ADAPTER"
+    return f"neither {SINGLE} nor any other safetensors file in it"
 
 
 def _is_there(path: Path) -> bool:

@@ -56,7 +56,7 @@ class Opened:
     def model(self) -> Iterator[Model]:
         """The model with its files open, seen through its adapter."""
         with open_model(self.checkpoint) as whole:
-            yield AdaptedModel(whole, self.adapter) if self.adapter else whole
+            yield AdaptedModel(whole, self.adapter, self.checkpoint.config) if self.adapter else whole
 
 
 def find_places(

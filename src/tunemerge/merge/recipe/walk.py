@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 from tunemerge.findings import Finding, error
@@ -71,32 +71,46 @@ def _stacked(module: Module, names: set[str], views: Mapping[ModelRef, View], ou
     if stack is None or not _ranges_exist(module, stack, views, out):
         return
     origins: list[Origin] = []
+    once = _first_only(stack.prefix, [views[s.model] for part in module.slices for s in part.everyone])
     for part in module.slices:
         first, end = _range(part.sources[0])
         for offset in range(end - first):
             depth = offset / (end - first - 1) if end - first > 1 else 1.0
-            out.wants += _layer(module, part, stack, offset, depth, len(origins), views)
+            out.wants += _layer(module, part, stack, once, offset, depth, len(origins), views)
             origins.append((part.sources[0].model, first + offset))
     out.layers[stack.prefix] = tuple(origins)
     for part, before in ((module.slices[0], True), (module.slices[-1], False)):
         outside = {n for s in part.everyone for n in views[s.model].layout.outside if n in names}
         outside |= {n for s in part.everyone for n in views[s.model].tied if n in names}
-        for name in sorted(n for n in outside if before_layers(n) is before):
+        chosen = {n for n in outside if before_layers(n) is before} | {stack.name(0, r) for r in once if before}
+        for name in sorted(chosen):
             theirs = tuple(name if views[s.model].find(name) else None for s in part.everyone)
             out.wants.append(Want(name, theirs, part, module, 0.0))
+
+
+def _first_only(prefix: str, views: Sequence[View]) -> set[str]:
+    """What the first layer of every model has on top of all others: no part of a layer, but something that the stack
+    shares and keeps there (T5's relative positions)."""
+    found: list[set[str]] = []
+    for view in views:
+        first, *others = (set(rests) for _, rests in sorted(view.layout.layers[prefix].items()))
+        found.append(first - set().union(*others) if others and all(first >= other for other in others) else set())
+    return set.intersection(*found)
 
 
 def _layer(
     module: Module,
     part: Slice,
     stack: Stack,
+    once: Set[str],
     offset: int,
     depth: float,
     number: int,
     views: Mapping[ModelRef, View],
 ) -> list[Want]:
     numbers = [_range(source)[0] + offset for source in part.everyone]
-    rests = [set(views[s.model].layout.layers[stack.prefix][at]) for s, at in zip(part.everyone, numbers, strict=True)]
+    layers = [views[s.model].layout.layers[stack.prefix][at] for s, at in zip(part.everyone, numbers, strict=True)]
+    rests = [set(layer) - once for layer in layers]
     return [
         Want(
             stack.name(number, rest),
