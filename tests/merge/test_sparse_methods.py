@@ -16,7 +16,8 @@ from tunemerge.checkpoint.source import ArraySource
 from tunemerge.errors import UsageError
 from tunemerge.findings import FindingsError
 from tunemerge.merge.blocks import stream_tensor
-from tunemerge.merge.kernels import sce
+from tunemerge.merge.kernels import sce, select
+from tunemerge.merge.kernels.signatures import LANES
 from tunemerge.merge.memory import merge_state
 from tunemerge.merge.method import METHODS, Block, Method, Tensor
 from tunemerge.merge.random import draws, keep_mask, rank_thresholds, stream_key
@@ -300,6 +301,31 @@ def test_sce_by_hand() -> None:
     squares = [16.0 + 4.0, 4.0 + 1.0]
     both = (squares[0] * 2.0 + squares[1] * 1.0) / sum(squares)
     assert np.allclose(found, [4.0, 0.0, both, 0.0, 0.0, 0.0])
+
+
+def test_sce_takes_little_of_a_model_that_has_hardly_moved() -> None:
+    """Shares below 1e-6 count as that, and where all squares together are below it the models weigh the same."""
+    base = np.zeros(2, np.float32)
+    states = [{"t": np.array([1.0, 0.0], np.float32)}, {"t": np.array([0.0, 1e-4], np.float32)}]
+    found = merge_state("sce", states, {"t": base})["t"]
+    assert np.allclose(found, [1.0, 1e-4 * 1e-8 / 1e-6], rtol=1e-5)
+    equal = merge_state("sce", [{"t": base + np.float32(x)} for x in (1e-4, 3e-4)], {"t": base})["t"]
+    assert np.allclose(equal, 2e-4, rtol=1e-5)
+
+
+@pytest.mark.parametrize("wide", [np.float32, np.float64])
+def test_norms_do_not_depend_on_where_blocks_begin(wide: type) -> None:
+    rng = np.random.default_rng(0)
+    rows, base = rng.normal(0, 1, (2, 3000)).astype(wide), rng.normal(0, 1, 3000).astype(wide)
+    keep = rng.random((2, 3000)) < 0.5
+    whole = np.zeros((2, 2, LANES))
+    select.add_norms(rows, base, 0, keep, whole[0], whole[1])
+    assert np.allclose(whole[1].sum(axis=1), (np.abs(rows - base) * keep).sum(axis=1), rtol=1e-6)
+    parts = np.zeros((2, 2, LANES))
+    for start, end in ((0, 5), (5, 70), (70, 71), (71, 1000), (1000, 3000)):
+        part, mask = np.ascontiguousarray(rows[:, start:end]), np.ascontiguousarray(keep[:, start:end])
+        select.add_norms(part, base[start:end], start, mask, parts[0], parts[1])
+    assert parts.tobytes() == whole.tobytes()
 
 
 def test_ram_by_hand() -> None:

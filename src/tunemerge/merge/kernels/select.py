@@ -109,7 +109,7 @@ def mask_ranked(rows, base, thresholds, spares, keep):  # type: ignore[no-untype
             spares[i, last] -= lows_stay
             spares[i, 0] -= highs_go
             # Nearly always, all of a chunk's ties go the same way.
-            if lows_stay in (0, lows) and highs_go in (0, highs) and (low != high or lows == 0) and high > 0:
+            if lows_stay in (0, lows) and highs_go in (0, highs) and high > 0:
                 first = low if lows_stay else low + np.uint32(1)
                 final = high - np.uint32(1) if highs_go else high
                 for j in range(under.size):
