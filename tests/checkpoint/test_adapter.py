@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from lora_files import conv, embedding, linear, random, write_lora
 from tunemerge.checkpoint.adapter import is_adapter, open_adapter
@@ -100,6 +102,7 @@ def test_starts_that_leave_the_base_alone_are_fine(tmp_path: Path, start: Any) -
         ({"lora_A.weight": random((4, 5), 0), "lora_B.weight": random((6, 4, 1, 1), 0)}, "can't be multiplied"),
         (linear(6, 5) | {"lora_B.bias": random((5,), 0)}, r"shape \[5\], expected \[6\]"),
         (linear(6, 5) | {"lora_magnitude_vector": random((6,), 0)}, "something other than plain LoRA"),
+        (linear(6, 0), "can't be multiplied"),
         ({"weight": random((6, 5), 0)}, "holds no LoRA factors"),
     ],
 )
@@ -129,6 +132,34 @@ def test_missing_and_damaged_files(tmp_path: Path) -> None:
     (tmp_path / "c" / "adapter_config.json").symlink_to(other / "adapter_config.json")
     with pytest.raises(CheckpointError, match="leaves the model's folder"):
         open_adapter(tmp_path / "c")
+
+
+KEYS = ["peft_type", "r", "lora_alpha", "rank_pattern", "alpha_pattern", "modules_to_save", "init_lora_weights"]
+KEYS += ["use_rslora", "use_dora", "base_model_name_or_path", "bias"]
+PLAIN = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.just(10**400)
+    | st.floats()
+    | st.text("q(.*)+[]{1,9}\\\\^$|?", max_size=8)
+)
+ANYTHING = st.recursive(
+    PLAIN, lambda x: st.lists(x, max_size=3) | st.dictionaries(st.text("mq.*+(", max_size=6), x, max_size=3)
+)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.dictionaries(st.sampled_from(KEYS), ANYTHING, max_size=3))
+def test_no_configuration_does_worse_than_a_clear_error(tmp_path: Path, config: dict[str, Any]) -> None:
+    folder = tmp_path / "a"
+    if not folder.exists():
+        write_lora(folder, {"m.q": linear(4, 4)})
+    (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 4, **config}))
+    try:
+        assert math.isfinite(open_adapter(folder).products["m.q"].scale)
+    except CheckpointError as problem:
+        assert str(folder) in str(problem)
 
 
 def test_patterns_match_as_peft_does(tmp_path: Path) -> None:

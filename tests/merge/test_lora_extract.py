@@ -179,7 +179,11 @@ def test_peft_matches_saved_modules_by_their_ends(make_model: MakeModel) -> None
     moved = {name: base[name] + low((30, 8), 2, 1) for name in ("q.weight", "gate_norm.weight")}
     model = base | moved | {"norm.weight": random((8,), 9)}
     found, out = extracted(make_model, base, model, rank=2)
-    assert json.loads((out / "adapter_config.json").read_text())["modules_to_save"] == ["gate_norm", "input_norm", "norm"]
+    assert json.loads((out / "adapter_config.json").read_text())["modules_to_save"] == [
+        "gate_norm",
+        "input_norm",
+        "norm",
+    ]
     assert open_adapter(out).products.keys() == {"q"}
     assert {row.name: row.form for row in found.rows} == {
         "norm.weight": "whole",

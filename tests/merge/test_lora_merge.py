@@ -236,7 +236,7 @@ def test_whole_tensors(tmp_path: Path) -> None:
         ({"method": "svd", "rank": 0}, "at least 1, not 0"),
         ({"method": "svd", "energy": 2.0}, r"\(0, 1\], not 2.0"),
         ({"method": "svd", "parameters": {"density": 0.2}}, "density: parameters of a rule, which only knots applies"),
-        ({"method": "knots", "rule": "tise"}, "did you mean 'ties'"),
+        ({"method": "knots", "rule": "tiess"}, "did you mean 'ties'"),
         ({"method": "knots", "rule": "linear"}, "needs a task-vector method"),
         ({"method": "knots", "parameters": {"densty": 0.2}}, "density"),
     ],

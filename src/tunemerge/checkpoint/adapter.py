@@ -158,7 +158,7 @@ def _product(
         _refuse(path, f"module {module!r} has only {', '.join(found.values())}; both factors are needed")
     left, right = tensors[b].shape, tensors[a].shape
     flat = len(left) == 2 or all(size == 1 for size in left[2:])
-    if len(left) < 2 or len(right) != len(left) or left[1] != right[0] or not flat or not left[1]:
+    if len(left) < 2 or len(right) != len(left) or left[1] != right[0] or not flat or 0 in left + right:
         _refuse(path, f"tensors {a!r} {list(right)} and {b!r} {list(left)} can't be multiplied as B @ A")
     rank = right[0]
     if rank != expected:

@@ -64,7 +64,7 @@ def check_config(path: Path, config: dict[str, Any]) -> None:
 
 
 def _number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
+    return (type(value) is int and abs(value) < 2**53) or (type(value) is float and math.isfinite(value))
 
 
 def _positive(value: Any) -> bool:

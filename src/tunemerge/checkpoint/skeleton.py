@@ -28,18 +28,22 @@ class Skeleton:
 
 def skeleton(config: Mapping[str, Any], tensors: Collection[str]) -> Skeleton | None:
     """None where the config names no class of transformers that can be built from it. Imports transformers."""
-    import torch
-    import transformers
-    from transformers.conversion_mapping import get_model_conversion_mapping
-    from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
-    from transformers.pytorch_utils import Conv1D
-
     architectures = config.get("architectures")
     name = architectures[0] if isinstance(architectures, list) and architectures else None
-    build = getattr(transformers, name, None) if isinstance(name, str) else None
+    if not isinstance(name, str) or not _plausible(config, len(tensors)):
+        return None
+    import torch
+    import transformers
+
+    build = getattr(transformers, name, None)
     if not isinstance(build, type) or not issubclass(build, transformers.PreTrainedModel) or not build.config_class:
         return None
-    with contextlib.suppress(Exception), torch.device("meta"):  # whatever a strange config makes a class raise
+    # Whatever a strange config makes a class raise; and these functions of transformers are not promised to stay.
+    with contextlib.suppress(Exception), torch.device("meta"):
+        from transformers.conversion_mapping import get_model_conversion_mapping
+        from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
+        from transformers.pytorch_utils import Conv1D
+
         model = build(build.config_class.from_dict(dict(config)))
         changes = get_model_conversion_mapping(model)
         renamings = [change for change in changes if isinstance(change, WeightRenaming)]
@@ -58,3 +62,14 @@ def skeleton(config: Mapping[str, Any], tensors: Collection[str]) -> Skeleton | 
         }
         return Skeleton(names, kinds[torch.nn.Embedding], kinds[Conv1D], dict(model.all_tied_weights_keys))
     return None
+
+
+def _plausible(config: Mapping[str, Any], tensors: int) -> bool:
+    """Whether there are tensors for all layers and experts that the config claims: a billion would fill the memory."""
+    counted = ("layer", "expert", "block", "depth")
+    for key, value in config.items():
+        if isinstance(value, Mapping) and not _plausible(value, tensors):
+            return False
+        if type(value) is int and value > tensors and any(word in key for word in counted):
+            return False
+    return True

@@ -21,7 +21,8 @@ from tunemerge.merge.lora.spectrum import default_device
 from tunemerge.merge.lora.survey import survey
 from tunemerge.merge.lora.together import combine
 from tunemerge.merge.runner import Progress, default_threads, silent
-from tunemerge.store.atomic import refuse_foreign, replacing
+from tunemerge.merge.target import work_folder
+from tunemerge.store.atomic import refuse_foreign, replace_folder
 from tunemerge.store.remember import file_digest, file_digests
 
 RANK = 32
@@ -109,12 +110,13 @@ def _made(operation: str) -> dict[str, str]:
 
 
 def publish(adapter: NewAdapter, out: Path) -> None:
-    """Write an adapter beside `out` and put it there in one move."""
-    try:
-        with replacing(out) as work:
+    """Write an adapter beside `out` and put it there in one move; a disk that fails is a TunemergeError."""
+    with work_folder(out) as work:
+        try:
             write_adapter(adapter, work)
-    except OSError as problem:
-        raise TunemergeError(f"{out}: writing the adapter failed: {problem.strerror}") from problem
+            replace_folder(work, out)
+        except OSError as problem:
+            raise TunemergeError(f"{out}: writing the adapter failed: {problem.strerror}") from problem
 
 
 def refuse_target(out: Path, inputs: Collection[Path]) -> None:
