@@ -311,8 +311,9 @@ def test_what_a_stack_keeps_in_its_first_layer_stays_there() -> None:
     bias = "decoder.block.0.bias.weight"
     model = {f"decoder.block.{i}.{part}": TensorInfo("F32", (4, 4), 0, 0) for i in range(3) for part in PARTS}
     model[bias] = TensorInfo("F32", (4, 2), 0, 0)
-    text = "merge_method: linear\nparameters: {weight: [0.2, 1]}\nslices:\n- sources: [{model: a, layer_range: [1, 3]}]\n"
-    found = tensors(planned(text + "- sources: [{model: a, layer_range: [0, 1]}]\n", {"a": model}))
+    text = "merge_method: linear\nparameters: {weight: [0.2, 1]}\nslices:\n"
+    text += "- sources: [{model: a, layer_range: [1, 3]}]\n- sources: [{model: a, layer_range: [0, 1]}]\n"
+    found = tensors(planned(text, {"a": model}))
     assert found[bias].inputs == (Input(0, bias),) and found[bias].values["weight"] == [0.2]
     assert found["decoder.block.2.norm.weight"].inputs == (Input(0, "decoder.block.0.norm.weight"),)
     assert "decoder.block.2.bias.weight" not in found

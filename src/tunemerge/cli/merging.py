@@ -94,7 +94,7 @@ def is_recipe(path: Path) -> bool:
     try:
         documents = [data for data, _ in parse_documents(read_text(path), str(path))]
     except FindingsError:
-        return False
+        return path.is_file() and re.search(rb"^merge_method\s*:", path.read_bytes(), re.MULTILINE) is not None
     return any(isinstance(data, dict) and "tasks" not in data and _KEYS & data.keys() for data in documents)
 
 

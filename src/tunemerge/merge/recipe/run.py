@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 from tunemerge.findings import Finding, refuse_errors
@@ -45,17 +46,20 @@ def merge_recipe(
     tell(recipe.findings)
     inputs = open_recipe(recipe, recorded, download=True)
     refuse_target(out, [one.path for one in inputs.values()])
-    digests = input_digests(inputs, options.threads or default_threads())
-    if recorded is not None:
-        recorded.refuse_changes(digests)
     if len(recipe.documents) > 1:
         # what is wrong with the last document is better known before the first one is made
-        look = preflight(Reading(recipe, recipe.places, ()), recipe.path, None, options, recorded)
-        refuse_errors(look.findings)
+        refuse_errors(preflight(Reading(recipe, recipe.places, ()), recipe.path, None, options, recorded).findings)
+
+    @cache
+    def digests() -> Digests:  # reads every weight the first time, so after what costs nothing to find out
+        return input_digests(inputs, options.threads or default_threads())
+
+    if recorded is not None:
+        recorded.refuse_changes(digests())
     made, rest = _intermediates(recipe, inputs, digests, options, progress)
     with prepared(recipe.output, {**inputs, **made}, seed=options.seed, waive=options.allow_crimes) as ready:
         tell(refuse_errors([*ready.findings, *output_config(ready)[1], *needs(ready.plan, out, options)]))
-        facts = facts_of(recipe, options.seed, options.allow_crimes, inputs, digests, out)
+        facts = facts_of(recipe, options.seed, options.allow_crimes, inputs, digests(), out)
         with work_folder(out) as work:
             record = write_model(ready, work, options, facts, rest)
             (work / CARD).write_text(model_card(out.name, recipe, record, inputs), "utf-8")
@@ -84,7 +88,11 @@ def open_recipe(recipe: Recipe, recorded: Recorded | None, *, download: bool) ->
 
 
 def _intermediates(
-    recipe: Recipe, inputs: Mapping[Place, Input], digests: Digests, options: Options, progress: Progress
+    recipe: Recipe,
+    inputs: Mapping[Place, Input],
+    digests: Callable[[], Digests],
+    options: Options,
+    progress: Progress,
 ) -> tuple[dict[Place, Input], Progress]:
     """The intermediates that the output reads, made where the store lacks them; and how to tell what is left."""
     if len(recipe.documents) == 1:
@@ -97,7 +105,7 @@ def _intermediates(
     from tunemerge.store.artifacts import Store
 
     params = {"seed": options.seed, "allow_crimes": options.allow_crimes, "device": options.device}
-    steps = intermediate_steps(recipe, inputs, digests, params)
+    steps = intermediate_steps(recipe, inputs, digests(), params)
     names, total = list(steps), len(recipe.documents)
 
     def watch(event: Event) -> None:
