@@ -117,7 +117,7 @@ def _dtype(data: Mapping[Any, Any], check: Checker) -> str | None:
         value = data.get(key)
         if value is None:
             continue
-        name = value.removeprefix("torch.") if isinstance(value, str) else value
+        name = value.removeprefix("torch.") if isinstance(value, str) else ""
         if name in TORCH_NAMES:
             found.append(TORCH_NAMES[name])
         else:
