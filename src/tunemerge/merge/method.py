@@ -117,8 +117,9 @@ class Method:
     `base`: "no" where there is none, "optional", "needed", or "first" where the base is itself the first of the
     models (the side of a slerp where t is 0). `candidates(n_models, k)` gives the k settings that a search on
     validation tries, the usual default first; fewer only where there are no more. `symmetric`: the same bits in
-    whatever order the models, each with its own parameters, are given. `refuses_values` says why resolved parameters
-    that are fine one by one are not so together, or None.
+    whatever order the models, each with its own parameters, are given. `idempotent`: copies of one model merge into
+    that model, where nothing is scaled or left out. `refuses_values` says why resolved parameters that are fine one by
+    one are not so together, or None.
     """
 
     name: str
@@ -133,6 +134,7 @@ class Method:
     max_models: int | None = None
     random: bool = False
     symmetric: bool = False
+    idempotent: bool = True
     refuses_values: Callable[[Values], str | None] = lambda values: None
 
     @property
