@@ -98,7 +98,10 @@ def _modules(
     if given[0] != "modules":
         return (Module("", read_inputs(data, (), method, base, [common], check), {}),)
     out = []
-    for name, entry in check.mapping(data["modules"], ("modules",), "modules").items():
+    named = check.mapping(data["modules"], ("modules",), "modules")
+    if data["modules"] == {}:
+        check.error(("modules",), "recipe-key", "modules names none")
+    for name, entry in named.items():
         at: KeyPath = ("modules", name)
         entry = check.mapping(entry, at, f"the module {name!r}")
         check.keys(entry, ("models", "slices", "parameters"), at)
