@@ -34,6 +34,7 @@ def merge_checkpoints(
     seed: int = 0,
     average: Collection[str] = (),
     average_missing: bool = False,
+    lines: Values | None = None,
     out_dtype: str | None = None,
     tokenizer: Path | None = None,
     threads: int | None = None,
@@ -45,8 +46,8 @@ def merge_checkpoints(
     """Merge model folders into the model folder `out`, which exists only once it is complete.
 
     `out` may be the output of an earlier merge, which stays until the new one is there. `out_dtype` is a
-    safetensors name ("BF16"); None keeps the dtypes of the base, or of the first model. `average` and
-    `average_missing` as in `plan_merge`. `tokenizer` names the model whose tokenizer files are copied.
+    safetensors name ("BF16"); None keeps the dtypes of the base, or of the first model. `average`,
+    `average_missing` and `lines` as in `plan_merge`. `tokenizer` names the model whose tokenizer files are copied.
     Raises UsageError, before anything is written where possible, with everything that is wrong.
     """
     out = Path(out)
@@ -63,6 +64,7 @@ def merge_checkpoints(
         seed=seed,
         average=average,
         average_missing=average_missing,
+        lines=lines,
         out_dtype=out_dtype,
     )
     refuse_disk(out, output_bytes(plan))
@@ -74,7 +76,7 @@ def merge_checkpoints(
             work,
             tokenizer=words,
             out_dtype=out_dtype,
-            record=record or {},
+            record={**(record or {}), **({"lines": dict(lines)} if lines else {})},
             threads=threads,
             progress=progress,
             shard_bytes=shard_bytes,
@@ -93,6 +95,7 @@ def plan_checkpoints(
     seed: int = 0,
     average: Collection[str] = (),
     average_missing: bool = False,
+    lines: Values | None = None,
     out_dtype: str | None = None,
 ) -> MergePlan:
     """`plan_merge` for opened checkpoints; errors call a model by its folder."""
@@ -104,6 +107,7 @@ def plan_checkpoints(
         seed=seed,
         average=average,
         average_missing=average_missing,
+        lines=lines,
         out_dtype=out_dtype,
     )
 

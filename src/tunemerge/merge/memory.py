@@ -28,13 +28,16 @@ def merge_state(
     seed: int = 0,
     average: Collection[str] = (),
     average_missing: bool = False,
+    lines: Values | None = None,
     threads: int | None = None,
+    device: str = "cpu",
     block: int = BLOCK,
 ) -> dict[str, Array]:
     """Merge dicts of NumPy arrays by name; returns arrays of the base's dtypes (or the first state's).
 
     uint16 arrays are bfloat16 bit patterns, as `checkpoint.reader.read_tensor` returns them. Arguments as for
-    `merge_checkpoints`, results bit for bit the same. Raises FindingsError with everything that is wrong.
+    `merge_checkpoints`, results bit for bit the same; `device` as for `runner.run_tensors`. Raises FindingsError with
+    everything that is wrong.
     """
     models = [ArrayModel(f"model {i + 1}", state) for i, state in enumerate(states)]
     under = ArrayModel("the base", base) if base is not None else None
@@ -46,6 +49,7 @@ def merge_state(
         seed=seed,
         average=average,
         average_missing=average_missing,
+        lines=lines,
     )
     out = {t.name: np.empty(t.shape, NUMPY[t.out_dtype]) for t in plan.tensors}
 
@@ -58,7 +62,8 @@ def merge_state(
         return sink
 
     everyone = [*models, *([under] if under else [])]
-    run_tensors(plan, everyone, sink_of, threads=default_threads() if threads is None else threads, block=block)
+    threads = default_threads() if threads is None else threads
+    run_tensors(plan, everyone, sink_of, threads=threads, device=device, block=block)
     return out
 
 
@@ -70,6 +75,8 @@ def merge(
     seed: int = 0,
     average: Collection[str] = (),
     average_missing: bool = False,
+    lines: Values | None = None,
+    device: str = "auto",
     **parameters: Any,
 ) -> dict[str, Any]:
     """Merge torch modules, torch state dicts or dicts of NumPy arrays; returns a dict of the same tensors' kind.
@@ -77,29 +84,24 @@ def merge(
     >>> state = merge("ties", [model_a, model_b], base=base_model, weight=1.0, density=0.5)  # doctest: +SKIP
     >>> model_a.load_state_dict(state)  # doctest: +SKIP
 
-    Parameters are the method's own (`lambda_` stands for lambda); a list gives one value a model. Tensors come
-    back on the CPU; tensors that share memory in the first model share it in the result.
+    Parameters are the method's own (`lambda_` stands for lambda); a list gives one value a model. `lines={"alpha": ...,
+    "beta": ...}` scales task vectors by depth. Methods of whole matrices compute on `device`, "auto" being a GPU where
+    there is one. Tensors come back on the CPU; tensors that share memory in the first model share it in the result.
     """
     values = {"lambda" if name == "lambda_" else name: value for name, value in parameters.items()}
     states = [_plain(model) for model in models]
     start = _plain(base) if base is not None else None
     everyone = [*states, *([start] if start is not None else [])]
+    options: dict[str, Any] = {"seed": seed, "average": average, "average_missing": average_missing}
+    options |= {"lines": lines, "device": device}
     if not any(_is_torch(value) for state in everyone for value in state.values()):
-        return merge_state(method, states, start, values, seed=seed, average=average, average_missing=average_missing)
+        return merge_state(method, states, start, values, **options)
     from tunemerge.merge.torch_state import from_numpy, to_numpy, twins
 
     shared = twins(states[0]) if states else {}
     single = [{name: v for name, v in state.items() if name not in shared} for state in everyone]
     arrays = [to_numpy(state) for state in single]
-    merged = merge_state(
-        method,
-        arrays[: len(states)],
-        arrays[-1] if start is not None else None,
-        values,
-        seed=seed,
-        average=average,
-        average_missing=average_missing,
-    )
+    merged = merge_state(method, arrays[: len(states)], arrays[-1] if start is not None else None, values, **options)
     out = from_numpy(merged)
     return {name: out[shared.get(name, name)] for name in states[0]}
 

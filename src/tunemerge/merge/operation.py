@@ -2,7 +2,7 @@
 
 Inputs: "models" in order, "base" (none or one), "choice" (none, or the folder of a search whose parameters win).
 Params: "method", "parameters", "average" (parts of names of tensors that are averaged whatever the method), "seed",
-and where wanted "average_missing" (average tensors that the base lacks).
+and where wanted "average_missing" (average tensors that the base lacks) and "lines" (see `merge.lines`).
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ def merge(job: Job) -> Cost:
         seed=job.params["seed"],
         average=job.params["average"],
         average_missing=job.params.get("average_missing", False),
+        lines=job.params.get("lines"),
     )
     fill_folder(plan, models, base, job.out, record={}, progress=job.progress)
     return Cost()

@@ -7,6 +7,7 @@ import math
 import sys
 from urllib.parse import urlsplit
 
+from tunemerge.merge import lines as schedule
 from tunemerge.merge.method import METHODS, Method
 from tunemerge.merge.parameters import Parameter
 
@@ -32,7 +33,7 @@ def methods_page() -> str:
     rows += [
         f"| [{name}](#{name}) | {m.summary} | {_paper(m.paper)} | {m.base} | {_models(m)} |" for name, m in METHODS
     ]
-    return "\n".join([_INTRO, *rows, "", *(_section(m) for _, m in METHODS)])
+    return "\n".join([_INTRO, *rows, "", *(_section(m) for _, m in METHODS), _lines()])
 
 
 def _section(method: Method) -> str:
@@ -46,6 +47,13 @@ def _section(method: Method) -> str:
         lines += [_row(p) for p in method.parameters]
         lines.append("")
     return "\n".join(lines)
+
+
+def _lines() -> str:
+    """What is no method, but goes with any that merges task vectors."""
+    body = ["## lines: a schedule by depth", "", inspect.getdoc(schedule) or "", ""]
+    body += ['In a recipe: `lines: {alpha: 0.3, beta: 0.7}`; in Python: `lines={"alpha": 0.3, "beta": 0.7}`.', ""]
+    return "\n".join(body)
 
 
 def _row(parameter: Parameter) -> str:

@@ -11,6 +11,7 @@ from tunemerge.checkpoint.dtypes import FLOATS, INTEGERS
 from tunemerge.checkpoint.header import TensorInfo
 from tunemerge.checkpoint.match import tensor_differences
 from tunemerge.findings import Finding, FindingsError, error, refuse_errors
+from tunemerge.merge.lines import Lines, Scaled, depths, refuses_lines
 from tunemerge.merge.method import METHODS, Method, Stream, Tensor
 from tunemerge.merge.parameters import Values
 
@@ -31,7 +32,8 @@ class TensorPlan:
     """One tensor of the output: what goes in, by which method, with which resolved values.
 
     Inputs may have other names than the output, and any number of models may take part. `copy`: not a
-    floating-point tensor; it must be the same in all inputs and is handed on.
+    floating-point tensor; it must be the same in all inputs and is handed on. `factor` is on the way from the base to
+    what the method says.
     """
 
     name: str
@@ -42,6 +44,7 @@ class TensorPlan:
     base: Input | None
     values: Values
     copy: bool = False
+    factor: float = 1.0
 
     @property
     def size(self) -> int:
@@ -49,7 +52,8 @@ class TensorPlan:
 
     def stream(self, seed: int, device: str = "cpu") -> Stream:
         """A fresh streaming form."""
-        return self.method.stream(Tensor(self.name, self.shape, len(self.inputs), self.values, seed, device))
+        stream = self.method.stream(Tensor(self.name, self.shape, len(self.inputs), self.values, seed, device))
+        return Scaled(stream, self.factor) if self.factor != 1 else stream
 
 
 @dataclass(frozen=True)
@@ -71,15 +75,17 @@ def plan_merge(
     average: Collection[str] = (),
     average_missing: bool = False,
     out_dtype: str | None = None,
+    lines: Values | None = None,
 ) -> MergePlan:
     """Plan a merge of whole models given as (label, tensors); the base comes last among the plan's models.
 
     Nothing is read. Tensors whose name contains one of `average`, and with `average_missing` those that the base
     lacks, are averaged with the models' weights. An integer tensor that some models lack is copied from those that
-    have it. `out_dtype` None keeps each tensor in the base's dtype, or the first model's. Raises FindingsError with
-    everything that is wrong.
+    have it. `out_dtype` None keeps each tensor in the base's dtype, or the first model's. `lines` is {"alpha": ...,
+    "beta": ...}, see `merge.lines`. Raises FindingsError with everything that is wrong.
     """
     refuse_merge(method, len(models), base is not None, out_dtype)
+    factors = _factors(lines, method, base is not None, models[0][1])
     given = parameters if callable(parameters) else (lambda name: parameters)
     findings = tensor_differences(dict(models))
     base_tensors = base[1] if base and method.takes_base else {}
@@ -110,10 +116,22 @@ def plan_merge(
             shares = {"weight": average_weights(values, len(models)), "normalize": True}
             tensors.append(TensorPlan(name, info.shape, kept, METHODS["linear"], inputs, None, shares))
         else:
-            tensors.append(TensorPlan(name, info.shape, kept, method, inputs, under, values))
+            factor = factors.get(name, 1.0)
+            tensors.append(TensorPlan(name, info.shape, kept, method, inputs, under, values, factor=factor))
     refuse_errors(few(findings))
     labels = (*(label for label, _ in models), *((base[0],) if base else ()))
     return MergePlan(labels, tuple(tensors), seed)
+
+
+def _factors(lines: Values | None, method: Method, has_base: bool, names: Collection[str]) -> dict[str, float]:
+    """What `lines` asks for, by tensor; FindingsError where it can't be had."""
+    if lines is None:
+        return {}
+    reason, found = refuses_lines(method, has_base), Lines.parse(lines)
+    if reason or not isinstance(found, Lines):
+        wrong = found if isinstance(found, list) else []
+        raise FindingsError([*([error("lines", reason)] if reason else []), *wrong])
+    return {name: found.factor(depth) for name, depth in depths(names).items()}
 
 
 def refuse_merge(method: Method, n_models: int, has_base: bool, out_dtype: str | None) -> None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from tunemerge.checkpoint.dtypes import itemsize
@@ -19,7 +20,12 @@ from tunemerge.checkpoint.writer import SHARD_BYTES, CheckpointWriter, TensorSpe
 from tunemerge.errors import TunemergeError, UsageError
 from tunemerge.findings import Finding, FindingsError, error
 from tunemerge.merge.blocks import BLOCK, InterruptedMergeError, Sink, block_length, copy_equal, stream_tensor
+from tunemerge.merge.method import Unit
 from tunemerge.merge.plan import MergePlan, TensorPlan
+from tunemerge.merge.spectral import MATRIX_BYTES
+
+ROOM = 4 << 30
+"""Bytes that the matrices of spectral methods, worked on at once, may take together."""
 
 Progress = Callable[[float, str], None]
 MAX_REPORTED = 10
@@ -39,15 +45,42 @@ def default_threads() -> int:
 
 
 def buffer_bytes(plan: MergePlan, threads: int, block: int = BLOCK) -> int:
-    """The memory that the engine takes for its blocks, at most; spectral methods take more for their matrices."""
+    """The memory that the engine takes, at most: blocks for every thread, and matrices up to ROOM or the largest."""
+    sizes = [(_unit(t, plan.seed), t) for t in plan.tensors]
+    blocks = [_bytes(tensor, unit, block) for unit, tensor in sizes if unit != "tensor"]
+    matrices = [_bytes(tensor, unit, block) for unit, tensor in sizes if unit == "tensor"]
+    largest = max(matrices, default=0)
+    return threads * max(blocks, default=0) + min(threads * largest, max(largest, ROOM))
 
-    def of(tensor: TensorPlan) -> int:
-        unit = "element" if tensor.copy else tensor.stream(plan.seed).unit
-        length = min(block_length(unit, tensor.shape, block), tensor.size)
-        inputs = len(tensor.inputs) + (tensor.base is not None)
-        return length * (8 * inputs + 8 + 8 + inputs) + len(tensor.inputs) * (1 << 19)
 
-    return threads * max((of(t) for t in plan.tensors), default=0)
+def _unit(tensor: TensorPlan, seed: int) -> Unit:
+    return "element" if tensor.copy else tensor.stream(seed).unit
+
+
+def _bytes(tensor: TensorPlan, unit: Unit, block: int) -> int:
+    length = min(block_length(unit, tensor.shape, block), tensor.size)
+    inputs = len(tensor.inputs) + (tensor.base is not None)
+    kept = MATRIX_BYTES if unit == "tensor" else 0
+    return length * (8 * inputs + 8 + 8 + inputs + kept) + len(tensor.inputs) * (1 << 19)
+
+
+class _Room:
+    """Lets threads in while what they hold together is at most `limit` bytes; one alone may hold more."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit, self._held, self._changed = limit, 0, threading.Condition()
+
+    @contextmanager
+    def take(self, size: int) -> Iterator[None]:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._held or self._held + size <= self._limit)
+            self._held += size
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._held -= size
+                self._changed.notify_all()
 
 
 def run_tensors(
@@ -63,9 +96,10 @@ def run_tensors(
 ) -> None:
     """Merge every tensor of the plan, in its order. FindingsError with all tensors that can't be merged.
 
-    `finished` is told, from the thread that calls this function, which tensors are complete.
+    `finished` is told, from the thread that calls this function, which tensors are complete. `device` is where
+    spectral methods compute: "cpu", "cuda", or "auto" for a GPU where torch finds one.
     """
-    halt = threading.Event()
+    halt, room = threading.Event(), _Room(ROOM)
 
     def work(tensor: TensorPlan) -> None:
         if halt.is_set():
@@ -76,7 +110,9 @@ def run_tensors(
             copy_equal([*sources, *([base] if base else [])], tensor.size, sink_of(tensor), block)
         else:
             stream, dtype = tensor.stream(plan.seed, device), tensor.out_dtype
-            stream_tensor(stream, sources, base, tensor.shape, dtype, sink_of(tensor), block, halt.is_set)
+            size = _bytes(tensor, stream.unit, block) if stream.unit == "tensor" else 0
+            with room.take(size) if size else nullcontext():
+                stream_tensor(stream, sources, base, tensor.shape, dtype, sink_of(tensor), block, halt.is_set)
 
     refused: list[Finding] = []
     total, done = sum(t.size for t in plan.tensors) or 1, 0

@@ -99,7 +99,8 @@ class _Entries:
                 shares = {"weight": average_weights(values, len(inputs)), "normalize": True}
                 self._put(want.name, info, stored, METHODS["linear"], inputs, None, shares)
             else:
-                self._put(want.name, info, stored, self.document.method, inputs, base, values)
+                factor = self.document.lines.factor(want.depth) if self.document.lines and base else 1.0
+                self._put(want.name, info, stored, self.document.method, inputs, base, values, factor=factor)
 
     def copy(self, rest: Sequence[str]) -> None:
         """Tensors of no module: as they are in the donor, or the first model that has them."""
@@ -125,9 +126,10 @@ class _Entries:
         base: Input | None,
         values: Values,
         copy: bool = False,
+        factor: float = 1.0,
     ) -> None:
         kept = stored if copy else self.document.out_dtype or stored
-        self.tensors.append(TensorPlan(name, info.shape, kept, method, inputs, base, values, copy))
+        self.tensors.append(TensorPlan(name, info.shape, kept, method, inputs, base, values, copy, factor))
 
     def _fit(self, name: str, have: Sequence[tuple[View, TensorInfo]], info: TensorInfo) -> bool:
         """Whether everyone's tensor has the shape of `info` and a usable dtype; what does not is noted."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tunemerge.findings import Finding
+from tunemerge.merge.lines import Lines
 from tunemerge.merge.method import Method
 from tunemerge.merge.vocabulary.request import TokenizerRequest
 
@@ -89,7 +90,8 @@ class Module:
 class Document:
     """One merge. `out_dtype` is a safetensors name, or None for the dtypes of the inputs.
 
-    `average` are parts of names of tensors that are averaged whatever the method. `tokenizer_models` are those that
+    `average` are parts of names of tensors that are averaged whatever the method. `lines` scales task vectors by depth,
+    which is a gradient's. `tokenizer_models` are those that
     `tokenizer` names. `groups` is the file that `align` asks for. `data` is the document itself, `names` the models in
     it as they are written (their repr), `line` where it begins.
     """
@@ -103,6 +105,7 @@ class Document:
     tokenizer: TokenizerRequest
     tokenizer_models: tuple[ModelRef, ...]
     average: tuple[str, ...]
+    lines: Lines | None
     align: AlignRequest | None
     groups: Place | None
     data: Mapping[str, Any]

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunemerge.checkpoint.dtypes import TORCH_NAMES
+from tunemerge.findings import error
+from tunemerge.merge.lines import Lines, refuses_lines
 from tunemerge.merge.method import METHODS, Method
 from tunemerge.merge.recipe.checker import Checker
 from tunemerge.merge.recipe.parts import Document, ModelRef, Module, Place, Settings
@@ -31,6 +33,7 @@ KEYS = (
     "chat_template",
     "name",
     "average",
+    "lines",
     "align",
 )
 
@@ -52,6 +55,7 @@ def read_document(data: Mapping[Any, Any], check: Checker) -> Document | None:
         check.add(at, finding)
     named = [check.model(name, ("tokenizer",)) for name in tokenizer.models()]
     average = _average(data, check)
+    lines = _lines(data, method, base is not None, check)
     align, groups = _align(data, check)
     if method is None:
         return None
@@ -66,6 +70,7 @@ def read_document(data: Mapping[Any, Any], check: Checker) -> Document | None:
         tokenizer=tokenizer,
         tokenizer_models=givers,
         average=average,
+        lines=lines,
         align=align,
         groups=groups,
         data=data,
@@ -135,6 +140,18 @@ def _average(data: Mapping[Any, Any], check: Checker) -> tuple[str, ...]:
         check.error(("average",), "recipe-value", "average must be a list of parts of tensor names")
         return ()
     return tuple(value)
+
+
+def _lines(data: Mapping[Any, Any], method: Method | None, has_base: bool, check: Checker) -> Lines | None:
+    """A depth schedule for the task vectors of any method that has some."""
+    if data.get("lines") is None:
+        return None
+    found = Lines.parse(data["lines"])
+    reason = refuses_lines(method, has_base) if method else None
+    wrong = [*(found if isinstance(found, list) else []), *([error("lines", reason)] if reason else [])]
+    for finding in wrong:
+        check.add(("lines",), finding)
+    return found if isinstance(found, Lines) else None
 
 
 def _align(data: Mapping[Any, Any], check: Checker) -> tuple[AlignRequest | None, Place | None]:
