@@ -44,11 +44,15 @@ def merge_recipe(
     """
     out, options = Path(out), options or Options()
     tell(recipe.findings)
-    inputs = open_recipe(recipe, recorded, download=True)
+
+    def look() -> None:
+        """Before what takes long, what can be known without it."""
+        refuse_errors(preflight(Reading(recipe, recipe.places, ()), recipe.path, out, options, recorded).findings)
+
+    inputs = open_recipe(recipe, recorded, before_download=look)
     refuse_target(out, [one.path for one in inputs.values()])
     if len(recipe.documents) > 1:
-        # what is wrong with the last document is better known before the first one is made
-        refuse_errors(preflight(Reading(recipe, recipe.places, ()), recipe.path, None, options, recorded).findings)
+        look()
 
     @cache
     def digests() -> Digests:  # reads every weight the first time, so after what costs nothing to find out
@@ -67,20 +71,19 @@ def merge_recipe(
     return out
 
 
-def open_recipe(recipe: Recipe, recorded: Recorded | None, *, download: bool) -> dict[Place, Input]:
-    """Everything that the recipe reads, opened. FindingsError with all that can't be.
-
-    What is on this disk is opened first, so that a fault there is known before anything is downloaded.
-    """
+def open_recipe(
+    recipe: Recipe, recorded: Recorded | None, *, before_download: Callable[[], None]
+) -> dict[Place, Input]:
+    """Everything that the recipe reads, opened. FindingsError with all that can't be."""
     old = recorded or Recorded(Path(), 0, False, {})
     wanted = {place: old.commit(place) for place in recipe.places}
     before = {at: old.find(place) for place, at in wanted.items()}
     found, missing = find_places(wanted.values(), recipe.path.parent, download=False, known=before.get)
     opened, faults = open_places(found)
-    refuse_errors([*faults, *([] if download else missing)])
+    refuse_errors(faults)
     if missing:
-        left = [place for place in wanted.values() if place not in opened]
-        found, missing = find_places(left, recipe.path.parent, download=True)
+        before_download()
+        found, missing = find_places([p for p in wanted.values() if p not in opened], recipe.path.parent, download=True)
         more, faults = open_places(found)
         refuse_errors([*missing, *faults])
         opened |= more
