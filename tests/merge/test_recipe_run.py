@@ -414,3 +414,39 @@ def test_a_model_of_the_hub_is_repeated_at_its_commit(
     assert reading.recipe is not None
     assert numbers(merge_recipe(reading.recipe, Path("again"), recorded=recorded))[WORDS] == 1
     assert 'base_model:\n- "org/tuned"' in Path("again/README.md").read_text()
+
+
+def test_a_fault_is_known_before_anything_is_downloaded(make_model: MakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tunemerge.errors import CheckpointError
+    from tunemerge.merge.recipe import inputs
+
+    pair(make_model)
+    make_model("small", state=llama(1, layers=2), config=config(2))
+    downloads: list[str] = []
+
+    def locate(name: str, revision: str | None, download: bool) -> Path:
+        if name == "org/far":
+            downloads.extend([name] * download)
+            raise CheckpointError(f"{name}: not here")
+        return Path(name)
+
+    monkeypatch.setattr(inputs, "locate", locate)
+    with pytest.raises(FindingsError, match="lacks 2 of the 9 tensors"):
+        merged(LINEAR.replace("{model: b}", "{model: small}, {model: org/far}"))
+    assert downloads == []
+    with pytest.raises(FindingsError, match="org/far: not here"):
+        merged(LINEAR.replace("{model: b}", "{model: org/far}"))
+    assert downloads == ["org/far"]
+
+
+def test_an_adapter_on_an_intermediate(make_model: MakeModel) -> None:
+    pair(make_model)
+    factors = linear(4, 4, rank=2)
+    write_lora(Path("lora"), {"model.layers.0.mlp.up": factors}, lora_alpha=4)
+    text = f"name: half\n{LINEAR}---\nmerge_method: linear\nparameters: {{weight: 1}}\nmodels: [{{model: half+lora}}]\n"
+    change = 2 * factors["lora_B.weight"].astype(np.float64) @ factors["lora_A.weight"].astype(np.float64)
+    np.testing.assert_allclose(tensors(merged(text))["model.layers.0.mlp.up.weight"], 2 + change, atol=2e-6)
+    assert read_json(Path("out/tunemerge_merge.json"))["inputs"][-1]["kind"] == "adapter"
+    nested = text.replace("half+lora", "more") + "---\nname: more\nmerge_method: linear\n"
+    nested += "parameters: {weight: 1}\nmodels: [{model: half+lora}, {model: a+lora}]\n"
+    np.testing.assert_allclose(tensors(merged(nested))["model.layers.0.mlp.up.weight"], 1.5 + change, atol=2e-6)
