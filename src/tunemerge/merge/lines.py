@@ -77,6 +77,7 @@ class Scaled:
 
     def finish(self, index: int) -> None:
         self._stream.finish(index)
+        self.passes = self._stream.passes
 
     def apply(self, block: Block) -> None:
         from tunemerge.merge.kernels.sums import add_deltas
