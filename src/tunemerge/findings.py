@@ -9,7 +9,7 @@ from typing import Literal
 from tunemerge.errors import UsageError
 
 Severity = Literal["error", "warning", "note"]
-_ORDER: dict[str, int] = {"error": 0, "warning": 1, "note": 2}
+ORDER: dict[str, int] = {"error": 0, "warning": 1, "note": 2}
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class FindingsError(UsageError):
     """One or more findings of severity error; `findings` has all of them, the message prints them all."""
 
     def __init__(self, findings: Iterable[Finding]) -> None:
-        self.findings = tuple(sorted(findings, key=lambda f: _ORDER[f.severity]))
+        self.findings = tuple(sorted(findings, key=lambda f: ORDER[f.severity]))
         super().__init__("\n".join(str(f) for f in self.findings))
 
 

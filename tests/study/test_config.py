@@ -4,7 +4,8 @@ import pytest
 
 from tunemerge.demo import STUDY
 from tunemerge.findings import FindingsError
-from tunemerge.study.config import Budget, load_study
+from tunemerge.study.config import Budget
+from tunemerge.study.read import load_study
 
 GOOD = """\
 name: small
@@ -59,8 +60,9 @@ def test_budgets_become_whole_steps():
 
 
 def test_data_and_files_exclude_each_other(tmp_path):
-    (message,) = refused(tmp_path, GOOD.replace("data: a.csv,", "data: a.csv, files: {test: t.csv},"))
+    message, note = refused(tmp_path, GOOD.replace("data: a.csv,", "data: a.csv, files: {test: t.csv},"))
     assert message.startswith("study.yaml:4") and "either `data`" in message
+    assert "more may show" in note
 
 
 def test_overrides_reach_any_key(tmp_path):

@@ -254,7 +254,7 @@ def test_label_sets_must_agree(tmp_path, tiny_bert):
     text = tmp_path / "b.csv"
     study = small_study(tmp_path, tiny_bert)
     text.write_text(text.read_text().replace("positive", "good"))
-    assert "['good', 'negative']" in faulty(study, "label-sets-differ")
+    assert "b lacks 'positive' and has 'good' that a lacks" in faulty(study, "label-sets-differ")
 
 
 def test_a_budget_too_small(tmp_path, tiny_bert):
@@ -274,7 +274,7 @@ def test_a_head_with_other_labels_is_refused_before_anything_runs(tmp_path, tiny
     (tmp_path / "rows.csv").write_text(text)
     tune(tiny_bert, tmp_path / "rows.csv", tmp_path / "expert", epochs=1, **TUNING)
     study = small_study(tmp_path, tiny_bert, pool={"a": str(tmp_path / "expert")})
-    assert "['bad', 'good'], the study's are ['negative', 'positive']" in faulty(study, "head-labels")
+    assert "labels bad, good, the study's are negative, positive" in faulty(study, "head-labels")
 
 
 def test_evaluated_tasks_need_the_study_labels_too(tmp_path, tiny_bert):

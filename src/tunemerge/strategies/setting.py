@@ -16,6 +16,10 @@ class UnavailableError(Exception):
     """This order can't be had in this study; the message says why. The plan lists it, nothing fails."""
 
 
+class UnpairedError(UnavailableError):
+    """A model of the pool has no task's adapt rows to be tuned on."""
+
+
 class BudgetError(UnavailableError):
     """The budget is too small for this order; the plan refuses the study, since a larger one would have it."""
 
@@ -142,7 +146,7 @@ class Setting:
             return [Pair(model, rows, 1 / len(models), name) for name, model in models.items()]
         strangers = [name for name in self.pool if name not in self.adapt]
         if strangers:
-            raise UnavailableError(f"no adapt rows for the pool's {', '.join(strangers)}")
+            raise UnpairedError(f"no adapt rows for the pool's {', '.join(strangers)}")
         total = self.mix.size
         return [
             Pair(self.pool.get(name) or self.base, rows, rows.size / total, name) for name, rows in self.adapt.items()
@@ -152,7 +156,7 @@ class Setting:
         """The adapt rows on which the pool's model `name` would be tuned alone."""
         name = self.target or name
         if name not in self.adapt:
-            raise UnavailableError(f"no adapt rows for the pool's {name}")
+            raise UnpairedError(f"no adapt rows for the pool's {name}")
         return self.adapt[name]
 
     # What can be asked for

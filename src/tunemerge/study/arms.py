@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from tunemerge.checkpoint.model import open_checkpoint
 from tunemerge.findings import Finding, error
 from tunemerge.graph.step import Leaf, Node, Step
 from tunemerge.merge.method import METHODS
+from tunemerge.registry import listed, nearest
 from tunemerge.strategies.setting import (
     Answer,
     BudgetError,
@@ -17,17 +20,18 @@ from tunemerge.strategies.setting import (
     PerTask,
     Setting,
     UnavailableError,
+    UnpairedError,
 )
 from tunemerge.strategies.strategy import STRATEGIES, Strategy
 from tunemerge.study.config import StudyConfig
-from tunemerge.study.setting import is_classifier
+from tunemerge.tasks.labels import is_classifier
 from tunemerge.tasks.task import TASKS
 
 # Where two arms are the same graph, the first of these roles gives it its name: "joint" rather than a merge of one.
 _ROLE_ORDER = {"alternative": 0, "order": 1, "control": 2}
 
 # The question that the project asks; other orders are compared after these two.
-_MAIN = ("merge_then_tune", "tune_then_merge")
+MAIN = ("merge_then_tune", "tune_then_merge")
 
 
 @dataclass(frozen=True)
@@ -60,66 +64,114 @@ class Arm:
         return not any(isinstance(a, Ensemble | PerTask) for a in self.answers.values())
 
 
+class Variant(NamedTuple):
+    """An arm before it is built: a strategy with the merge method, or the model of the pool, that it is read with."""
+
+    strategy: Strategy
+    name: str
+    method: str | None
+    pool_model: str | None
+
+
 def build_arms(
     config: StudyConfig, settings: Mapping[int, Setting]
 ) -> tuple[list[Arm], list[tuple[str, str]], list[Finding]]:
     """(arms, [(name, why it can't be had)], findings) of all strategies that the study asks for."""
-    found: list[Finding] = []
-    names = config.strategies if config.strategies is not None else STRATEGIES.names()
-    strategies = sorted(
-        (STRATEGIES[n] for n in names), key=lambda s: (_ROLE_ORDER[s.role], s.name not in _MAIN, s.name)
-    )
     arms: list[Arm] = []
     unavailable: list[tuple[str, str]] = []
+    too_dear: list[str] = []
+    unpaired = False
     by_graph: dict[tuple[str, ...], str] = {}
-    for strategy in strategies:
-        for name, method, pool_model in _variants(strategy, config, settings):
-            try:
-                answers = {
-                    seed: _read(strategy, _with_method(s, method, config), pool_model) for seed, s in settings.items()
-                }
-            except BudgetError as e:
-                found.append(
-                    error("budget-too-small", f"{name}: {e}", "budget", "raise the budget or lower tuning.batch_size")
-                )
-                continue
-            except UnavailableError as e:
-                unavailable.append((name, str(e)))
-                continue
-            arm = Arm(name, strategy, method, answers)
-            graph = tuple(k for seed in settings for k in (type(answers[seed]).__name__, *_keys(arm.nodes(seed))))
-            if graph in by_graph:
-                unavailable.append((name, f"the same graph as {by_graph[graph]}: reported as that arm"))
-                continue
-            by_graph[graph] = name
-            arms.append(arm)
+    variants = [v for s in asked_for(config) for v in _variants(s, config, settings)]
+    for variant in variants:
+        strategy, name, method, _ = variant
+        try:
+            answers = {seed: _read(variant, config, setting) for seed, setting in settings.items()}
+        except BudgetError:
+            too_dear.append(name)
+            continue
+        except UnavailableError as e:
+            unpaired |= isinstance(e, UnpairedError)
+            unavailable.append((name, str(e)))
+            continue
+        arm = Arm(name, strategy, method, answers)
+        graph = tuple(k for seed in settings for k in (type(answers[seed]).__name__, *_keys(arm.nodes(seed))))
+        if graph in by_graph:
+            unavailable.append((name, f"the same graph as {by_graph[graph]}: reported as that arm"))
+            continue
+        by_graph[graph] = name
+        arms.append(arm)
+    found = _strangers(config) if unpaired else []
+    if too_dear:
+        found.append(_budget_too_small(variants, too_dear, config, next(iter(settings.values()))))
     return arms, unavailable, found
+
+
+def asked_for(config: StudyConfig) -> list[Strategy]:
+    """The strategies that the study runs; the first two are those of the project's question."""
+    names = config.strategies if config.strategies is not None else STRATEGIES.names()
+    return sorted((STRATEGIES[n] for n in names), key=lambda s: (_ROLE_ORDER[s.role], s.name not in MAIN, s.name))
+
+
+def _strangers(config: StudyConfig) -> list[Finding]:
+    """Models of the pool whose name is no task's, where a strategy needs that."""
+    names = [name for name in config.pool if name not in config.tasks]
+    fix = "call each model of the pool as its task, or name the one `target`"
+    return [
+        error("no-such-task", f"no task of this name{nearest(name, list(config.tasks))}", f"pool.{name}", fix)
+        for name in names
+    ]
+
+
+def _budget_too_small(variants: list[Variant], arms: list[str], config: StudyConfig, setting: Setting) -> Finding:
+    """What the budget amounts to, for which arms it is too small, and the smallest that all of them can be had with."""
+
+    def enough(steps: int) -> bool:
+        for variant in variants:
+            try:
+                _read(variant, config, replace(setting, budget=steps))
+            except BudgetError:
+                return False
+            except UnavailableError:
+                continue
+        return True
+
+    high = 1
+    while not enough(high):
+        high *= 2
+    low = high // 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    budget, batch = config.budget, setting.batch_size
+    have = f"{setting.budget} optimizer step{'s' * (setting.budget != 1)} of {batch} examples"
+    have = have if setting.budget else f"less than one batch of {batch} examples"
+    text = f"{budget.amount:g} {budget.unit} are {have}: too few for {listed(arms)}"
+    rows = sum(r.size for r in setting.adapt.values())
+    need = {"steps": high, "examples": high * batch, "epochs": math.ceil(100 * high * batch / max(rows, 1)) / 100}
+    fix = f"give at least {need[budget.unit]:g} {budget.unit}, or lower tuning.batch_size"
+    return error("budget-too-small", text, "budget", fix)
 
 
 def _keys(nodes: tuple[Node, ...]) -> list[str]:
     return [n.key for n in nodes]
 
 
-def _variants(
-    strategy: Strategy, config: StudyConfig, settings: Mapping[int, Setting]
-) -> Iterator[tuple[str, str | None, str | None]]:
-    """(name of the arm, merge method, model of the pool) for each arm of a strategy."""
+def _variants(strategy: Strategy, config: StudyConfig, settings: Mapping[int, Setting]) -> Iterator[Variant]:
+    """Every arm of a strategy."""
     if strategy.merges:
-        yield from ((f"{strategy.name}/{m}", m, None) for m in config.methods)
+        yield from (Variant(strategy, f"{strategy.name}/{m}", m, None) for m in config.methods)
     elif strategy.each_of_pool:
         pool = next(iter(settings.values())).pool
-        yield from ((f"{strategy.name}/{p}", None, p) for p in pool)
+        yield from (Variant(strategy, f"{strategy.name}/{p}", None, p) for p in pool)
     else:
-        yield strategy.name, None, None
+        yield Variant(strategy, strategy.name, None, None)
 
 
-def _with_method(setting: Setting, method: str | None, config: StudyConfig) -> Setting:
-    if method is None:
-        return setting
-    return replace(setting, merging=lambda models: _merging(method, config, setting, models))
-
-
-def _read(strategy: Strategy, setting: Setting, pool_model: str | None) -> Answer:
+def _read(variant: Variant, config: StudyConfig, setting: Setting) -> Answer:
+    strategy, _, method, pool_model = variant
+    if method is not None:
+        setting = replace(setting, merging=lambda models: _merging(method, config, setting, models))
     return strategy.build(setting, pool_model) if pool_model else strategy.build(setting)
 
 

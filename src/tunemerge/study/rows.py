@@ -26,7 +26,7 @@ Frames = dict[str, pd.DataFrame]
 NEEDS: Mapping[TaskRole, tuple[str, ...]] = {
     "task": ("adapt", "validation", "test"),
     "target": ("adapt", "validation", "test"),
-    "source": ("source", "validation"),
+    "source": ("source", "validation"),  # nothing where the pool is given
     "retention": ("test",),
     "unseen": ("test",),
 }
@@ -77,25 +77,19 @@ def read_rows(config: StudyConfig, folder: Path, store_root: Path) -> tuple[Stud
     """Read and split every task's rows. Nothing is written. `folder` is what paths are relative to."""
     found: list[Finding] = []
     frames: dict[str, dict[int, Frames]] = {}
-    cache: Frames = {}
+    cache: dict[Path, pd.DataFrame | UsageError] = {}
     for name, task in config.tasks.items():
-        frames[name] = {}
-        for seed in config.seed_list:
-            try:
-                parts, problems = _splits(name, task, role_of(name, config), seed, folder, cache)
-            except UsageError as e:
-                parts, problems = {}, [error("bad-data", str(e), f"tasks.{name}")]
-            found += problems
-            frames[name][seed] = parts
+        frames[name], problems = _by_seed(name, task, config, folder, cache)
+        found += problems
     found += check_leaks({name: list(by_seed.values()) for name, by_seed in frames.items()})
     labels = {name: _labels(by_seed.values()) for name, by_seed in frames.items()}
     trained = {n: labels[n] for n in frames if role_of(n, config) in ("task", "target", "source") and labels[n]}
     found += check_label_sets(trained)
     shared = next(iter(trained.values()), ())
     for name, by_seed in frames.items():
-        if role_of(name, config) in ("retention", "unseen"):
-            for parts in by_seed.values():
-                found += strange_labels(parts["test"], "test", shared, f"tasks.{name}") if "test" in parts else []
+        parts = next(iter(by_seed.values()))
+        if shared and role_of(name, config) in ("retention", "unseen") and "test" in parts:
+            found += strange_labels(parts["test"], "test", shared, f"tasks.{name}")
     tables: Frames = {}
     tasks = {}
     for name, by_seed in frames.items():
@@ -105,12 +99,37 @@ def read_rows(config: StudyConfig, folder: Path, store_root: Path) -> tuple[Stud
         }
         sizes = {split: len(rows) for split, rows in next(iter(by_seed.values())).items()}
         tasks[name] = TaskRows(name, role_of(name, config), config.tasks[name], leaves, sizes, labels[name])
-    return StudyRows(tasks, shared, tables), list(dict.fromkeys(found))
+    return StudyRows(tasks, shared, tables), found
 
 
-def _splits(
-    name: str, task: TaskConfig, role: TaskRole, seed: int, folder: Path, cache: Frames
+def _by_seed(
+    name: str, task: TaskConfig, config: StudyConfig, folder: Path, cache: dict[Path, pd.DataFrame | UsageError]
+) -> tuple[dict[int, Frames], list[Finding]]:
+    """The splits of a task for every seed (none where its rows can't be used), and what is wrong with them."""
+    role = role_of(name, config)
+    out: dict[int, Frames] = {seed: {} for seed in config.seed_list}
+    if role == "source" and config.pool and config.target in config.tasks:
+        return out, []
+    given, found = _read(name, task, folder, cache)
+    if any(f.severity == "error" for f in found):
+        return out, found
+    sizes = {str(split): size for split, size in task.splits.items()}
+    for seed in config.seed_list:
+        try:
+            out[seed] = make_splits(given["data"], sizes, seed, name) if task.data else given
+        except UsageError as e:
+            return out, [*found, error("bad-data", str(e), f"tasks.{name}.splits")]
+        # What is wrong for one seed is mostly wrong for all, with other counts: the first is enough.
+        known = {(f.code, f.where) for f in found}
+        problems = [*_missing(name, role, task, out[seed]), *check_splits(out[seed], f"tasks.{name}")]
+        found += [f for f in problems if (f.code, f.where) not in known]
+    return out, found
+
+
+def _read(
+    name: str, task: TaskConfig, folder: Path, cache: dict[Path, pd.DataFrame | UsageError]
 ) -> tuple[Frames, list[Finding]]:
+    """The rows of every table of a task (by split, or "data"), and what is wrong with them. Files are read once."""
     columns = Columns(
         task.text, task.label, task.unit, task.weight, task.labels, {k: str(v) for k, v in task.where.items()}
     )
@@ -118,24 +137,32 @@ def _splits(
     found: list[Finding] = []
     rows: Frames = {}
     for split, file in given.items():
-        path = folder / str(file)
-        if str(path) not in cache:
-            cache[str(path)] = read_table(path)
-        rows[split], problems = rows_of(cache[str(path)], columns, f"tasks.{name} ({file})")
+        path, where = folder / str(file), f"tasks.{name} ({file})"
+        if path not in cache:
+            try:
+                cache[path] = read_table(path)
+            except UsageError as e:
+                cache[path] = e
+        table = cache[path]
+        if isinstance(table, UsageError):
+            found.append(error("bad-data", str(table), f"tasks.{name}"))
+            continue
+        rows[split], problems = rows_of(table, columns, where, f"name it: `{{role}}: COLUMN` in tasks.{name}")
         found += problems
-    if any(f.severity == "error" for f in found):
-        return {}, found
-    parts = make_splits(rows["data"], {str(k): v for k, v in task.splits.items()}, seed, name) if task.data else rows
-    where = f"tasks.{name}"
+    return rows, found
+
+
+def _missing(name: str, role: TaskRole, task: TaskConfig, parts: Frames) -> list[Finding]:
+    """Splits that the task's role needs and that aren't there."""
+    found = []
     for split in NEEDS[role]:
         if split not in parts:
             key = "splits" if task.data else "files"
-            found.append(
-                error("missing-split", f"{role} {name!r} needs {split} rows", f"{where}.{key}", f"add `{split}:`")
-            )
+            text = f"{role} {name!r} needs {split} rows"
+            found.append(error("missing-split", text, f"tasks.{name}.{key}", f"add `{split}:`"))
         elif parts[split].empty:
-            found.append(error("empty-split", f"the {split} split has no rows", where))
-    return parts, found + check_splits(parts, where)
+            found.append(error("empty-split", f"the {split} split has no rows", f"tasks.{name}"))
+    return found
 
 
 def _labels(by_seed: Iterable[Frames]) -> tuple[str, ...]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
 
 import pandas as pd
 
 from tunemerge.findings import Finding, error, warning
+from tunemerge.registry import listed
 
 Frames = Mapping[str, pd.DataFrame]
 TRAINED = ("source", "adapt")
@@ -40,7 +42,7 @@ def strange_labels(rows: pd.DataFrame, split: str, known: Iterable[str], where: 
     first = strange.iloc[0]
     text = (
         f"{len(strange)} {split} rows have labels that training lacks, first {first['label']!r} in data row "
-        f"{int(strange.index[0]) + 1}; training has {sorted(known)}"
+        f"{int(strange.index[0]) + 1}; training has {listed(map(repr, sorted(known)))}"
     )
     return [error("label-not-in-training", text, where, "map the label with `labels:` or delete the rows")]
 
@@ -61,6 +63,17 @@ def check_leaks(tasks: Mapping[str, Sequence[Frames]]) -> list[Finding]:
                     found.append(
                         make("test-seen", text, f"tasks.{tested}", "delete them from one side: they flatter the result")
                     )
+    return found + _same_tests(tasks)
+
+
+def _same_tests(tasks: Mapping[str, Sequence[Frames]]) -> list[Finding]:
+    """Texts that are tested as two tasks: they count twice, and the intervals take them for independent."""
+    tests = {name: set(by_seed[0]["test"]["text"]) for name, by_seed in tasks.items() if "test" in by_seed[0]}
+    found = []
+    for (one, first), (other, second) in combinations(tests.items(), 2):
+        if both := len(first & second):
+            text = f"{both} of the {len(second)} test texts of {other} are test texts of {one} too: they count twice"
+            found.append(warning("test-twice", text, f"tasks.{other}", "give every task test rows of its own"))
     return found
 
 
@@ -68,12 +81,15 @@ def check_label_sets(labels: Mapping[str, Sequence[str]]) -> list[Finding]:
     """Tasks that are trained on share one label set."""
     if len({tuple(v) for v in labels.values()}) <= 1:
         return []
-    sets = "; ".join(f"{name}: {list(v)[:6]}" for name, v in labels.items())
-    return [
-        error(
-            "label-sets-differ",
-            f"tasks of a study share one label set, these don't: {sets}",
-            "tasks",
-            "rename labels with `labels: {raw: name}` in each task",
-        )
-    ]
+    (first, expected), *others = labels.items()
+    found = []
+    for name, own in others:
+        lacks = [label for label in expected if label not in own]
+        extra = [label for label in own if label not in expected]
+        parts = [f"lacks {listed(map(repr, lacks))}"] if lacks else []
+        parts += [f"has {listed(map(repr, extra))} that {first} lacks"] if extra else []
+        if parts:
+            text = f"tasks of a study share one label set; {name} {' and '.join(parts)}"
+            fix = "rename labels with `labels: {raw: name}` in each task"
+            found.append(error("label-sets-differ", text, f"tasks.{name}", fix))
+    return found

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from tunemerge.checkpoint.locate import locate
 from tunemerge.checkpoint.model import open_checkpoint
 from tunemerge.errors import TunemergeError, UsageError
 from tunemerge.findings import Finding, error
 from tunemerge.graph.step import Leaf, Node, Step
+from tunemerge.registry import listed
 from tunemerge.store.digest import digest_folder
 from tunemerge.store.remember import file_digest
 from tunemerge.strategies.setting import Rows, Setting
 from tunemerge.study.config import PoolModel, StudyConfig
 from tunemerge.study.rows import StudyRows, TaskRows
+from tunemerge.tasks.labels import is_classifier, own_labels
 
 
 def locate_models(config: StudyConfig, folder: Path) -> tuple[dict[str, Leaf], list[Finding]]:
@@ -32,12 +33,17 @@ def locate_models(config: StudyConfig, folder: Path) -> tuple[dict[str, Leaf], l
                 raise UsageError(f"{path}: a file; a study needs the model's folder, with config.json and tokenizer")
             leaves[name] = Leaf(digest_folder(path, digest=file_digest)[0], path, "model", name)
         except TunemergeError as e:
-            found.append(error("no-such-model", str(e), name))
+            found.append(error("no-such-model", str(e), key_of(name)))
     if not asked:
         found.append(error("no-model", "a study needs a `base`, or a `pool` of checkpoints", "base"))
     if "base" in config.pool:
         found.append(error("reserved-name", "a model of the pool can't be called 'base'", "pool.base"))
     return leaves, found
+
+
+def key_of(model: str) -> str:
+    """The key of the study that names a model: the base, or one of the pool."""
+    return model if model == "base" else f"pool.{model}"
 
 
 def check_heads(models: Mapping[str, Leaf], labels: Sequence[str]) -> list[Finding]:
@@ -48,17 +54,13 @@ def check_heads(models: Mapping[str, Leaf], labels: Sequence[str]) -> list[Findi
             config = open_checkpoint(leaf.path).config
         except TunemergeError:
             continue  # reported by the check of the files
-        own = list((config.get("id2label") or {}).values())
+        own = own_labels(config)
         missing = [label for label in labels if label not in own]
         if is_classifier(config) and missing:
-            text = f"its head has the labels {own[:8]}, the study's are {list(labels)[:8]}"
-            found.append(error("head-labels", text, name, "rename the data's labels with `labels:` in each task"))
+            text = f"its head has the labels {listed(own)}, the study's are {listed(labels)}"
+            fix = "rename the data's labels with `labels:` in each task"
+            found.append(error("head-labels", text, key_of(name), fix))
     return found
-
-
-def is_classifier(config: Mapping[str, Any]) -> bool:
-    """Whether a config.json says that the checkpoint has a classification head."""
-    return any(str(a).endswith("ForSequenceClassification") for a in config.get("architectures") or [])
 
 
 def make_setting(

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from tunemerge.compat import check_models
 from tunemerge.errors import TunemergeError, UsageError
-from tunemerge.findings import Finding, FindingsError, refuse_errors
+from tunemerge.findings import Finding, FindingsError, refuse_errors, warning
 from tunemerge.graph.attempts import failed_attempts
-from tunemerge.graph.events import Event
+from tunemerge.graph.events import Event, StepFinished, StepStarted
 from tunemerge.graph.executors.base import Executor
 from tunemerge.graph.executors.local import LocalExecutor
 from tunemerge.graph.plan import Plan
 from tunemerge.graph.run import run_plan
+from tunemerge.progress import Tell, shown
+from tunemerge.registry import listed
 from tunemerge.report import write_report
 from tunemerge.results import Results
 from tunemerge.store.artifacts import Store
@@ -25,17 +27,17 @@ from tunemerge.store.atomic import make_folder, write_file
 from tunemerge.store.digest import digest_json
 from tunemerge.store.journal import Journal
 from tunemerge.study.collect import RunFacts, collect
-from tunemerge.study.config import StudyConfig, StudyFileError, load_study
-from tunemerge.study.estimate import enough_disk, enough_memory
+from tunemerge.study.config import StudyConfig
+from tunemerge.study.examine import LeftOut, examine
 from tunemerge.study.export import export_arm
-from tunemerge.study.names import unknown_names
-from tunemerge.study.plan import StudyPlan, make_plan
-from tunemerge.study.rows import read_rows
+from tunemerge.study.places import Places, in_order
+from tunemerge.study.plan import StudyPlan
+from tunemerge.study.read import StudyFileError, load_study
+from tunemerge.study.rebase import differing_keys, rebased
 from tunemerge.study.scores import Evidence
-from tunemerge.study.setting import check_heads, locate_models
-from tunemerge.yamlfile import Lines
 
 STORE = ".tunemerge"
+STUDY_FILE, RESULTS_FILE = "study.yaml", "results.json"
 
 
 @dataclass(frozen=True)
@@ -46,22 +48,22 @@ class Study:
     folder: Path
     workdir: Path
     text: str
-    lines: Lines
-    file: str
+    places: Places = field(default_factory=Places)
+    left_out: LeftOut = field(default_factory=LeftOut)
 
     @classmethod
     def from_yaml(cls, path: str | Path, overrides: list[str] | None = None, workdir: str | Path = ".") -> Study:
         """Read a study file. Raises FindingsError with every unknown key and bad value, and its line."""
         path = Path(path)
-        config, lines, text = load_study(path, overrides)
-        return cls(config, path.resolve().parent, Path(workdir).resolve(), text, lines, path.name)
+        config, places, text = load_study(path, overrides)
+        return cls(config, path.resolve().parent, Path(workdir).resolve(), text, places)
 
     @classmethod
     def from_dict(cls, study: dict[str, Any], folder: str | Path = ".", workdir: str | Path = ".") -> Study:
         """A study from Python values: what the YAML file would hold. Raises pydantic's ValidationError."""
         config = StudyConfig.model_validate(study)
         text = yaml.safe_dump(study, sort_keys=False, allow_unicode=True)
-        return cls(config, Path(folder).resolve(), Path(workdir).resolve(), text, {}, "study")
+        return cls(config, Path(folder).resolve(), Path(workdir).resolve(), text)
 
     @classmethod
     def check_file(cls, path: str | Path, overrides: list[str] | None = None) -> list[Finding]:
@@ -72,8 +74,8 @@ class Study:
         except StudyFileError as e:
             if e.rest is None:
                 return list(e.findings)
-            rest = cls(e.rest, path.resolve().parent, Path().resolve(), "", e.lines, path.name)
-            return [*e.findings, *rest.check()]
+            rest = cls(e.rest, path.resolve().parent, Path().resolve(), "", e.places, LeftOut(e.left_out, not e.whole))
+            return in_order([*e.findings, *rest.check()])
         except FindingsError as e:
             return list(e.findings)
 
@@ -87,35 +89,41 @@ class Study:
 
     def check(self) -> list[Finding]:
         """Everything that is wrong or worth knowing, all at once. Nothing is written, nothing is trained."""
-        try:
-            return list(self.plan().findings)
-        except FindingsError as e:
-            return list(e.findings)
+        _, found = examine(self.config, self.folder, self.store, self.places, self.left_out)
+        return in_order([*found, *self.overwrites()])
 
     def plan(self) -> StudyPlan:
         """The graph of all steps. Raises FindingsError with all findings when there are errors among them."""
-        found = unknown_names(self.config, self.lines, self.file)
-        models, problems = locate_models(self.config, self.folder)
-        found += problems
-        located = dict(models)
-        base = models.pop("base", None)
-        found += check_models({n: leaf.path for n, leaf in models.items()}, base.path if base else None)
-        rows, problems = read_rows(self.config, self.folder, self.store.root)
-        found += problems + check_heads(located, rows.labels)
+        plan, found = examine(self.config, self.folder, self.store, self.places, self.left_out)
         refuse_errors(found)
-        plan = make_plan(self.config, rows, base, models)
-        found += plan.findings
-        found += enough_disk(plan, self.store) + enough_memory(plan)
-        return plan.with_findings(refuse_errors(found))
+        assert plan is not None
+        return plan
+
+    def overwrites(self) -> list[Finding]:
+        """A warning where the run folder has results of other settings, which a run of this study replaces."""
+        old = self.run_folder / STUDY_FILE
+        if not (self.run_folder / RESULTS_FILE).exists() or not old.exists() or not self.text:
+            return []
+        differ = differing_keys(old.read_text("utf-8"), self._text_in(self.run_folder))
+        if not differ:
+            return []
+        text = f"has the results of a study with other settings ({listed(differ)}); a run replaces them"
+        return [warning("overwrites", text, str(self.run_folder), "to keep both: --set name=ANOTHER")]
+
+    def _text_in(self, folder: Path) -> str:
+        return rebased(self.text, self.folder, folder)
 
     def run(
         self,
         on_plan: Callable[[StudyPlan], None] = lambda plan: None,
-        on_event: Callable[[Event], None] = lambda event: None,
+        on_event: Callable[[Event], None] | None = None,
         executor: Executor | None = None,
+        progress: Tell | None = None,
     ) -> Results:
         """Run what the store lacks; write results, report and the model handed back into `runs/<name>/`.
 
+        `progress(fraction, message)` is told how far it is; without it, and without `on_event`, a terminal or notebook
+        shows a bar.
         After a kill or an error, running again goes on where it was. Raises FindingsError before anything is done,
         StepFailedError when a step fails (the others are kept), KeyboardInterrupt.
         """
@@ -123,20 +131,20 @@ class Study:
         on_plan(plan)
         journal = Journal(self.run_folder / "journal.jsonl")
         make_folder(self.run_folder)
-        write_file(self.run_folder / "study.yaml", self.text.encode())
+        write_file(self.run_folder / STUDY_FILE, self._text_in(self.run_folder).encode())
         plan.rows.write(plan.graph.leaves)
         cached = frozenset(s.key for s in plan.graph.steps if self.store.get(s.key))
         openings = self._open_test(plan.graph)
-        if executor is not None:
-            artifacts = run_plan(plan.graph, self.store, executor, journal, on_event)
-        else:
-            with LocalExecutor() as workers:
-                artifacts = run_plan(plan.graph, self.store, workers, journal, on_event)
+        with ExitStack() as stack:
+            if on_event is None:
+                on_event = told(len(plan.graph.steps), stack.enter_context(shown(self.config.name, progress)))
+            workers = stack.enter_context(LocalExecutor()) if executor is None else executor
+            artifacts = run_plan(plan.graph, self.store, workers, journal, on_event)
         failed, seconds = failed_attempts(journal)
         facts = RunFacts(cached, failed, seconds, openings, self.text)
         evidence = Evidence(plan, artifacts, self.store)
         results = collect(plan, evidence, facts)
-        write_file(self.run_folder / "results.json", results.model_dump_json(indent=1).encode())
+        write_file(self.run_folder / RESULTS_FILE, results.model_dump_json(indent=1).encode())
         write_file(self.run_folder / "predictions.parquet", evidence.table())
         write_report(results, self.run_folder)
         if results.verdict.handed_back:
@@ -155,9 +163,27 @@ class Study:
         return plans.index(plan) + 1
 
 
+def told(total: int, tell: Tell) -> Callable[[Event], None]:
+    """A run's events as a share of its steps and the step last begun."""
+    done: set[str] = set()
+    label = ""
+
+    def on_event(event: Event) -> None:
+        nonlocal label
+        if isinstance(event, StepFinished):
+            done.add(event.step.key)
+        elif isinstance(event, StepStarted):
+            label = event.label
+        else:
+            return
+        tell(len(done) / max(1, total), f"{len(done)} of {total} steps{f', {label}' if label else ''}")
+
+    return on_event
+
+
 def read_results(run: Path) -> Results:
     """The results of a run folder (or the results.json itself). Raises TunemergeError."""
-    file = run / "results.json" if run.is_dir() else run
+    file = run / RESULTS_FILE if run.is_dir() else run
     if not file.exists():
         raise UsageError(f"{file}: no such file: has the study finished? `tunemerge run STUDY.YAML` finishes it")
     try:

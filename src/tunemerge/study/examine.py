@@ -1,0 +1,93 @@
+"""Everything that is wrong with a study or worth knowing, found in one go, and the plan where nothing is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tunemerge.compat import check_models
+from tunemerge.errors import TunemergeError
+from tunemerge.findings import Finding, FindingsError
+from tunemerge.graph.step import Leaf
+from tunemerge.merge.method import METHODS
+from tunemerge.store.artifacts import Store
+from tunemerge.strategies.strategy import STRATEGIES
+from tunemerge.study.advice import weak_evidence
+from tunemerge.study.config import StudyConfig
+from tunemerge.study.estimate import enough_disk, enough_memory
+from tunemerge.study.names import unknown_names
+from tunemerge.study.places import Places
+from tunemerge.study.plan import StudyPlan, make_plan
+from tunemerge.study.rows import StudyRows, read_rows
+from tunemerge.study.setting import check_heads, key_of, locate_models
+from tunemerge.study.standins import models_with_stand_ins, rows_with_stand_ins
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """What a study file has and its config lacks, because its keys are wrong: `names` of tasks and models; `arms`
+    says whether arms are made of something that is left out."""
+
+    names: frozenset[str] = frozenset()
+    arms: bool = False
+
+
+def examine(
+    config: StudyConfig, folder: Path, store: Store, places: Places, left_out: LeftOut | None = None
+) -> tuple[StudyPlan | None, list[Finding]]:
+    """The plan, None where a finding is an error, and all findings. Nothing is written.
+
+    A check whose own subject can be had is done, whatever else is wrong: with stand-ins for what can't be read.
+    """
+    left_out = left_out or LeftOut()
+    names = unknown_names(config, left_out.names)
+    models, found = locate_models(config, folder)
+    found += names + _fit_together(models)
+    rows, problems = read_rows(config, folder, store.root)
+    found += problems + check_heads(models, rows.labels) + weak_evidence(config, rows)
+    plan = None
+    if not _errors(found):
+        try:
+            plan = make_plan(config, rows, models.get("base"), _pool(models))
+            found += [*plan.findings, *enough_disk(plan, store), *enough_memory(plan)]
+        except FindingsError as e:
+            found += e.findings
+    elif not left_out.arms:
+        found += _of_the_arms(config, rows, models, names)
+    found = places.placed(found)
+    return (None if plan is None or _errors(found) else plan.with_findings(found)), found
+
+
+def _fit_together(models: Mapping[str, Leaf]) -> list[Finding]:
+    """The checks of the models' files, each finding under the key that names the model."""
+    base = models.get("base")
+    found = check_models({n: leaf.path for n, leaf in _pool(models).items()}, base.path if base else None)
+    return [replace(f, where=key_of(f.where)) if f.where in models else f for f in found]
+
+
+def _of_the_arms(
+    config: StudyConfig, rows: StudyRows, models: Mapping[str, Leaf], names: Iterable[Finding]
+) -> list[Finding]:
+    """What a plan would say of orders and budgets, where rows or models can't be had."""
+    methods = [m for m in config.methods if m in METHODS]
+    strategies = None if config.strategies is None else [s for s in config.strategies if s in STRATEGIES]
+    strange = [f for f in names if not f.where.startswith(("strategies.", "methods."))]
+    if strange or not methods or strategies == [] or not any(t.role in ("task", "target") for t in rows.tasks.values()):
+        return []
+    known = config.model_copy(update={"methods": methods, "strategies": strategies})
+    leaves = models_with_stand_ins(config, models)
+    try:
+        return list(make_plan(known, rows_with_stand_ins(rows), leaves.get("base"), _pool(leaves)).findings)
+    except FindingsError as e:
+        return list(e.findings)
+    except TunemergeError:  # a model that is not there would have to be read
+        return []
+
+
+def _pool(models: Mapping[str, Leaf]) -> dict[str, Leaf]:
+    return {name: leaf for name, leaf in models.items() if name != "base"}
+
+
+def _errors(findings: Iterable[Finding]) -> bool:
+    return any(f.severity == "error" for f in findings)

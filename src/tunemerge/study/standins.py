@@ -1,0 +1,41 @@
+"""Stand-ins for rows and models that can't be used, so that what doesn't depend on them is checked all the same."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from tunemerge.graph.step import Leaf
+from tunemerge.study.config import StudyConfig, TaskConfig
+from tunemerge.study.rows import NEEDS, StudyRows, TaskRows
+
+# For splits whose size nobody knows: no budget in epochs is too small for it.
+_ROWS = 10_000
+
+
+def rows_with_stand_ins(rows: StudyRows) -> StudyRows:
+    """The same rows; a task's splits that are needed, or asked for, and aren't there become leaves of no content."""
+    tasks = {name: _task(task) for name, task in rows.tasks.items()}
+    return replace(rows, tasks=tasks, labels=rows.labels or ("a", "b"))
+
+
+def models_with_stand_ins(config: StudyConfig, models: Mapping[str, Leaf]) -> dict[str, Leaf]:
+    """The located models, and a leaf of no content for each that the study names and that isn't there."""
+    names = [*(["base"] if config.base else []), *config.pool]
+    return {name: models.get(name) or Leaf(f"stand-in {name}", Path(), "model", name) for name in names}
+
+
+def _task(task: TaskRows) -> TaskRows:
+    wanted = dict.fromkeys([*NEEDS[task.role], *map(str, task.config.splits), *map(str, task.config.files)])
+    parts = {seed: {**{s: _leaf(task.name, s) for s in wanted}, **own} for seed, own in task.parts.items()}
+    return replace(task, parts=parts, sizes={**{s: _size(task.config, s) for s in wanted}, **task.sizes})
+
+
+def _leaf(task: str, split: str) -> Leaf:
+    return Leaf(f"stand-in {task} {split}", Path(), "test" if split == "test" else "rows", f"{task} {split}")
+
+
+def _size(task: TaskConfig, split: str) -> int:
+    asked = {str(k): v for k, v in task.splits.items()}.get(split, 0)
+    return int(asked) if asked >= 1 else _ROWS
