@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,12 @@ from tunemerge.checkpoint.dtypes import NUMPY, from_float32, to_float32
 from tunemerge.checkpoint.source import ArraySource
 from tunemerge.errors import UsageError
 from tunemerge.findings import FindingsError
-from tunemerge.merge.blocks import stream_tensor
+from tunemerge.merge.blocks import sample_pieces, stream_tensor
 from tunemerge.merge.kernels import sce, select
 from tunemerge.merge.kernels.signatures import LANES
+from tunemerge.merge.kernels.window import kth_largest
 from tunemerge.merge.memory import merge_state
-from tunemerge.merge.method import METHODS, Block, Method, Tensor
+from tunemerge.merge.method import METHODS, SAMPLE, Block, Method, Tensor
 from tunemerge.merge.random import draws, keep_mask, rank_thresholds, stream_key
 from tunemerge.merge.selection import RandomByRank, Ranked, Selection, middle_counts
 
@@ -345,3 +347,78 @@ def test_della_refuses_probabilities_outside_0_to_1(density: float, epsilon: flo
         with pytest.raises(FindingsError, match="choose an epsilon below"):
             METHODS[name].resolve({"density": [0.5, density], "epsilon": [0.1, epsilon]}, 2)
     METHODS["della"].resolve({"density": [0.0, 1.0], "epsilon": 0.4}, 2)
+
+
+def through(stream: Any, rows: NDArray[Any], base: NDArray[Any], block: int) -> tuple[NDArray[Any], int]:
+    """The result of a stream, and how many passes it took."""
+    out = np.empty(base.size, np.float32)
+
+    def sink(start: int, part: NDArray[Any]) -> None:
+        out[start : start + part.size] = part
+
+    sources = [ArraySource(x, "F32", f"model {i}") for i, x in enumerate([*rows, base])]
+    stream_tensor(stream, sources[:-1], sources[-1], base.shape, "F32", sink, block)
+    return out, stream.passes
+
+
+def unlooking(stream: Any) -> Any:
+    stream.looks = False
+    return stream
+
+
+LARGE = {
+    "even": lambda rng, n: rng.normal(0, 1, n),
+    "mostly unmoved": lambda rng, n: rng.normal(0, 1, n) * (rng.random(n) < 0.3),
+    "tied": lambda rng, n: rng.integers(-40, 41, n) / 64,
+    "all tied": lambda rng, n: np.full(n, rng.integers(1, 9) / 8),
+    "unmoved": lambda rng, n: np.zeros(n),
+    "misleading": lambda rng, n: rng.normal(0, 1, n) * np.where(np.arange(n) * 70 // n % 10 == 0, 1.0, 50.0),
+}
+
+
+@pytest.mark.parametrize("kind", LARGE)
+@pytest.mark.parametrize("name", ["ties", "breadcrumbs", "sce"])
+def test_a_sample_changes_the_passes_and_nothing_else(kind: str, name: str) -> None:
+    size = 4 * SAMPLE + 777
+    base = np.zeros(size, np.float32)
+    rows = np.stack([LARGE[kind](np.random.default_rng(i), size) for i in range(2)]).astype(np.float32)
+    rest = METHODS[name].stream(Tensor("t", (8,), 2, METHODS[name].resolve(shares(METHODS[name]), 2))).passes - 2
+    all_passes = set()
+    for density in (0.02, 0.5, 0.97):
+        key = "select_topk" if name == "sce" else "density"
+        values = METHODS[name].resolve({**shares(METHODS[name]), key: density}, 2)
+        tensor = Tensor("t", base.shape, 2, values)
+        slow, passes = through(unlooking(METHODS[name].stream(tensor)), rows, base, 1 << 17)
+        assert passes == 2 + rest
+        quick_passes = set()
+        for block in (1 << 17, 9024):
+            fast, passes = through(METHODS[name].stream(tensor), rows, base, block)
+            assert fast.tobytes() == slow.tobytes(), (density, block)
+            quick_passes.add(passes - rest)
+        assert len(quick_passes) == 1
+        all_passes |= quick_passes
+    if kind in ("even", "tied", "mostly unmoved", "unmoved"):
+        assert all_passes == {1}
+    else:
+        assert 3 in all_passes and all_passes <= {1, 3}
+
+
+@quick
+@given(st.lists(st.integers(0, 0x7F7FFFFF), min_size=1, max_size=300), st.floats(0, 1))
+def test_the_kth_largest_magnitude_is_that_of_a_sort(values: list[int], where: float) -> None:
+    bits = np.array(values + values[: len(values) // 2], np.uint32)
+    k = 1 + int(where * (bits.size - 1))
+    first = min(values) - min(values) % 7
+    threshold, spare = kth_largest(bits, k, first, max(values) - first + 1)
+    assert threshold == np.sort(bits)[-k]
+    assert spare == k - np.count_nonzero(bits > threshold)
+
+
+@pytest.mark.parametrize("size", [1, 64, SAMPLE, SAMPLE + 1, 10**6, 10**9 + 7])
+@pytest.mark.parametrize("block", [64, 9024, 1 << 17])
+def test_a_sample_is_spread_over_the_tensor(size: int, block: int) -> None:
+    pieces = sample_pieces(size, block)
+    assert all(start % LANES == 0 and 0 < end - start <= block and end <= size for start, end in pieces)
+    assert sum(end - start for start, end in pieces) == min(size, SAMPLE)
+    assert pieces[0][0] == 0 and pieces[-1][1] > size - LANES
+    assert all(one[1] <= two[0] for one, two in pairwise(pieces))

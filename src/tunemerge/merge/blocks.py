@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 from tunemerge.checkpoint.dtypes import NUMPY, Array
 from tunemerge.checkpoint.source import Source
 from tunemerge.errors import UsageError
-from tunemerge.merge.method import Block, Stream, Unit
+from tunemerge.merge.method import SAMPLE, Block, Looking, Stream, Unit
 
 BLOCK = 1 << 17
 """Elements of a block: enough that Python's calls don't count, few enough for a core's share of the cache."""
+
+_PIECES = 8
 
 Sink = Callable[[int, Array], None]
 """Takes (position of the first element, values in the output dtype); keeps no reference to the array."""
@@ -40,16 +42,33 @@ def stream_tensor(
     loader = _Loader(sources, base, min(block, size))
     narrow = _Narrow(out_dtype, min(block, size))
     starts = range(0, size, block)
-    for index in range(stream.passes):
+    if isinstance(stream, Looking) and stream.looks:
+        for start, end in sample_pieces(size, block):
+            stream.look(loader.load(start, end - start, check=False))
+    index = 0
+    while index < stream.passes:
         for start in starts:
             _check(stop)
             stream.scan(index, loader.load(start, min(block, size - start), check=index == 0))
         stream.finish(index)
+        index += 1
     for start in starts:
         _check(stop)
-        ready = loader.load(start, min(block, size - start), check=stream.passes == 0)
+        ready = loader.load(start, min(block, size - start), check=index == 0)
         stream.apply(ready)
         sink(start, narrow(ready.out))
+
+
+def sample_pieces(size: int, block: int = BLOCK) -> list[tuple[int, int]]:
+    """(first, behind the last) of about SAMPLE elements, in pieces spread over the tensor; all where there are few."""
+    from tunemerge.merge.kernels.signatures import LANES
+
+    length = SAMPLE // _PIECES
+    if size <= SAMPLE:
+        starts, length = [0], size
+    else:
+        starts = [(size - length) * i // (_PIECES - 1) // LANES * LANES for i in range(_PIECES)]
+    return [(at, min(at + block, s + length)) for s in starts for at in range(s, s + length, block)]
 
 
 def block_length(unit: Unit, shape: tuple[int, ...], block: int = BLOCK) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
 
@@ -72,17 +72,21 @@ class Block:
 
 
 Unit = Literal["element", "row", "tensor"]
+SAMPLE = 1 << 17
+"""Elements of the sample that a stream may ask for."""
 
 
 class Stream(Protocol):
     """The streaming form on one tensor: `passes` times all blocks through `scan`, then once through `apply`.
 
     Blocks begin at multiples of LANES where `unit` is "element", hold whole rows where it is "row", and are the
-    whole tensor where it is "tensor".
+    whole tensor where it is "tensor". `passes` may change in `finish`.
     """
 
-    passes: int
     unit: Unit
+
+    @property
+    def passes(self) -> int: ...
 
     def scan(self, index: int, block: Block) -> None:
         """Take what pass `index` needs from a block."""
@@ -92,6 +96,20 @@ class Stream(Protocol):
 
     def apply(self, block: Block) -> None:
         """Fill block.out."""
+
+
+@runtime_checkable
+class Looking(Protocol):
+    """A stream of unit "element" that may save passes when it has seen a sample first, where it `looks`.
+
+    The sample depends on the tensor's size alone; it comes in any number of blocks. A stream does its work without
+    one too, with the same result.
+    """
+
+    looks: bool
+
+    def look(self, block: Block) -> None:
+        """Take part of the sample; block.out means nothing."""
 
 
 class Single:

@@ -10,16 +10,24 @@ from numpy.typing import NDArray
 
 from tunemerge.merge.method import Block, Tensor, Unit
 from tunemerge.merge.random import keep_threshold, rank_thresholds, share_range, stream_key
-from tunemerge.merge.ranks import Ranks
+from tunemerge.merge.sampled import SampledRanks
 
 Masks = NDArray[np.bool_]
 
 
 class Selection(Protocol):
-    """`passes` times all blocks through `scan`; then `mask`, block after block, in order."""
+    """`passes` times all blocks through `scan`; then `mask`, block after block, in order.
 
-    passes: int
+    As in a stream, `passes` may change in `finish`, and `look` takes a sample before, where the selection `looks`.
+    """
+
     unit: Unit
+    looks: bool
+
+    @property
+    def passes(self) -> int: ...
+
+    def look(self, block: Block) -> None: ...
 
     def scan(self, index: int, block: Block) -> None: ...
 
@@ -42,21 +50,28 @@ class Ranked:
 
     def __init__(self, counts: Sequence[Sequence[int]], size: int) -> None:
         self._counts, self._size = counts, size
-        self._ranks = Ranks(len(counts), len(counts[0]))
-        self.passes = 2 if any(0 < k < size for ks in counts for k in ks) else 0
-        if not self.passes:
-            self._ranks.narrow(counts, size)
+        self._ranks = SampledRanks(len(counts), len(counts[0]), size)
+        self._reads = any(0 < k < size for ks in counts for k in ks)
+        self.looks = self._reads and self._ranks.looks
+        if not self._reads:
+            self._ranks.finish(counts)
         self.restart()
 
+    @property
+    def passes(self) -> int:
+        return self._ranks.passes if self._reads else 0
+
+    def look(self, block: Block) -> None:
+        self._ranks.look(block.rows, block.deltas_from)
+
     def scan(self, index: int, block: Block) -> None:
-        self._ranks.count(index, block.rows, block.deltas_from)
+        if index == 0 and self._ranks.looked:
+            self._ranks.aim([[k / self._size for k in ks] for ks in self._counts])
+        self._ranks.scan(block.rows, block.deltas_from)
 
     def finish(self, index: int) -> None:
-        if index == 0:
-            self._ranks.narrow(self._counts, self._size)
-        else:
-            self._ranks.settle()
-            self.restart()
+        self._ranks.finish(self._counts)
+        self.restart()
 
     def restart(self) -> None:
         self._spares = self._ranks.spares.copy()
@@ -82,16 +97,14 @@ def middle_counts(density: float, gamma: float, size: int) -> tuple[int, int]:
     return (top, top + stay) if stay else (0, 0)
 
 
-class RandomShare:
-    """Each element with probability `density`, by a hash of what and where it is."""
+class Unread:
+    """Base of selections that need no statistics of the tensor."""
 
     passes = 0
-    unit: Unit = "element"
+    looks = False
 
-    def __init__(self, tensor: Tensor, method: str) -> None:
-        keys = [stream_key(tensor.seed, method, i, tensor.name) for i in range(tensor.n_models)]
-        self._keys = np.array(keys, np.uint64)
-        self._thresholds = np.array([keep_threshold(share) for share in tensor.values["density"]], np.uint64)
+    def look(self, block: Block) -> None:
+        raise NotImplementedError
 
     def scan(self, index: int, block: Block) -> None:
         raise NotImplementedError
@@ -102,19 +115,29 @@ class RandomShare:
     def restart(self) -> None:
         return
 
+
+class RandomShare(Unread):
+    """Each element with probability `density`, by a hash of what and where it is."""
+
+    unit: Unit = "element"
+
+    def __init__(self, tensor: Tensor, method: str) -> None:
+        keys = [stream_key(tensor.seed, method, i, tensor.name) for i in range(tensor.n_models)]
+        self._keys = np.array(keys, np.uint64)
+        self._thresholds = np.array([keep_threshold(share) for share in tensor.values["density"]], np.uint64)
+
     def mask(self, block: Block, keep: Masks) -> None:
         from tunemerge.merge.kernels.select import mask_random
 
         mask_random(self._keys, block.start, self._thresholds, keep)
 
 
-class RandomByRank:
+class RandomByRank(Unread):
     """Each element with a probability that grows with its rank of magnitude within its row, as in DELLA.
 
     From density - epsilon for the smallest to density + epsilon for the largest; equal magnitudes rank by position.
     """
 
-    passes = 0
     unit: Unit = "row"
 
     def __init__(self, tensor: Tensor, method: str) -> None:
@@ -124,15 +147,6 @@ class RandomByRank:
         shares = list(zip(tensor.values["density"], tensor.values["epsilon"], strict=True))
         self._ranges = np.array([share_range(density, epsilon) for density, epsilon in shares], np.float64)
         self._single = np.concatenate([rank_thresholds(density, epsilon, 1) for density, epsilon in shares])
-
-    def scan(self, index: int, block: Block) -> None:
-        raise NotImplementedError
-
-    def finish(self, index: int) -> None:
-        raise NotImplementedError
-
-    def restart(self) -> None:
-        return
 
     def mask(self, block: Block, keep: Masks) -> None:
         from tunemerge.merge.kernels.rank import mask_by_rank

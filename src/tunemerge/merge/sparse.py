@@ -94,8 +94,16 @@ class SparseStream:
         self._lambda: float = tensor.values["lambda"]
         self._norms = np.zeros((2, tensor.n_models, LANES))
         self._keep = np.empty((tensor.n_models, 0), np.bool_)
-        self.passes = selection.passes + int(tensor.values["rescale"] and not by_density)
+        self._norm_passes = int(tensor.values["rescale"] and not by_density)
         self.unit: Unit = selection.unit
+        self.looks = selection.looks
+
+    @property
+    def passes(self) -> int:
+        return self._selection.passes + self._norm_passes
+
+    def look(self, block: Block) -> None:
+        self._selection.look(block)
 
     def scan(self, index: int, block: Block) -> None:
         from tunemerge.merge.kernels.select import add_norms

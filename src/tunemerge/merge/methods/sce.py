@@ -15,7 +15,7 @@ from tunemerge.checkpoint.dtypes import Array
 from tunemerge.merge.grids import spread
 from tunemerge.merge.method import Block, Method, Tensor, Unit, register
 from tunemerge.merge.parameters import INT8_MASK, Parameter, Values
-from tunemerge.merge.ranks import Ranks
+from tunemerge.merge.sampled import SampledRanks
 
 if TYPE_CHECKING:
     import torch
@@ -48,7 +48,7 @@ def reference(tensors: Sequence[torch.Tensor], base: torch.Tensor | None, values
 
 
 class SceStream:
-    """Two passes for the variance that still counts, where not all do, one for the weights."""
+    """The passes of the ranks of variance, where not all elements stay, and one for the weights."""
 
     unit: Unit = "element"
 
@@ -57,32 +57,42 @@ class SceStream:
 
         self._share: float = tensor.values["select_topk"]
         self._size = tensor.size
-        self._ranks = Ranks(1, 1)
+        self._ranks = SampledRanks(1, 1, tensor.size)
         self._nonzero = 0
-        self._selecting = 2 if self._share < 1 else 0
         self._squares = np.zeros((tensor.n_models, LANES))
         self._weights = np.zeros(tensor.n_models)
         self._variance, self._zeros = np.empty((1, 0), np.float32), np.zeros(0, np.float32)
         self._keep = np.ones((1, 0), np.bool_)
-        self.passes = self._selecting + 1
+        self.looks = self._share < 1 and self._ranks.looks
+
+    @property
+    def passes(self) -> int:
+        return self._selecting + 1
+
+    @property
+    def _selecting(self) -> int:
+        return self._ranks.passes if self._share < 1 else 0
+
+    def look(self, block: Block) -> None:
+        self._ranks.look(self._variances(block), self._zeros)
 
     def scan(self, index: int, block: Block) -> None:
         from tunemerge.merge.kernels.sce import add_squares
 
         if index < self._selecting:
+            if index == 0 and self._ranks.looked:
+                self._ranks.aim([[self._share]], of_moved=True)
             variance = self._variances(block)
             self._nonzero += int(np.count_nonzero(variance)) if index == 0 else 0
-            self._ranks.count(index, variance, self._zeros)
+            self._ranks.scan(variance, self._zeros)
         else:
             add_squares(block.rows, block.deltas_from, self._mask(block), self._squares)
 
     def finish(self, index: int) -> None:
-        if index == self._selecting:
-            self._weigh()
-        elif index == 0:
-            self._ranks.narrow([[int(self._nonzero * self._share)]], self._size)
+        if index < self._selecting:
+            self._ranks.finish([[int(self._nonzero * self._share)]])
         else:
-            self._ranks.settle()
+            self._weigh()
         self._spares = self._ranks.spares.copy()
 
     def apply(self, block: Block) -> None:
@@ -107,7 +117,7 @@ class SceStream:
         """(length,) what is selected."""
         from tunemerge.merge.kernels.select import mask_ranked
 
-        if self._selecting:
+        if self._share < 1:
             variance = self._variances(block)
             mask_ranked(variance, self._zeros, self._ranks.thresholds, self._spares, self._keep)
         else:

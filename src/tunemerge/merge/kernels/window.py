@@ -1,0 +1,67 @@
+"""The k-th largest magnitude by one pass, where a sample has said about how large it is."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit, types
+
+from tunemerge.merge.kernels.select import magnitudes
+from tunemerge.merge.kernels.signatures import CHUNK, COUNTS, READ_ROWS_U32, READ_U32, ROWS_U32, WIDTHS
+
+_BINS = 1 << 11
+
+
+@njit(
+    [types.void(rows, base, READ_ROWS_U32, READ_ROWS_U32, COUNTS, ROWS_U32, COUNTS) for rows, base, _ in WIDTHS],
+    cache=True,
+    nogil=True,
+)
+def gather_window(rows, base, firsts, widths, above, found, filled):  # type: ignore[no-untyped-def]
+    """Count magnitudes of model i above its window c, and append those within to found[i * cuts + c], in order.
+
+    A window is [first, first + width). filled[i, c] is how many there are; found's length means that they didn't fit.
+    """
+    floats = np.empty(CHUNK, np.float32)
+    bits = floats.view(np.uint32)
+    cuts = firsts.shape[1]
+    for start in range(0, base.size, CHUNK):
+        under = base[start : start + CHUNK]
+        for i in range(rows.shape[0]):
+            magnitudes(rows[i, start : start + CHUNK], under, floats, bits)
+            for c in range(cuts):
+                first, width, inside = firsts[i, c], widths[i, c], found[i * cuts + c]
+                larger = 0
+                for j in range(under.size):
+                    larger += bits[j] >= first + width
+                above[i, c] += larger
+                place = np.uint64(filled[i, c])
+                if place + np.uint64(under.size) < inside.size:
+                    for j in range(under.size):
+                        inside[place] = bits[j]
+                        place += np.uint64(bits[j] - first < width)
+                    filled[i, c] = place
+                else:
+                    filled[i, c] = inside.size
+
+
+@njit([(READ_U32, types.int64, types.int64, types.int64)], cache=True, nogil=True)
+def kth_largest(bits, k, first, width):  # type: ignore[no-untyped-def]
+    """The k-th largest of numbers in [first, first + width), and the how-manieth it is among its equals, from 1."""
+    counts = np.empty(_BINS, np.int64)
+    while width > 1:
+        shift = 0
+        while (width - 1) >> shift >= _BINS:
+            shift += 1
+        low, range_ = np.uint32(first), np.uint32(width)
+        counts[:] = 0
+        for j in range(bits.size):
+            place = bits[j] - low
+            if place < range_:
+                counts[place >> np.uint32(shift)] += 1
+        place = _BINS - 1
+        while counts[place] < k:
+            k -= counts[place]
+            place -= 1
+        first += place << shift
+        width = 1 << shift
+    return first, k
