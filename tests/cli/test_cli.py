@@ -92,13 +92,46 @@ def test_run_then_report_and_export(study):
     (run / "report.html").unlink()
     assert command("report", run, cwd=study).returncode == 0
     assert (run / "report.html").read_bytes() == page
-    assert command("export", run, "mine", "--arm", "joint", cwd=study).returncode == 0
+    exported = command("export", run, "mine", "--arm", "joint", cwd=study)
+    assert exported.returncode == 0 and "mine: joint, seed 0; test accuracy" in exported.stdout
     assert {"config.json", "model.safetensors", "README.md", "tokenizer.json"} <= {
         p.name for p in (study / "mine").iterdir()
     }
     wrong = command("export", run, "mine2", "--arm", "jiont", cwd=study)
     assert wrong.returncode == 2 and "did you mean 'joint'" in wrong.stderr
     assert not (study / "mine2").exists()
+    _clean(study, done.stdout, results["verdict"]["handed_back"])
+
+
+def _clean(study, printed, handed):
+    """A cleaned store leaves the run as it is, and the model handed back can still be exported."""
+    store, run = study / ".tunemerge", study / "runs" / "small"
+    assert f"in {store}: resume and export need it" in printed.splitlines()[-1]
+    before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
+    assert command("clean", cwd=study).returncode == 1  # nobody said yes
+    assert (store / "artifacts").exists()
+    cleaned = command("clean", "--yes", cwd=study)
+    assert cleaned.returncode == 0 and "finished steps" in cleaned.stdout and not (store / "artifacts").exists()
+    assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
+    exported = command("export", run, "handed", cwd=study)
+    assert exported.returncode == 0 and f"handed: {handed}, seed 0; test accuracy" in exported.stdout, exported.stderr
+    assert (study / "handed" / "model.safetensors").read_bytes() == (run / "model" / "model.safetensors").read_bytes()
+    lost = next(a for a in ("joint", "merge_then_tune/linear") if a != handed)
+    other = command("export", run, "other", "--arm", lost, cwd=study)
+    assert other.returncode == 2 and f"only {handed}, seed 0, is left, in {run / 'model'}" in other.stderr
+
+
+def test_a_plan_begins_with_its_totals_and_folds_what_is_many(study):
+    text = (study / "study.yaml").read_text().replace("- joint", "- joint\n- sequential")
+    (study / "study.yaml").write_text(text)
+    shown, every = command("plan", "study.yaml", cwd=study), command("plan", "study.yaml", "--steps", cwd=study)
+    assert shown.returncode == every.returncode == 0, shown.stderr
+    totals = shown.stdout.splitlines()[:2]
+    assert re.fullmatch(r"small: 4 arms, 1 seed, \d+ steps: all to run", totals[0])
+    assert re.match(r"about [\d.]+ [MG]FLOP; .* s on \d+ workers? here; .*B of disk in", totals[1]), totals[1]
+    assert "4 predictions of a test" in shown.stdout and "sequential 2/2, b: sequential 1/2, a" in shown.stdout
+    assert "predict a test" not in shown.stdout and "coefficients" not in shown.stdout
+    assert every.stdout.count("predict a test") == 4 and "coefficients of linear" in every.stdout
 
 
 def test_ctrl_c_ends_soon_and_says_how_to_resume(study):

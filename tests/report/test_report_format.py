@@ -83,6 +83,23 @@ def test_seconds(value: float | None, shown: str) -> None:
     assert fmt.seconds(value) == shown
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "shown"),
+    [
+        (0.4, 1.1, "0.4 to 1.1 s"),
+        (21, 61, "20 to 60 s"),
+        (60, 80, "60 to 80 s"),
+        (58, 160, "1 to 2.7 min"),
+        (610, 1725, "10 to 30 min"),
+        (4000, 9000, "1.1 to 2.5 h"),
+        (700, 710, "about 10 min"),
+        (0, 0, "about 0 s"),
+    ],
+)
+def test_a_range_of_durations_is_as_exact_as_a_guess_may_be(low: float, high: float, shown: str) -> None:
+    assert fmt.seconds_range(low, high) == shown
+
+
 def test_the_rest() -> None:
     assert fmt.memory(742_000_000) == "742 MB"
     assert fmt.memory(1.25e9) == "1.2 GB"

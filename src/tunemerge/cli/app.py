@@ -70,11 +70,15 @@ def check(
 
 
 @app.command()
-def plan(study: StudyFile, set_: Set = None) -> None:
-    """The steps as a table, shared steps marked, with estimated cost."""
-    from tunemerge.cli.studies import show_plan
+def plan(
+    study: StudyFile,
+    set_: Set = None,
+    steps: Annotated[bool, typer.Option("--steps", help="every search and prediction by itself")] = False,
+) -> None:
+    """What it will cost here, the arms, and the steps as a table with who shares them."""
+    from tunemerge.cli.planning import show_plan
 
-    show_plan(study, set_ or [])
+    show_plan(study, set_ or [], steps)
 
 
 @app.command()
@@ -106,12 +110,20 @@ def export(
     seed: Annotated[int | None, typer.Option(help="another seed than the one with the median score")] = None,
 ) -> None:
     """Write an arm's model as a plain Hugging Face folder with a model card."""
-    from tunemerge.study.export import export_arm
-    from tunemerge.study.study import read_results, store_of
+    from tunemerge.cli.studies import export_and_show
 
-    results = read_results(run)
-    export_arm(results, store_of(run), out, arm, task, seed)
-    typer.echo(out)
+    export_and_show(run, out, arm, task, seed)
+
+
+@app.command()
+def clean(
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="remove without asking")] = False,
+) -> None:
+    """Remove the finished steps of all studies in this folder (.tunemerge); runs keep results, report and model."""
+    from tunemerge.cli.studies import clean_store
+    from tunemerge.study.study import STORE
+
+    clean_store(Path.cwd() / STORE, yes)
 
 
 @app.command()

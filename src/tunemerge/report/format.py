@@ -125,6 +125,20 @@ def seconds(value: float | None) -> str:
     return f"{hours:,} h {rest} min" if rest else f"{hours:,} h"
 
 
+def seconds_range(low: float, high: float) -> str:
+    """Two rough durations: 1260, 2580 -> "20 to 45 min"."""
+    unit, name = (3600, "h") if high >= 7200 else (60, "min") if high >= 90 else (1, "s")
+    ends = [_rough(value / unit) for value in (low, high)]
+    return f"{ends[0]} to {ends[1]} {name}" if ends[0] != ends[1] else f"about {ends[0]} {name}"
+
+
+def _rough(value: float) -> str:
+    """As exact as a guess may look: tenths up to 3, whole numbers up to 10, then in fives."""
+    if value < 3:
+        return f"{value:.1f}".removesuffix(".0")
+    return f"{value:.0f}" if value < 10 else f"{5 * round(value / 5)}"
+
+
 def count(value: float | None) -> str:
     """12800 -> "12,800"."""
     return UNKNOWN if value is None else f"{round(value):,}"

@@ -6,51 +6,122 @@ import shutil
 import timeit
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from tunemerge.checkpoint.model import open_checkpoint
 from tunemerge.findings import Finding, error, warning
 from tunemerge.graph.executors.local import available_cores
+from tunemerge.graph.plan import parent_steps
 from tunemerge.graph.step import Leaf, Step
 from tunemerge.store.artifacts import Store
-from tunemerge.study.plan import StudyPlan, ancestors
+from tunemerge.study.passes import Network, Passes, Reader, network
+from tunemerge.study.plan import StudyPlan
+from tunemerge.tasks.precision import device, uses_bf16
 
-# A rule of thumb: English words are about 1.3 WordPiece tokens of 4.5 characters, and every row has two special ones.
-CHARACTERS_PER_TOKEN = 4.2
-# Tuning small batches reaches this share of a large matrix product's speed.
-EFFICIENCY = 0.45
+# Steps that write a model.
+WRITERS = ("init", "tune", "merge")
+
+# What small batches reach of the speed of a large float32 matrix product: (training, forward). Measured with MiniLM,
+# sentences of 17 tokens, two workers side by side: 145 and 210 GFLOP/s in bfloat16 where the product ran at 125.
+_EFFICIENCY = {False: (0.42, 0.55), True: (1.2, 1.65)}
+# Seconds: of a worker's first step (torch and transformers are imported), an optimizer step's own, a forward batch's.
+_IMPORTS, _PER_UPDATE, _PER_BATCH = 5.0, 0.006, 0.002
+# Bytes a second: read from files, written with digests and fsync, merged in memory.
+_READ, _WRITE, _MERGE = 1.5e9, 2.5e8, 1.2e9
+# What the truth may be of the estimate: where nothing has run here, and where steps of this study have.
+_GUESSED, _MEASURED = (0.6, 1.7), (0.8, 1.3)
+_ENOUGH = 3
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Of one step: floating-point operations, seconds on one core here, bytes on disk."""
+    """Of one step: floating-point operations, seconds of one worker, bytes on disk."""
 
     flops: float
     seconds: float
     disk: int
 
 
-def estimate(plan: StudyPlan, store: Store) -> Mapping[str, Estimate]:
-    """A rough estimate for every step of the plan that the store lacks (by key)."""
-    sizes = _sizes(plan)
-    speed = _speed()
-    out = {}
+@dataclass(frozen=True)
+class Forecast:
+    """`steps`: those that the store lacks, by key. `longest`: seconds of the longest chain among them. `spread`: what
+    the truth may be of the seconds, as factors; None where they say nothing (a GPU on which nothing has run yet)."""
+
+    steps: Mapping[str, Estimate]
+    longest: float
+    spread: tuple[float, float] | None
+
+    def wall(self, workers: int) -> tuple[float, float] | None:
+        """Seconds that the run will take, from and to."""
+        if self.spread is None or not self.steps:
+            return None if self.steps else (0.0, 0.0)
+        seconds = _IMPORTS + max(self.longest, sum(e.seconds for e in self.steps.values()) / workers)
+        return self.spread[0] * seconds, self.spread[1] * seconds
+
+
+def forecast(plan: StudyPlan, store: Store) -> Forecast:
+    """Estimates for every step of the plan that the store lacks. Seconds follow the steps that the store has."""
+    leaf = _model_leaf(plan)
+    net, reader = network(leaf.path), Reader(leaf.path, plan.rows.tables, plan.config.tuning.max_length)
+    speed = _speed(plan.config.tuning.precision)
+    guesses = {s.key: _guess(s, reader.passes(s), net, speed) for s in plan.graph.steps}
+    took: dict[str, list[float]] = {}
     for step in plan.graph.steps:
-        if store.get(step.key) is None:
-            flops = _flops(step, plan, sizes[0])
-            disk = sizes[1] if step.op in ("init", "tune", "merge") else 0
-            out[step.key] = Estimate(flops, flops / speed + 0.5, disk)
-    return out
+        artifact = store.get(step.key)
+        if artifact is not None:
+            guess = guesses.pop(step.key)
+            took.setdefault(step.op, []).append(float(artifact.cost["seconds"]) / guess.seconds)
+    every = [ratio for ratios in took.values() for ratio in ratios]
+    pace = {op: median(ratios) for op, ratios in took.items() if len(ratios) >= _ENOUGH}
+    otherwise = median(every) if len(every) >= _ENOUGH else 1.0
+    op = {s.key: s.op for s in plan.graph.steps}
+    steps = {k: Estimate(e.flops, e.seconds * pace.get(op[k], otherwise), e.disk) for k, e in guesses.items()}
+    spread = _MEASURED if len(every) >= _ENOUGH else _GUESSED if device() == "cpu" else None
+    return Forecast(steps, _longest(plan, steps), spread)
+
+
+def _guess(step: Step, passes: Passes, net: Network, speed: tuple[float, float]) -> Estimate:
+    train, forward = net.flops(passes, step.params.get("tuning", {}).get("method") == "head")
+    models = len(step.inputs.get("models", ())) + len(step.inputs.get("base", ())) or 1
+    merges = {"merge": 1, "search": len(step.params.get("candidates", ()))}.get(step.op, 0)
+    writes = step.op in WRITERS
+    seconds = 0.05 + train / speed[0] + forward / speed[1]
+    seconds += _PER_UPDATE * sum(passes.train.values()) + _PER_BATCH * sum(passes.forward.values())
+    seconds += net.bytes * (models / _READ + writes / _WRITE + merges * (models + 1) / _MERGE)
+    return Estimate(train + forward, seconds, net.bytes if writes else 0)
+
+
+def _longest(plan: StudyPlan, steps: Mapping[str, Estimate]) -> float:
+    """Seconds of the longest chain of steps that wait for each other."""
+    ends: dict[str, float] = {}
+    for step in plan.graph.steps:  # parents first
+        begun = max((ends[p.key] for p in parent_steps(step)), default=0.0)
+        ends[step.key] = begun + (steps[step.key].seconds if step.key in steps else 0.0)
+    return max(ends.values(), default=0.0)
+
+
+def _speed(precision: str) -> tuple[float, float]:
+    """Usable FLOP/s of one core, (training, forward): from a float32 matrix product, the fastest of many short ones,
+    since a neighbour's load can only slow one down."""
+    a = np.ones((512, 512), np.float32)
+    with threadpool_limits(1):
+        fastest = min(timeit.timeit(lambda: a @ a, number=2) for _ in range(60))
+    product = 2 * 2 * 512**3 / fastest
+    train, forward = _EFFICIENCY[device() == "cpu" and uses_bf16(precision, "cpu")]
+    return train * product, forward * product
+
+
+def _model_leaf(plan: StudyPlan) -> Leaf:
+    return next(leaf for leaf in plan.graph.leaves if leaf.role == "model")
 
 
 def enough_disk(plan: StudyPlan, store: Store) -> list[Finding]:
     """An error when the models that the plan will write don't fit on the store's disk."""
-    size = _sizes(plan)[1]
-    writes = sum(1 for s in plan.graph.steps if s.op in ("init", "tune", "merge") and store.get(s.key) is None)
+    size = network(_model_leaf(plan).path).bytes
+    writes = sum(1 for s in plan.graph.steps if s.op in WRITERS and store.get(s.key) is None)
     need = int(1.05 * size * writes) + 50_000_000
     place = next(p for p in (store.root, *store.root.parents) if p.exists())
     free = shutil.disk_usage(place).free
@@ -62,7 +133,7 @@ def enough_disk(plan: StudyPlan, store: Store) -> list[Finding]:
 
 def enough_memory(plan: StudyPlan) -> list[Finding]:
     """A warning when two workers' tunings (weights, gradients, AdamW's two moments, the kept state) may not fit."""
-    each = 5 * _sizes(plan)[1] + 1_000_000_000
+    each = 5 * network(_model_leaf(plan).path).bytes + 1_000_000_000
     need, free = each * available_cores(), _available_memory()
     if free is None or need <= free:
         return []
@@ -77,42 +148,3 @@ def _available_memory() -> int | None:
         return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
     except (OSError, StopIteration):
         return None
-
-
-def _sizes(plan: StudyPlan) -> tuple[int, int]:
-    """(parameters that compute, bytes of a float32 checkpoint) of the study's models."""
-    path = _model_leaf(plan).path
-    tensors = open_checkpoint(path).tensors
-    every = {name: prod(info.shape) for name, info in tensors.items()}
-    computing = sum(n for name, n in every.items() if "embedding" not in name)
-    return computing, 4 * sum(every.values())
-
-
-def _model_leaf(plan: StudyPlan) -> Leaf:
-    steps = ancestors(list(plan.graph.steps))
-    return next(n for s in steps for n in s.parents() if isinstance(n, Leaf) and n.role == "model")
-
-
-def _flops(step: Step, plan: StudyPlan, parameters: int) -> float:
-    tables, limit = plan.rows.tables, plan.config.tuning.max_length
-
-    def tokens(names: tuple[str, ...]) -> tuple[float, int]:
-        texts = [t for n in names for leaf in step.inputs.get(n, ()) for t in tables[leaf.key]["text"]]
-        return sum(min(limit, len(t) / CHARACTERS_PER_TOKEN + 2) for t in texts), max(1, len(texts))
-
-    if step.op == "tune":
-        total, rows = tokens(("train",))
-        seen = float(step.params["examples"]) * total / rows
-        checks = tokens(("validation",))[0] * plan.config.tuning.evaluations
-        return parameters * (6 * seen + 2 * checks)
-    passes = {"predict": len(step.inputs.get("models", ())), "search": len(step.params.get("candidates", ()))}
-    return 2 * parameters * passes.get(step.op, 0) * tokens(("rows", "validation"))[0]
-
-
-def _speed() -> float:
-    """Usable FLOP/s of one core: a float32 matrix product, timed once."""
-    a = np.ones((512, 512), np.float32)
-    with threadpool_limits(1):
-        a @ a
-        seconds = timeit.timeit(lambda: a @ a, number=8)
-    return EFFICIENCY * 8 * 2 * 512**3 / seconds

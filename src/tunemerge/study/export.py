@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 from tunemerge.errors import UsageError
@@ -17,7 +18,16 @@ from tunemerge.study.verdict import median_position
 RECORD = "tunemerge_export.json"
 
 # What a step leaves beside the model that is not part of the model.
-_NOT_EXPORTED = {"manifest.json", "tunemerge_tune.json", "choice.json"}
+_NOT_EXPORTED = {"manifest.json", "tunemerge_tune.json", "choice.json", RECORD, "README.md"}
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written; `task` where the arm has a model for each."""
+
+    arm: str
+    seed: int
+    task: str | None
 
 
 def export_arm(
@@ -27,11 +37,13 @@ def export_arm(
     arm: str | None = None,
     task: str | None = None,
     seed: int | None = None,
-) -> None:
+    kept: Path | None = None,
+) -> Exported:
     """Write the model of `arm` (default: the one handed back) to `out`, replacing what stands there when complete.
 
-    `task` is needed for an arm with one model a task. `seed`: default the one with the median validation score.
-    Raises UsageError for an unknown name, an ensemble, or a store that has lost the model.
+    `task` is needed for an arm with one model a task. `seed`: default the one with the median validation score. Where
+    the store has lost the model, `kept` (an export of this study: its run's model/) is taken if it is the same. Raises
+    UsageError for an unknown name, an ensemble, or a model that is nowhere any more.
     """
     name = arm or results.verdict.handed_back
     if name is None:
@@ -41,18 +53,31 @@ def export_arm(
         raise UsageError(f"unknown arm {name!r}{nearest(name, list(by_name))}")
     chosen = by_name[name]
     position = _seed(results, chosen, seed)
-    artifact = store.get(key := _key(chosen, task, position))
-    if artifact is None:
-        raise UsageError(f"{store.root}: the store has no step {key[:10]} any more; run the study again")
+    key = _key(chosen, task, position)
+    found, digest = _model(store, kept, key)
     refuse_foreign(out, RECORD)
-    store.verify_input(artifact.path)
     with replacing(out) as folder:
-        for file in sorted(artifact.path.iterdir()):
+        for file in sorted(found.iterdir()):
             if file.name not in _NOT_EXPORTED:
                 shutil.copy2(file, folder / file.name)
         write_file(folder / "README.md", render_card(results, name, results.seeds[position]).encode())
-        record = {"study": results.name, "arm": name, "seed": results.seeds[position], "step": key}
-        write_file(folder / RECORD, json.dumps({**record, "digest": artifact.digest}, indent=1).encode())
+        record = {"study": results.name, "arm": name, "seed": results.seeds[position], "step": key, "digest": digest}
+        write_file(folder / RECORD, json.dumps(record, indent=1).encode())
+    several = len({tuple(by_seed[position]) for by_seed in chosen.models.values()}) > 1
+    return Exported(name, results.seeds[position], task if several else None)
+
+
+def _model(store: Store, kept: Path | None, key: str) -> tuple[Path, str]:
+    """The folder of a step's model and its digest: out of the store, else out of an earlier export."""
+    artifact = store.get(key)
+    if artifact is not None:
+        store.verify_input(artifact.path)
+        return artifact.path, artifact.digest
+    record = json.loads((kept / RECORD).read_text(encoding="utf-8")) if kept and (kept / RECORD).exists() else {}
+    if kept and record.get("step") == key:
+        return kept, record["digest"]
+    left = f"; only {record['arm']}, seed {record['seed']}, is left, in {kept}" if record else ""
+    raise UsageError(f"{store.root}: the store has no step {key[:10]} any more{left}: run the study again to have it")
 
 
 def _seed(results: Results, arm: ArmResult, seed: int | None) -> int:

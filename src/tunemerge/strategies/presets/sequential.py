@@ -8,6 +8,7 @@ from tunemerge.strategies.strategy import strategy
 def sequential(s: Setting) -> Answer:
     """Tune the base on each task's adapt rows, one task after the other."""
     model = s.base
-    for rows, steps in zip(s.adapt.values(), allot(s.budget, [r.size for r in s.adapt.values()]), strict=True):
-        model = s.tune(model, rows, steps)
+    budgets = allot(s.budget, [r.size for r in s.adapt.values()])
+    for turn, ((task, rows), steps) in enumerate(zip(s.adapt.items(), budgets, strict=True), 1):
+        model = s.tune(model, rows, steps, name=f"sequential {turn}/{len(budgets)}, {task}")
     return model

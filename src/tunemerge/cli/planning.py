@@ -1,0 +1,129 @@
+"""`tunemerge plan`, as a person sees it: what it costs, the arms, the steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import groupby
+from pathlib import Path
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from tunemerge.cli.bar import print_findings
+from tunemerge.graph.executors.local import LocalExecutor
+from tunemerge.graph.step import Leaf, Node, Step
+from tunemerge.report import format as fmt
+from tunemerge.strategies.setting import name_of
+from tunemerge.study.estimate import Estimate, Forecast, forecast
+from tunemerge.study.plan import StudyPlan, ancestors
+from tunemerge.study.study import Study
+
+
+def show_plan(path: Path, overrides: list[str], every_step: bool) -> None:
+    """Totals over all seeds, then arms and steps of the first; predictions folded unless `every_step`."""
+    console = Console()
+    study = Study.from_yaml(path, overrides)
+    plan = study.plan()
+    costs = forecast(plan, study.store)
+    for line in totals(plan, costs, LocalExecutor().slots, study.store.root):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    print_findings(plan.findings, console)
+    console.print()
+    console.print(_arms_table(plan))
+    console.print(_steps_table(plan, costs.steps, every_step))
+
+
+def totals(plan: StudyPlan, costs: Forecast, workers: int, store: Path) -> Iterator[str]:
+    """What is left to run, and what that takes."""
+    steps, seeds = fmt.plural(len(plan.graph.steps), "step"), fmt.plural(len(plan.settings), "seed")
+    left = len(costs.steps)
+    there = "all to run" if left == len(plan.graph.steps) else f"{left:,} to run, the others are in the store"
+    yield f"{plan.config.name}: {len(plan.arms)} arms, {seeds}, {steps}: {there}"
+    if not left:
+        return
+    wall = costs.wall(workers)
+    time = "a time that nobody knows before something has run on this device"
+    if wall is not None:
+        time = f"{fmt.seconds_range(*wall)} on {fmt.plural(workers, 'worker')} here"
+    flops, disk = (sum(getattr(e, what) for e in costs.steps.values()) for what in ("flops", "disk"))
+    yield f"about {fmt.flops(flops)}; {time}; {fmt.memory(disk)} of disk in {store}"
+
+
+def _table(title: str, *columns: tuple[str, str]) -> Table:
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for name, justify in columns:
+        table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    return table
+
+
+def _arms_table(plan: StudyPlan) -> Table:
+    table = _table("Arms (each seed)", ("arm", "left"), ("role", "left"), ("examples", "right"), ("graph", "left"))
+    seed = next(iter(plan.settings))
+    pool = {node.key for node in plan.settings[seed].pool.values()}
+    for arm in plan.arms:
+        graph = " ; ".join(expression(node, pool) for node in arm.nodes(seed))
+        table.add_row(arm.name, arm.strategy.role, f"{plan.examples(arm, seed):,}", Text(graph))
+    return table
+
+
+def expression(node: Node, pool: set[str]) -> str:
+    """An arm as one line: tune(ties(amazon, imdb), 16), optimizer steps after the model; `pool` are given by name."""
+    if isinstance(node, Leaf) or node.op == "init" or node.key in pool:
+        return name_of(node)
+    models = ", ".join(expression(n, pool) for n in node.inputs["model" if node.op == "tune" else "models"])
+    probe = node.params.get("tuning", {}).get("method") == "head"
+    name = "probe" if probe else node.params.get("method", node.op)
+    steps = f", {node.params['examples'] // node.params['tuning']['batch_size']}" if node.op == "tune" else ""
+    return f"{name}({models}{steps})"
+
+
+def _steps_table(plan: StudyPlan, costs: Mapping[str, Estimate], every_step: bool) -> Table:
+    """The steps of the first seed, in the order in which they can run, with what each reads and who shares it.
+
+    Unless `every_step`, a search is part of the merge that it is for, and predictions are one row a split.
+    """
+    seed = next(iter(plan.settings))
+    users: dict[str, set[str]] = {}
+    for (arm, s, _, _), prediction in plan.predictions.items():
+        for step in ancestors((prediction,)) if s == seed else ():
+            users.setdefault(step.key, set()).add(arm)
+    steps = [s for s in plan.graph.steps if s.key in users]
+    folded = () if every_step else ("search", "predict")
+    shown = [s for s in steps if s.op not in folded]
+    number = {s.key: i for i, s in enumerate(shown, 1)}
+    table = _table(
+        f"Steps (seed {seed})",
+        ("#", "right"),
+        ("step", "left"),
+        ("reads", "left"),
+        ("arms", "right"),
+        ("cost", "right"),
+    )
+    for step in shown:
+        reads = ", ".join(str(number[p.key]) for p in dict.fromkeys(step.parents()) if p.key in number)
+        group = [step, *(p for p in step.parents() if isinstance(p, Step) and p.op == "search" and p.op in folded)]
+        table.add_row(str(number[step.key]), Text(step.label), reads, str(len(users[step.key])), _cost(group, costs))
+    predictions = sorted((s for s in steps if s.op == "predict" and s.op in folded), key=_rows)
+    for rows, found in groupby(predictions, key=_rows):
+        group = list(found)
+        arms = {arm for s in group for arm in users[s.key]}
+        what = f"{fmt.plural(len(group), 'prediction')} of {rows}"
+        table.add_row("", Text(what), "", str(len(arms)), _cost(group, costs))
+    if folded:
+        table.caption, table.caption_justify = "every search and prediction by itself: --steps", "left"
+    return table
+
+
+def _rows(prediction: Step) -> str:
+    return prediction.inputs["rows"][0].label
+
+
+def _cost(steps: list[Step], costs: Mapping[str, Estimate]) -> str:
+    left = [costs[s.key] for s in steps if s.key in costs]
+    if not left:
+        return "in the store"
+    part = "" if len(left) == len(steps) else f" ({len(left)} to run)"
+    flops = sum(e.flops for e in left)
+    return (fmt.flops(flops) if flops else "–") + part
