@@ -1,4 +1,4 @@
-"""What PEFT does with the same adapters, where it is installed. The exact tests beside this need no PEFT."""
+"""PEFT does the same with the same adapters."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import peft
 import pytest
 
 from lora_files import values
@@ -14,8 +15,6 @@ from tunemerge.checkpoint.model import open_checkpoint
 from tunemerge.checkpoint.source import open_model
 from tunemerge.merge.lora.adapted import AdaptedModel
 from tunemerge.merge.lora.files import extract_adapter
-
-peft = pytest.importorskip("peft")
 
 SMALL: dict[str, Any] = {"num_hidden_layers": 2, "num_attention_heads": 4, "hidden_size": 32, "intermediate_size": 64}
 
