@@ -25,11 +25,13 @@ def unanswered(
     """A warning where orders that the study asks for are missing, so that nothing says which is better, and where the
     pool is a single model."""
     orders = [s.name for s in asked_for(config) if s.role == "order"]
-    missing = [o for o in orders if not any(arm.strategy.name == o for arm in arms)]
+    reasons = {name.split("/")[0]: why for name, why in reversed(unavailable)}
+    missing = [o for o in orders if o in reasons and not any(arm.strategy.name == o for arm in arms)]
     found = []
     if len(orders) > 1 and missing and (len(orders) - len(missing) < 2 or set(missing) & set(MAIN)):
-        reasons = {o: next((why for name, why in unavailable if name.split("/")[0] == o), "no budget") for o in missing}
-        together = {why: [o for o in missing if reasons[o] == why] for why in dict.fromkeys(reasons.values())}
+        together = {
+            why: [o for o in missing if reasons[o] == why] for why in dict.fromkeys(reasons[o] for o in missing)
+        }
         text = "; ".join(f"{listed(names)}: {why}" for why, names in together.items())
         found.append(
             warning("question-open", f"this study can't answer which order is better; missing are {text}", "tasks")

@@ -47,8 +47,11 @@ class Places:
         known = [k for k in keys if k and (named == dotted(k) or named.startswith(dotted(k) + "."))]
         if not known:
             return where
-        stands = self.of(max(known, key=lambda k: len(dotted(k))))
-        return where if where.startswith(stands) else f"{stands} {where}"
+        key = max(known, key=lambda k: len(dotted(k)))
+        stands = self.of(key)
+        inside = [o for o in self.overridden if len(o) > len(key) and o[: len(key)] == key]
+        also = f" with --set {', '.join(map(dotted, inside))}" if inside else ""
+        return where if where.startswith(stands) else f"{stands} {where}{also}"
 
 
 def in_order(findings: Iterable[Finding]) -> list[Finding]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from tunemerge.checkpoint.locate import locate
 from tunemerge.checkpoint.model import open_checkpoint
 from tunemerge.errors import TunemergeError, UsageError
-from tunemerge.findings import Finding, error
+from tunemerge.findings import Finding, error, warning
 from tunemerge.graph.step import Leaf, Node, Step
 from tunemerge.registry import listed
 from tunemerge.store.digest import digest_folder
@@ -36,6 +36,12 @@ def locate_models(config: StudyConfig, folder: Path) -> tuple[dict[str, Leaf], l
             found.append(error("no-such-model", str(e), key_of(name)))
     if not asked:
         found.append(error("no-model", "a study needs a `base`, or a `pool` of checkpoints", "base"))
+    pool = [(name, leaves[name].digest) for name in config.pool if name in leaves]
+    for number, (name, digest) in enumerate(pool):
+        twin = next((other for other, known in pool[:number] if known == digest), None)
+        if twin is not None:
+            text = f"the same files as {key_of(twin)}: merging a model with itself changes nothing"
+            found.append(warning("same-model", text, key_of(name), "give another checkpoint"))
     if "base" in config.pool:
         found.append(error("reserved-name", "a model of the pool can't be called 'base'", "pool.base"))
     return leaves, found

@@ -85,9 +85,15 @@ def environment() -> dict[str, str]:
     """What changes the numbers of a step that runs torch: part of the step's key."""
     kind = device()
     return {
-        "torch": metadata.version("torch"),
-        "transformers": metadata.version("transformers"),
+        "torch": _version("torch"),
+        "transformers": _version("transformers"),
         "device": kind if kind == "cpu" else f"cuda {_gpus()[0]}",
         "precision": "bf16-autocast" if kind == "cuda" or _cpu_has_bf16() else "float32",
         "threads": "1",
     }
+
+
+@lru_cache(maxsize=None)
+def _version(package: str) -> str:
+    """Of an installed package; read once, for a plan asks for every step."""
+    return metadata.version(package)
