@@ -61,7 +61,8 @@ def _bytes(tensor: TensorPlan, unit: Unit, block: int) -> int:
     length = min(block_length(unit, tensor.shape, block), tensor.size)
     inputs = len(tensor.inputs) + (tensor.base is not None)
     kept = MATRIX_BYTES if unit == "tensor" else 0
-    return length * (8 * inputs + 8 + 8 + inputs + kept) + len(tensor.inputs) * (1 << 19)
+    counters = max(1 << 19, min(4 * tensor.size, 1 << 24))
+    return length * (8 * inputs + 8 + 8 + inputs + kept) + len(tensor.inputs) * counters
 
 
 class _Room:

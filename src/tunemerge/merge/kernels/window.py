@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, types
 
-from tunemerge.merge.kernels.select import magnitudes
+from tunemerge.merge.kernels.select import SPREAD, magnitudes
 from tunemerge.merge.kernels.signatures import CHUNK, COUNTS, READ_ROWS_U32, READ_U32, ROWS_U32, WIDTHS
 
 _BINS = 1 << 11
@@ -47,7 +47,7 @@ def gather_window(rows, base, firsts, widths, above, found, filled):  # type: ig
 @njit([(READ_U32, types.int64, types.int64, types.int64)], cache=True, nogil=True)
 def kth_largest(bits, k, first, width):  # type: ignore[no-untyped-def]
     """The k-th largest of numbers in [first, first + width), and the how-manieth it is among its equals, from 1."""
-    counts = np.empty(_BINS, np.int64)
+    counts = np.empty(_BINS + SPREAD, np.int64)
     while width > 1:
         shift = 0
         while (width - 1) >> shift >= _BINS:
@@ -55,9 +55,8 @@ def kth_largest(bits, k, first, width):  # type: ignore[no-untyped-def]
         low, range_ = np.uint32(first), np.uint32(width)
         counts[:] = 0
         for j in range(bits.size):
-            place = bits[j] - low
-            if place < range_:
-                counts[place >> np.uint32(shift)] += 1
+            off = bits[j] - low
+            counts[off >> np.uint32(shift) if off < range_ else np.uint32(_BINS + j % SPREAD)] += 1
         place = _BINS - 1
         while counts[place] < k:
             k -= counts[place]
