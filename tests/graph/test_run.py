@@ -1,3 +1,4 @@
+import dataclasses
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -6,7 +7,9 @@ import graph_operations as ops
 import pytest
 
 from tunemerge.errors import StepFailedError
+from tunemerge.graph.executors import execute
 from tunemerge.graph.executors.inline import InlineExecutor
+from tunemerge.graph.operation import OPERATIONS
 from tunemerge.graph.plan import Plan
 from tunemerge.graph.run import (
     StepFailed,
@@ -94,6 +97,25 @@ def test_cost_and_provenance_are_kept(store):
     assert 0.05 <= made.cost["seconds"] < 10
     assert made.cost["peak_memory"] > 1_000_000
     assert made.meta == {"label": "two", "params": dict(second.params), "inputs": {"numbers": [first.key]}}
+
+
+def test_what_a_process_does_once_is_in_no_cost(store, monkeypatch):
+    """A clock that only the operation and its preparation move: imports and compilation are not the first step's."""
+    now = [0.0]
+    monkeypatch.setattr(execute.time, "perf_counter", lambda: now[0])
+
+    def prepare(params):
+        now[0] += 100.0 * params["plus"]
+
+    def run(job):
+        now[0] += 1.0
+        return ops.add(job)
+
+    changed = dataclasses.replace(OPERATIONS["t-sum"], run=run, prepare=prepare)
+    monkeypatch.setitem(OPERATIONS._items, "t-sum", changed)
+    step = Step("t-sum", {"plus": 3})
+    (artifact,) = run_plan(Plan.of([step]), store, InlineExecutor()).values()
+    assert now[0] == 301.0 and artifact.cost["seconds"] == 1.0
 
 
 def test_progress_is_throttled(store):

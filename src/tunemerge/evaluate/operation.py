@@ -9,7 +9,7 @@ from tunemerge.tasks import hub
 from tunemerge.tasks.precision import environment
 
 
-@operation("predict", version=1, environment=environment)
+@operation("predict", version=1, environment=environment, prepare=hub.prepare)
 def run(job: Job) -> Cost:
     """Inputs models (several: an ensemble), rows; params task, labels, max_length, precision ("auto" unless given).
 

@@ -27,6 +27,7 @@ class Job:
 
 
 Environment = Callable[[], Mapping[str, str]]
+Prepare = Callable[[Mapping[str, Any]], None]
 
 
 @dataclass(frozen=True)
@@ -34,24 +35,27 @@ class Operation:
     """`version` is raised by hand whenever the result for the same inputs changes.
 
     `environment` names what else changes the numbers (torch version, device, threads); it is part of the key.
+    `prepare` gets a step's parameters and does what a process does once for all such steps (imports, compilation): its
+    time is nobody's cost, or the step that happens to come first would look dear.
     """
 
     name: str
     version: int
     run: Callable[[Job], Cost]
     environment: Environment
+    prepare: Prepare = lambda params: None
 
 
 OPERATIONS: Registry[Operation] = Registry("operation")
 
 
 def operation(
-    name: str, *, version: int, environment: Environment = dict
+    name: str, *, version: int, environment: Environment = dict, prepare: Prepare = lambda params: None
 ) -> Callable[[Callable[[Job], Cost]], Callable[[Job], Cost]]:
     """Register a function as an operation. Modules of operations must import in milliseconds: no torch on top."""
 
     def register(run: Callable[[Job], Cost]) -> Callable[[Job], Cost]:
-        OPERATIONS.add(name, Operation(name, version, run, environment))
+        OPERATIONS.add(name, Operation(name, version, run, environment, prepare))
         return run
 
     return register

@@ -7,12 +7,35 @@ and where wanted "average_missing" (average tensors that the base lacks) and "li
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
 from tunemerge.checkpoint.model import open_checkpoint, read_json
 from tunemerge.graph.cost import Cost
 from tunemerge.graph.operation import Job, operation
 
 
-@operation("merge", version=2)
+def prepare(params: Mapping[str, Any]) -> None:
+    """Load the method's kernels, once a process: the first process of all compiles them, which takes seconds."""
+    _load_kernels(params["method"])
+
+
+@cache
+def _load_kernels(name: str) -> None:
+    """By a merge of small matrices in the form in which a study merges its models."""
+    import numpy as np
+
+    from tunemerge.merge.memory import merge_state
+    from tunemerge.merge.method import METHODS
+
+    method = METHODS[name]
+    count = max(method.min_models, min(2, method.max_models or 2))
+    models = [{"matrix": np.full((2, 8), value + 1.0, np.float32)} for value in range(count)]
+    merge_state(name, models, {"matrix": np.zeros((2, 8), np.float32)}, method.grid(count, 1)[0], threads=1)
+
+
+@operation("merge", version=2, prepare=prepare)
 def merge(job: Job) -> Cost:
     """Costs nothing but seconds and memory: a merge sees no examples."""
     from tunemerge.merge.engine import fill_folder, plan_checkpoints

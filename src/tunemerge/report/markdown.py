@@ -116,7 +116,8 @@ def render_markdown(results: Results) -> str:
     parts.append(f"**Handed back:** {md(r.verdict.handed_back or 'nothing')}{seed}. {reason}")
     parts += [f"> {md(note)}" for note in view.notes(r)]
     name = f"{md(fmt.metric_name(r.metric))}, {'higher' if r.higher_is_better else 'lower'} is better"
-    parts += [f"## Leaderboard\n\nTest {name}; costs are marginal, a mean over seeds.", leaderboard_table(r)]
+    lead = f"Test {name}; costs are marginal, a mean over seeds. {view.TIME_WORDS}"
+    parts += [f"## Leaderboard\n\n{lead}", leaderboard_table(r)]
     if r.contrasts:
         parts += ["## Contrasts", contrast_table(r), view.CONTRAST_WORDS]
     parts += ["## Tasks", _task_table(r)]

@@ -66,6 +66,9 @@ def to_settle(row: ContrastResult) -> str:
     return f"about {row.seeds_to_settle}" if ask else fmt.NONE
 
 
+TIME_WORDS = (
+    "Time is that of the steps on this machine, beside whatever else ran: arms are compared by examples and compute."
+)
 CONTRAST_WORDS = (
     "Detectable: the true difference that a study like this one finds in 4 of 5 cases, at 5% before Holm. Seeds to "
     "settle: how many would move the interval off 0, were difference and spread to stay; none where only more test "

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
 from tunemerge.graph.cost import Cost
 from tunemerge.graph.operation import Job, operation
+from tunemerge.merge.operation import prepare as load_kernels
 from tunemerge.search.coefficients import choose
 from tunemerge.tasks import hub
 from tunemerge.tasks.precision import environment
@@ -13,7 +16,13 @@ from tunemerge.tasks.precision import environment
 FILE = "choice.json"
 
 
-@operation("search", version=1, environment=environment)
+def prepare(params: Mapping[str, Any]) -> None:
+    """A search both merges and runs models."""
+    hub.prepare(params)
+    load_kernels(params)
+
+
+@operation("search", version=1, environment=environment, prepare=prepare)
 def search(job: Job) -> Cost:
     """Inputs models, base (0 or 1), validation (splits); params method, candidates, average, task, labels, metric,
     seed; optional average_missing as in "merge" and max_length, precision as in "tune" (256 and "auto")."""

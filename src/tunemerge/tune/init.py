@@ -9,7 +9,7 @@ from tunemerge.tasks.precision import environment
 from tunemerge.tasks.task import TASKS
 
 
-@operation("init", version=1, environment=environment)
+@operation("init", version=1, environment=environment, prepare=hub.prepare)
 def init(job: Job) -> Cost:
     """Input model; params task, labels, seed, dropout (a probability for all dropouts of the model, or none)."""
     with hub.one_thread():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-from functools import lru_cache
 
 from tunemerge.graph.cost import Cost
 from tunemerge.graph.operation import Job, operation
@@ -13,10 +12,9 @@ from tunemerge.tune.config import TuneConfig
 from tunemerge.tune.model import tune_model
 
 
-@operation("tune", version=1, environment=environment)
+@operation("tune", version=1, environment=environment, prepare=hub.prepare)
 def tune(job: Job) -> Cost:
     """Inputs model, train (splits), validation (splits, may be empty); params task, labels, seed, examples, tuning."""
-    _freeze_imports()
     with hub.one_thread():
         tuned = tune_model(
             job.one("model"),
@@ -32,11 +30,3 @@ def tune(job: Job) -> Cost:
         )
     gc.collect()  # the Trainer and what it holds, optimizer states included, refer to each other
     return tuned.cost
-
-
-@lru_cache(maxsize=1)
-def _freeze_imports() -> None:
-    """Once a process: the collector need not walk through imported modules (0.25 s each time, several times a step)."""
-    from transformers import AutoModelForSequenceClassification, Trainer  # noqa: F401
-
-    gc.freeze()

@@ -55,6 +55,7 @@ def _execute(request: Request, on_progress: Callable[[Progress], None]) -> Done 
                     raise StoreError(f"{path}: the input {name!r} is not there (any more)")
         out = store.scratch(request.key)
         try:
+            operation.prepare(request.params)
             start = time.perf_counter()
             _reset_peak_memory()
             cost = operation.run(Job(request.params, inputs, out, _throttled(request.key, on_progress)))
