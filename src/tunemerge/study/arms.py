@@ -146,7 +146,8 @@ def _budget_too_small(variants: list[Variant], arms: list[str], config: StudyCon
     budget, batch = config.budget, setting.batch_size
     have = f"{setting.budget} optimizer step{'s' * (setting.budget != 1)} of {batch} examples"
     have = have if setting.budget else f"less than one batch of {batch} examples"
-    text = f"{budget.amount:g} {budget.unit} are {have}: too few for {listed(dict.fromkeys(a.split('/')[0] for a in arms))}"
+    strategies = dict.fromkeys(name.split("/")[0] for name in arms)
+    text = f"{budget.amount:g} {budget.unit} are {have}: too few for {listed(strategies)}"
     rows = sum(r.size for r in setting.adapt.values())
     need = {"steps": high, "examples": high * batch, "epochs": math.ceil(100 * high * batch / max(rows, 1)) / 100}
     fix = f"give at least {need[budget.unit]:g} {budget.unit}, or lower tuning.batch_size"

@@ -6,7 +6,7 @@ import importlib.util
 import os
 import re
 from contextlib import AbstractContextManager
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -93,7 +93,7 @@ def environment() -> dict[str, str]:
     }
 
 
-@lru_cache(maxsize=None)
+@cache
 def _version(package: str) -> str:
     """Of an installed package; read once, for a plan asks for every step."""
     return metadata.version(package)
