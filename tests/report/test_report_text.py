@@ -160,6 +160,18 @@ def test_the_terminal_shows_each_arm_in_one_line_with_its_numbers() -> None:
     assert "Settled" in text
 
 
+def test_warnings_are_told_in_the_terminal_and_notes_in_the_report_alone() -> None:
+    data = example_results()
+    (found,) = data.findings
+    note = found.model_copy(update={"severity": "note", "message": "a note"})
+    others = [found.model_copy(update={"message": f"warning {i}"}) for i in range(4)]
+    out = io.StringIO()
+    Console(file=out, width=80).print(leaderboard(data.model_copy(update={"findings": [note, found, *others]})))
+    text = " ".join(out.getvalue().split())
+    assert "warning: 300 test units see differences of about 1.6 points at best.: Give more test rows." in text
+    assert text.endswith("and 2 more warnings: see the report") and "a note" not in text
+
+
 def test_no_color_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     text = _printed("main", 80, force_terminal=True, color_system="truecolor")

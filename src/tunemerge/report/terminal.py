@@ -14,6 +14,7 @@ from tunemerge.report.clean import clean_results
 from tunemerge.results import ArmResult, Results
 
 _COLOURS = {"better": "green", "equivalent": "cyan", "inconclusive": "yellow", "leads": "yellow", "dont_merge": "red"}
+_SHOWN = 3
 
 
 def _sign(arm: ArmResult) -> str:
@@ -80,7 +81,20 @@ def _verdict(results: Results) -> Panel:
     return Panel(body, title=Text(view.KINDS[verdict.kind]), title_align="left", border_style=colour, padding=(1, 2))
 
 
+def _warnings(results: Results) -> list[Text]:
+    """The first warnings; all findings are in the report."""
+    found = [f for f in view.findings(results) if f.severity != "note"]
+    lines = [
+        Text(" ".join(f"{f.severity}: {f.message}: {f.remedy}".rstrip(": ").split()), style="yellow")
+        for f in found[:_SHOWN]
+    ]
+    more = len(found) - _SHOWN
+    return (
+        [*lines, Text(f"and {fmt.plural(more, 'more warning')}: see the report", style="yellow")] if more > 0 else lines
+    )
+
+
 def leaderboard(results: Results) -> RenderableType:
-    """What `tunemerge run` prints at the end: the arms as a table, what the marks mean, the verdict."""
+    """What `tunemerge run` prints at the end: the arms as a table, what the marks mean, the verdict, warnings."""
     shown = view.ordered(clean_results(results))
-    return Group(_table(shown), _legend(shown), Text(), _verdict(shown))
+    return Group(_table(shown), _legend(shown), Text(), _verdict(shown), *_warnings(shown))

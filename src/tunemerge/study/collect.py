@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
-from tunemerge.findings import Finding, note, warning
+from tunemerge.findings import Finding, note
 from tunemerge.graph.cost import Cost
 from tunemerge.graph.operation import OPERATIONS
 from tunemerge.graph.step import Step
-from tunemerge.report.curves import OPENED
 from tunemerge.results import (
     ArmResult,
     BudgetInfo,
@@ -31,6 +30,7 @@ from tunemerge.results import (
 )
 from tunemerge.search.operation import FILE as CHOICE_FILE
 from tunemerge.study import verdict as verdicts
+from tunemerge.study.hindsight import hardly_learned, overfitting
 from tunemerge.study.ledger import arm_cost, line, steps_cost
 from tunemerge.study.plan import StudyPlan, ancestors
 from tunemerge.study.scores import Evidence, score_arms
@@ -64,7 +64,7 @@ def collect(plan: StudyPlan, evidence: Evidence, facts: RunFacts) -> Results:
         for arm in arms
     ]
     steps = _steps(plan, evidence, facts.cached)
-    findings = [*plan.findings, *_exploratory(facts), *_overfitting(steps)]
+    findings = [*plan.findings, *_exploratory(facts), *overfitting(steps), *hardly_learned(plan, steps)]
     return Results(
         name=config.name,
         tunemerge=version("tunemerge"),
@@ -217,27 +217,3 @@ def _exploratory(facts: RunFacts) -> list[Finding]:
         return []
     text = f"{facts.test_openings - 1} other plans opened these test rows before this one: this result is exploratory"
     return [note("exploratory", text, "test", "confirm on rows that no study has opened")]
-
-
-def _overfitting(steps: Iterable[StepResult]) -> list[Finding]:
-    """Tunings in which the validation loss ended well above its lowest while the training loss went on falling."""
-    opened: dict[str, list[StepResult]] = {}
-    for step in steps:
-        points = [p for p in step.curve if p.validation_loss is not None]
-        if not points:
-            continue
-        lowest = min(points, key=lambda p: p.validation_loss or 0.0)
-        last = points[-1]
-        falls = None not in (last.train_loss, lowest.train_loss) and last.train_loss <= lowest.train_loss  # type: ignore[operator]
-        if falls and (last.validation_loss or 0.0) > OPENED * (lowest.validation_loss or 0.0):
-            opened.setdefault(step.label, []).append(step)
-    return [
-        warning(
-            "overfitting",
-            f"in {len(found)} of its tunings the validation loss ended {100 * (OPENED - 1):.0f}% or more above its "
-            "lowest while the training loss went on falling",
-            label,
-            "a smaller budget or learning rate, more adapt rows, or more dropout",
-        )
-        for label, found in opened.items()
-    ]
