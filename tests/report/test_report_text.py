@@ -168,7 +168,7 @@ def test_warnings_are_told_in_the_terminal_and_notes_in_the_report_alone() -> No
     out = io.StringIO()
     Console(file=out, width=80).print(leaderboard(data.model_copy(update={"findings": [note, found, *others]})))
     text = " ".join(out.getvalue().split())
-    assert "warning: 300 test units see differences of about 1.6 points at best.: Give more test rows." in text
+    assert "warning: 300 test units see differences of about 1.6 points at best: Give more test rows." in text
     assert text.endswith("and 2 more warnings: see the report") and "a note" not in text
 
 

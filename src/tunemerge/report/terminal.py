@@ -84,14 +84,10 @@ def _verdict(results: Results) -> Panel:
 def _warnings(results: Results) -> list[Text]:
     """The first warnings; all findings are in the report."""
     found = [f for f in view.findings(results) if f.severity != "note"]
-    lines = [
-        Text(" ".join(f"{f.severity}: {f.message}: {f.remedy}".rstrip(": ").split()), style="yellow")
-        for f in found[:_SHOWN]
-    ]
-    more = len(found) - _SHOWN
-    return (
-        [*lines, Text(f"and {fmt.plural(more, 'more warning')}: see the report", style="yellow")] if more > 0 else lines
-    )
+    lines = [f"{f.severity}: {f.message.rstrip('.')}{': ' * bool(f.remedy)}{f.remedy}" for f in found[:_SHOWN]]
+    if len(found) > _SHOWN:
+        lines.append(f"and {fmt.plural(len(found) - _SHOWN, 'more warning')}: see the report")
+    return [Text(" ".join(line.split()), style="yellow") for line in lines]
 
 
 def leaderboard(results: Results) -> RenderableType:
