@@ -58,5 +58,5 @@ def test_settings_are_known_by_name():
         settings_from({"learning_rat": 1, "batch_size": 0})
     assert "unknown setting 'learning_rat'; did you mean 'learning_rate'" in str(e.value)
     assert "batch_size: Input should be greater than or equal to 1" in str(e.value)
-    with pytest.raises(UsageError, match="^micro_batch 3 does not divide"):
+    with pytest.raises(UsageError, match=r"^micro_batch 3 does not divide"):
         settings_from({"micro_batch": 3, "batch_size": 8})

@@ -246,10 +246,13 @@ def list_(
 
 
 @app.command()
-def schema() -> None:
+def schema(
+    markdown: Annotated[bool, typer.Option("--markdown", help="every key with type, default and example")] = False,
+) -> None:
     """The JSON schema of study.yaml."""
     import json
 
     from tunemerge.study.config import StudyConfig
+    from tunemerge.study.page import study_page
 
-    typer.echo(json.dumps(StudyConfig.model_json_schema(), indent=2))
+    typer.echo(study_page() if markdown else json.dumps(StudyConfig.model_json_schema(), indent=2), nl=not markdown)

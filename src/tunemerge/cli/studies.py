@@ -15,6 +15,7 @@ from tunemerge.report.terminal import leaderboard
 from tunemerge.store.clean import disk_usage, finished_steps, remove_steps
 from tunemerge.study.estimate import forecast
 from tunemerge.study.export import export_arm
+from tunemerge.study.plan import StudyPlan
 from tunemerge.study.study import Study, read_results, store_of
 
 
@@ -34,8 +35,14 @@ def check_study(path: Path, overrides: list[str]) -> int:
 def run_and_show(study: Study) -> None:
     """Run with progress; then leaderboard, verdict, and where everything lies."""
     console = Console()
+    print_findings(study.overwrites(), console)
     with Watch(console, LocalExecutor().slots) as watch:
-        results = study.run(on_plan=lambda plan: watch.planned(plan, forecast(plan, study.store)), on_event=watch)
+
+        def planned(plan: StudyPlan) -> None:
+            print_findings((f for f in plan.findings if f.severity == "warning"), console)
+            watch.planned(plan, forecast(plan, study.store))
+
+        results = study.run(on_plan=planned, on_event=watch)
     console.print(leaderboard(results))
     folder = study.run_folder
     lines = [f"report   {folder / 'report.html'}"]

@@ -15,14 +15,19 @@ class TuneConfig(BaseModel):
     method: Literal["full", "head"] = Field(
         default="full", description="train all parameters, or only the head on frozen features (a linear probe)"
     )
-    learning_rate: float = Field(default=5e-5, gt=0, allow_inf_nan=False, description="peak learning rate of AdamW")
+    learning_rate: float = Field(
+        default=5e-5, gt=0, allow_inf_nan=False, description="peak learning rate of AdamW", examples=[1e-4]
+    )
     batch_size: int = Field(default=32, ge=1, description="examples of one optimizer step, whatever fits into memory")
     micro_batch: int | None = Field(
-        default=None, ge=1, description="examples of one forward pass; gradients are accumulated up to batch_size"
+        default=None,
+        ge=1,
+        description="examples of one forward pass; gradients are accumulated up to batch_size; absent: batch_size",
+        examples=[8],
     )
     weight_decay: float = Field(default=0.01, ge=0, description="decoupled weight decay; not on biases and norms")
     dropout: float | None = Field(
-        default=None, ge=0, lt=1, description="overrides every dropout of the model; none: its own"
+        default=None, ge=0, lt=1, description="overrides every dropout of the model; absent: its own", examples=[0.0]
     )
     label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="share of the target spread over all labels")
     schedule: Literal["linear", "cosine", "constant"] = Field(
