@@ -14,9 +14,9 @@ from tunemerge.checkpoint.model import open_checkpoint, read_json
 from tunemerge.checkpoint.reader import read_tensor
 from tunemerge.findings import FindingsError
 from tunemerge.merge.engine import merge_checkpoints
-from tunemerge.merge.lines import depths
+from tunemerge.merge.lines import Scaled, depths
 from tunemerge.merge.memory import merge, merge_state
-from tunemerge.merge.method import METHODS
+from tunemerge.merge.method import METHODS, SAMPLE, Tensor
 from tunemerge.merge.recipe.documents import load_recipe
 from tunemerge.merge.recipe.run import merge_recipe
 from tunemerge.merge.recipe.write import Options
@@ -63,6 +63,17 @@ def test_a_schedule_of_one_changes_no_bit() -> None:
     plain = merge_state("ties", models, base)
     found = merge_state("ties", models, base, lines={"alpha": 1.0, "beta": 0.0})
     assert all(found[name].tobytes() == plain[name].tobytes() for name in plain)
+
+
+def test_streams_that_look_at_a_sample_first_still_may() -> None:
+    """A tensor so large that TIES looks, and so takes one pass."""
+    shape = (4 * SAMPLE,)
+    base, *models = ({"w": sample(shape, "F32", seed)} for seed in range(3))
+    plain = merge_state("ties", models, base, {"density": 0.3})["w"]
+    found = merge_state("ties", models, base, {"density": 0.3}, lines={"alpha": 0.5, "beta": 0.0})["w"]
+    np.testing.assert_allclose(found, (base["w"] + plain) / 2, rtol=1e-6, atol=1e-8)
+    stream = Scaled(METHODS["ties"].stream(Tensor("w", shape, 2, METHODS["ties"].resolve({"density": 0.3}, 2))), 0.5)
+    assert stream.looks and stream.passes == 2
 
 
 def test_one_model_keeps_its_last_layer() -> None:

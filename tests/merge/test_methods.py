@@ -28,4 +28,5 @@ def test_no_method_got_lost() -> None:
         "passthrough",
         "slerp",
     }
-    assert geometric | {"dare_ties", "task_arithmetic", "ties"} <= set(METHODS.names())
+    beyond = {"consensus_ta", "iso_c", "iso_cts", "magmax", "pcb", "tsv_m", "wise", "wudi"}
+    assert beyond | geometric | {"dare_ties", "task_arithmetic", "ties"} <= set(METHODS.names())

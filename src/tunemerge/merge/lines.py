@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from tunemerge.findings import Finding, error
-from tunemerge.merge.method import Block, Method, Stream
+from tunemerge.merge.method import Block, Looking, Method, Stream
 from tunemerge.merge.parameters import Parameter, check
 
 PARAMETERS = (
@@ -70,14 +70,22 @@ class Scaled:
 
     def __init__(self, stream: Stream, factor: float) -> None:
         self._stream, self._factor, self._one = stream, factor, np.ones(1)
-        self.passes, self.unit = stream.passes, stream.unit
+        self.unit = stream.unit
+        self.looks = isinstance(stream, Looking) and stream.looks
+
+    @property
+    def passes(self) -> int:
+        return self._stream.passes
+
+    def look(self, block: Block) -> None:
+        assert isinstance(self._stream, Looking)
+        self._stream.look(block)
 
     def scan(self, index: int, block: Block) -> None:
         self._stream.scan(index, block)
 
     def finish(self, index: int) -> None:
         self._stream.finish(index)
-        self.passes = self._stream.passes
 
     def apply(self, block: Block) -> None:
         from tunemerge.merge.kernels.sums import add_deltas

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import torch
 
 MATRIX_BYTES = 96
-"""At most twelve float64 numbers an element are held at once (measured: 7 to 11 with matrices of 4 million elements)."""
+"""At most twelve float64 numbers an element are held at once; measured: 7 to 12 with 4 million elements."""
 
 
 class Deltas:

@@ -6,7 +6,9 @@ zero to rounding stay out, for they are no directions of the sum. Tensors that a
 vectors, as in the authors' code. Low-rank deltas (a merged LoRA) that went through a rounding to bfloat16 are full of
 small singular values that are rounding alone, and these are made as large as the others: merge adapters as adapters.
 
-The scale lambda is tuned on validation in the paper (1.3 for 8 tasks of ViT-B/32, near 1 otherwise).
+The scale lambda is tuned on validation in the paper. Where tasks are nearly one, their sum is nearly one direction, and
+this takes from it most of what all have learnt: three experts of MiniLM for the reviews of three sites, where the first
+singular value was up to 200 times the mean, came to 72% at lambda 1, their average to 90% (`benchmarks/minilm.py`).
 """
 
 from __future__ import annotations

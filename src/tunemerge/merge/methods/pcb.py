@@ -123,7 +123,7 @@ class PcbStream:
 
 
 def candidates(n_models: int, k: int) -> list[dict[str, Any]]:
-    """Scale and density; first what the paper uses for vision and language models alike: the top 20%."""
+    """Scale and density; the paper keeps between 5% and 20%."""
     scales, shares = [1.0, 1.5, 0.7, 2.0, 0.4], [0.2, 0.1, 0.5, 0.05]
     return [{"lambda": scale, "density": share} for scale, share in pairs(scales, shares, k)]
 
