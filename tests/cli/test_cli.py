@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -197,24 +198,50 @@ def test_schema_names_every_key(tmp_path):
     assert {"base", "pool", "tasks", "target", "budget", "margin"} <= set(schema["properties"])
 
 
-def test_the_commands_of_the_readme_run_as_written(tmp_path, tiny_bert):
-    readme = (REPOSITORY / "README.md").read_text()
-    text = re.search(r"```yaml\n(.*?)```", readme, re.S)[1]
+README = (REPOSITORY / "README.md").read_text()
+
+
+@pytest.fixture
+def readme_study(tmp_path, tiny_bert):
+    """README's study.yaml with tables. Only the base and the size are replaced, for the tests' sake."""
+    text = re.search(r"```yaml\n(.*?)```", README, re.S)[1]
     study = yaml.safe_load(text)
     for number, (name, task) in enumerate(study["tasks"].items()):
         write_table(tmp_path / f"{name}.csv", 150, number)
         table = (tmp_path / f"{name}.csv").read_text().replace("text,label", f"{task['text']},{task['label']}")
         (tmp_path / f"{name}.csv").write_text(table)
-    # Only the base and the size are replaced: a hub is not to be had in tests.
-    text = (
-        text.replace(study["base"], str(tiny_bert))
-        .replace("examples: 2000", "examples: 128")
-        .replace("seeds: 5", "seeds: 1")
-    )
+    for old, new in ((study["base"], str(tiny_bert)), ("examples: 2000", "examples: 128"), ("seeds: 5", "seeds: 1")):
+        assert old in text
+        text = text.replace(old, new)
     (tmp_path / "study.yaml").write_text(text)
-    lines = re.findall(r"^\$ tunemerge (.*?)(?: {2,}#.*)?$", readme, re.M)
+    return study
+
+
+def test_the_commands_and_the_python_of_the_readme_run_as_written(tmp_path, readme_study, tiny_bert):
+    lines = re.findall(r"^\$ tunemerge (.*?)(?: {2,}#.*)?$", README, re.M)
     study_lines = [line for line in lines if "study.yaml" in line or "runs/reviews" in line]
     assert len(study_lines) == 5
     for line in study_lines:
         done = command(*line.split(), cwd=tmp_path)
         assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+    shutil.copy(tmp_path / "amazon.csv", tmp_path / "rows.csv")
+    shutil.copy(tmp_path / "yelp.csv", tmp_path / "more.csv")
+    shutil.copy(tmp_path / "yelp.csv", tmp_path / "test.csv")
+    single = [line.replace("MODEL", str(tiny_bert)) for line in lines if line.startswith(("tune ", "evaluate "))]
+    assert len(single) == 2
+    for line in single:
+        done = command(*line.split(), cwd=tmp_path)
+        assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+    block = re.search(r"```python\n(.*?)```", README, re.S)[1]
+    assert readme_study["base"] in block
+    code = f"""
+import numpy
+base, model_a, model_b = ({{"w": numpy.arange(9.0) * i}} for i in range(3))
+block = {block.replace(readme_study["base"], str(tiny_bert))!r}
+for again in range(2):  # what was imported the first time must not change what a name is
+    exec(block)
+print(sorted(merged), len(table))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].startswith("['w'] ")
