@@ -151,6 +151,23 @@ def test_the_verdict_comes_first_and_the_arm_handed_back_is_marked() -> None:
     assert "joint_total spends more: stands apart" in text
 
 
+def test_figures_that_no_arm_has_are_no_column() -> None:
+    def cleared(**fields: None) -> str:
+        arms = [
+            a.model_copy(update={"tasks": {t: s.model_copy(update=fields) for t, s in a.tasks.items()}})
+            for a in example_results().arms
+        ]
+        return render_html(example_results().model_copy(update={"arms": arms}))
+
+    assert "Of its own expert</th>" in _page("main") and "Forgetting</th>" not in _page("main")
+    assert "Forgetting</th>" in _page("one_target")
+    page = cleared(normalised=None)
+    assert "Of its own expert" not in page
+    (table,) = re.findall(r"Every metric, by arm and task.*?</table>", page, re.DOTALL)
+    head, *rows = re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL)
+    assert {len(re.findall("<t[hd]", row)) for row in rows} == {head.count("<th")}
+
+
 def test_the_contrasts_explain_their_columns() -> None:
     text = " ".join("".join(_Reader(_page("main")).text).split())
     assert "P(first better)" not in text

@@ -1,7 +1,7 @@
 """What the pictures say, checked on the geometry behind them."""
 
 import re
-from itertools import combinations
+from itertools import combinations, pairwise
 from xml.etree import ElementTree
 
 import pytest
@@ -58,6 +58,32 @@ def test_labels_stay_in_the_frame_and_off_each_other() -> None:
     for a, b in combinations(placed, 2):
         apart = a.box[2] <= b.box[0] or b.box[2] <= a.box[0] or a.box[3] <= b.box[1] or b.box[3] <= a.box[1]
         assert apart, (a, b)
+
+
+def test_the_front_runs_through_no_label() -> None:
+    """Of 13 arms in 1000 pixels; the line may touch a label's outermost pixels."""
+    results = view.ordered(example_results())
+    picture = ElementTree.fromstring(pareto(results, "p"))
+    (front,) = (e for e in picture.iter("path") if e.get("class") == "front")
+    corners = [tuple(map(float, p.split())) for p in front.get("d", "")[1:].split("L")]
+    labels = [e for e in picture.iter("text") if "halo" in e.get("class", "")]
+    assert len(labels) == len(results.arms)
+    for label in labels:
+        x, y = float(label.get("x", "")), float(label.get("y", "")) - 4.2
+        wide = text_width(label.text or "", 12, bold="strong" in label.get("class", ""))
+        for (x0, y0), (x1, y1) in pairwise(corners):
+            across = min(x0, x1) < x + wide - 1 and max(x0, x1) > x + 1
+            assert not (across and min(y0, y1) < y + 6 and max(y0, y1) > y - 6), label.text
+
+
+def test_a_box_says_what_is_done_and_with_what() -> None:
+    label = "amazon: base, 18 steps on amazon source"
+    steps = [s.model_copy(update={"label": label}) if s.op == "tune" else s for s in example_results().steps]
+    picture = graph(example_results().model_copy(update={"steps": steps}), "g")
+    assert picture is not None
+    words = re.findall(r">([^<]+)</text>", picture)
+    assert "amazon" in words and "base, 18 steps on amazon source" in words
+    assert "6 predictions" in words and "amazon, imdb, yelp" in words
 
 
 def test_narrow_pareto_numbers_its_points_and_names_them_below() -> None:

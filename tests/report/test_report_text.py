@@ -64,6 +64,27 @@ def test_the_summary_has_the_verdict_and_the_numbers() -> None:
     assert "slerp takes two models" in text
 
 
+def test_a_table_has_no_column_that_says_nothing() -> None:
+    """One target: its pool's sources have no scores, and there is no expert to compare with."""
+    results = example_results()
+    arms = [a.model_copy(update={"tasks": {"yelp": a.tasks["yelp"]}}) for a in results.arms]
+    one = results.model_copy(update={"arms": arms})
+    assert "## Tasks" not in render_markdown(one)
+    arms = [a.model_copy(update={"tasks": {t: a.tasks[t] for t in ("imdb", "yelp")}}) for a in results.arms]
+    text = render_markdown(results.model_copy(update={"arms": arms}))
+    assert re.search(r"## Tasks\n\n\| Arm +\| +imdb \| +yelp \|\n", text)
+
+
+@pytest.mark.parametrize("kind", ["better", "equivalent", "dont_merge", "leads", "inconclusive"])
+def test_only_a_claim_is_called_exploratory_beside_the_verdict(kind: str) -> None:
+    results = example_results()
+    verdict = results.verdict.model_copy(update={"kind": kind})
+    again = results.model_copy(update={"verdict": verdict, "test_openings": 2})
+    claims = kind in ("better", "equivalent", "dont_merge")
+    assert ("exploratory: confirm it" in render_markdown(again)) == claims
+    assert "exploratory" not in render_markdown(again.model_copy(update={"test_openings": 1}))
+
+
 def test_a_settled_contrast_asks_for_no_more_seeds() -> None:
     settled, undecided, _ = example_results().contrasts
     for kind, row, shown in (

@@ -186,3 +186,14 @@ def test_every_strategy_describes_itself():
     for name, strategy in STRATEGIES:
         assert strategy.description.endswith("."), name
         assert len(strategy.description) < 100, name
+
+
+def test_people_know_steps_by_what_they_do():
+    s = setting(tasks=(("a", 30), ("b", 10), ("c", 8)))
+    s = replace(s, source={n: replace(rows(n, 100), name=f"{n} source") for n in "abc"}, pool_examples=32)
+    assert build("joint", s).label.endswith("8 steps on a+b+c adapt")
+    assert build("joint_total", s).label.endswith("10 steps on a+b+c adapt + a+b+c source")
+    assert build("base_probe", s).label.startswith("linear probe: ")
+    last = build("sequential", s)
+    assert last.label.startswith("sequential 3/3, c: sequential 2/3, b, ")
+    assert last.inputs["model"][0].label.startswith("sequential 2/3, b: sequential 1/3, a, ")

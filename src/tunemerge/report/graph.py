@@ -12,7 +12,7 @@ from tunemerge.report.layout import Layout, layered
 from tunemerge.report.svg import Svg, el, figure, fit, number, text, titled
 from tunemerge.results import CostLine, Results, StepResult
 
-_W, _H, _GAP, _COLUMN, _PAD = 264.0, 66.0, 14.0, 328.0, 16.0
+_W, _H, _GAP, _COLUMN, _PAD = 264.0, 82.0, 14.0, 328.0, 16.0
 OPERATIONS = ("init", "tune", "merge", "search", "predict")
 
 
@@ -65,7 +65,11 @@ def nodes(results: Results, seed: int | None) -> dict[str, Node]:
     found = {}
     for group in groups.values():
         first = group[0]
-        label = f"{len(group)} predictions" if len(group) > 1 else seedless(first.label)
+        label = seedless(first.label)
+        if len(group) > 1:
+            rows = (s.label.partition(":")[0].removeprefix("predict ") for s in group)
+            tasks = dict.fromkeys(name.rpartition(" ")[0] or name for name in rows)
+            label = f"{len(group)} predictions: {', '.join(tasks)}"
         found[first.key] = Node(
             tuple(s.key for s in group), first.op, label, tuple(dict.fromkeys(a for s in group for a in s.arms)),
             tuple(k for k in first.inputs if k in known), sum(fmt.all_flops(s.cost) for s in group),
@@ -97,12 +101,14 @@ def _box(node: Node, x: float, y: float, handed: str | None) -> Svg:
     tip = f"{node.op}: {node.label} ({', '.join(map(fmt.short, node.keys))}); {cost}; {', '.join(node.arms)}"
     classes = f"box op-{op}{' shared' if shared else ''}{' path' if handed in node.arms else ''}"
     users = f"shared by {len(node.arms)} arms" if shared else "".join(node.arms)
+    name, _, how = node.label.partition(": ")
     parts = [
         el("rect", x=x, y=y, width=_W, height=_H, rx=7, cls=classes),
         el("rect", x=x + 6, y=y + 8, width=4, height=_H - 16, rx=2, cls=f"strip op-{op}"),
-        text(x + 19, y + 21, fit(node.label, _W - 26, 12, bold=True), "name strong"),
-        text(x + 19, y + 38, fit(users, _W - 26, 11.5), "users"),
-        text(x + 19, y + 55, f"{fmt.short(node.keys[0])} · {cost}", "cost"),
+        text(x + 19, y + 21, fit(name, _W - 26, 12, bold=True), "name strong"),
+        text(x + 19, y + 37, fit(how, _W - 26, 11.5), "users"),
+        text(x + 19, y + 54, fit(users, _W - 26, 11.5), "users"),
+        text(x + 19, y + 71, f"{fmt.short(node.keys[0])} · {cost}", "cost"),
     ]
     return titled(tip, *parts)
 

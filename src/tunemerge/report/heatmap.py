@@ -72,7 +72,7 @@ def heatmap(results: Results, ident: str, *, narrow: bool = False) -> Svg:
     tasks = [t for t in results.tasks if any(t.name in a.tasks for a in arms)]
     scale = _scale(arms, tasks, results.higher_is_better)
     wide = max(72.0, 344 / max(1, len(tasks))) if narrow else 104.0
-    left = 0.0 if narrow else min(240.0, max(text_width(a.name, 13) for a in arms) + 28)
+    left = 0.0 if narrow else min(300.0, max(text_width(a.name, 13) for a in arms) + 28)
     width, row = left + wide * len(tasks), _ROW + (_ABOVE if narrow else 0)
     body: list[Svg] = []
     for j, task in enumerate(tasks):

@@ -1,4 +1,4 @@
-"""Labels beside points that do not collide: with each other, with points, with the frame."""
+"""Labels beside points that do not collide: with each other, with points, with lines, with the frame."""
 
 from __future__ import annotations
 
@@ -40,6 +40,12 @@ def _crosses(box: Box, segment: Segment) -> bool:
     return any(box[0] < x < box[2] and box[1] < y < box[3] for x, y in samples)
 
 
+def _around(segment: Segment) -> Box:
+    """The box of a line along an axis, as thick as it is drawn."""
+    (x0, y0), (x1, y1) = segment
+    return min(x0, x1) - 1, min(y0, y1) - 1, max(x0, x1) + 1, max(y0, y1) + 1
+
+
 _DIRECTIONS = [(math.cos(math.radians(a)), math.sin(math.radians(a))) for a in range(0, 360, 15)]
 
 
@@ -67,11 +73,14 @@ def place(
     radii: Sequence[float],
     frame: Box,
     size: float,
+    lines: Sequence[Segment] = (),
 ) -> list[Label]:
     """A label for every point: crowded points choose first, each the place that costs least.
 
-    `widths` are those of the texts, `radii` those of the points' marks, in px; labels stay inside `frame`.
+    `widths` are those of the texts, `radii` those of the points' marks, in px; labels stay inside `frame`. `lines` run
+    along an axis: a label on one of them is hard to read.
     """
+    strokes = [_around(segment) for segment in lines]
     marks: list[Box] = [(x - r, y - r, x + r, y + r) for (x, y), r in zip(points, radii, strict=True)]
     crowd = [sum(math.dist(p, q) < 60 for q in points) for p in points]
     placed: dict[int, Label] = {}
@@ -87,6 +96,7 @@ def place(
             shared = (_overlap(label.box, box) for box in [*others, *(p.box for p in placed.values())])
             cost += sum(40 + 4 * area for area in shared if area)
             cost += sum(60 for segment in leaders if _crosses(label.box, segment))
+            cost += sum(30 + _overlap(label.box, stroke) / 4 for stroke in strokes if _overlap(label.box, stroke))
             if label.leader:
                 own = (points[i], leader_end(label, points[i]))
                 cost += sum(60 for p in placed.values() if _crosses(p.box, own))

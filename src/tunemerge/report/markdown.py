@@ -84,8 +84,13 @@ def contrast_table(results: Results) -> str:
     return table(head, rows, (1, 2, 3, 5, 6))
 
 
+def _scored(results: Results) -> list[str]:
+    """Tasks that some arm was tested on: a source of the pool is none."""
+    return [t.name for t in results.tasks if any(t.name in a.tasks for a in results.arms)]
+
+
 def _task_table(results: Results) -> str:
-    names = [t.name for t in results.tasks]
+    names = _scored(results)
     rows = [
         [md(a.name), *(fmt.score(a.tasks[n].score.value, results.metric) if n in a.tasks else fmt.NONE for n in names)]
         for a in results.arms
@@ -120,7 +125,8 @@ def render_markdown(results: Results) -> str:
     parts += [f"## Leaderboard\n\n{lead}", leaderboard_table(r)]
     if r.contrasts:
         parts += ["## Contrasts", contrast_table(r), view.CONTRAST_WORDS]
-    parts += ["## Tasks", _task_table(r)]
+    if len(_scored(r)) > 1:  # of one task the leaderboard has all
+        parts += ["## Tasks", _task_table(r)]
     parts += ["## Cost", "\n".join(_cost_lines(r))]
     found = view.findings(r)
     if found:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from tunemerge.report import format as fmt
 from tunemerge.report.bars import marker
@@ -117,12 +118,13 @@ def _label(name: str, arm: ArmResult, frame: _Frame, results: Results) -> str:
     return name + star + off
 
 
-def _front_line(front: Sequence[ArmResult], frame: _Frame) -> list[Svg]:
+def _stairs(front: Sequence[ArmResult], frame: _Frame) -> list[tuple[float, float]]:
+    """The corners of the front's line: across to the next cost, then up to its score."""
     stairs: list[tuple[float, float]] = []
     for arm in front:
         x, y = frame.x(fmt.all_flops(arm.marginal)), frame.y(arm.test.value)
         stairs += [(x, stairs[-1][1]), (x, y)] if stairs else [(x, y)]
-    return [path([*stairs, (frame.right, stairs[-1][1])], "front")] if stairs else []
+    return [*stairs, (frame.right, stairs[-1][1])] if stairs else []
 
 
 def _key(arms: Sequence[ArmResult], front: Sequence[ArmResult], frame: _Frame, results: Results) -> list[Svg]:
@@ -130,7 +132,7 @@ def _key(arms: Sequence[ArmResult], front: Sequence[ArmResult], frame: _Frame, r
     out = []
     for i, arm in enumerate(arms):
         y = frame.bottom + 66 + 20 * i
-        name = _label(fit(f"{i + 1}  {arm.name}", 200, 12), arm, frame, results)
+        name = _label(fit(f"{i + 1}  {arm.name}", 200 if frame.off(arm.test.value) else 270, 12), arm, frame, results)
         out.append(marker(20, arm.role, y - 4, hollow=not arm.deliverable))
         out.append(text(34, y, name, "name strong" if arm in front else "name"))
     return out
@@ -147,7 +149,8 @@ def _points(
         names = [_label(fit(a.name, 220, 12), a, frame, results) for a in arms]
     sizes = [text_width(n, 12, bold=a in front) for n, a in zip(names, arms, strict=True)]
     radii = [12.0 if a.handed_back else 7.0 for a in arms]
-    placed = place(spots, names, sizes, radii, (frame.left, frame.top - 6, frame.right + 8, frame.bottom), 12)
+    around = (frame.left, frame.top - 6, frame.right + 8, frame.bottom)
+    placed = place(spots, names, sizes, radii, around, 12, list(pairwise(_stairs(front, frame))))
     out = [
         line(*spot, *leader_end(label, spot), "leader")
         for spot, label in zip(spots, placed, strict=True)
@@ -169,9 +172,8 @@ def pareto(results: Results, ident: str, *, narrow: bool = False) -> Svg:
     height = 300 + below if narrow else 520.0
     frame, ticks = _frame(arms, results, width, height, 50 + below)
     front = pareto_front(arms, results.higher_is_better)
-    body = (
-        _axes(frame, ticks, results, narrow) + _front_line(front, frame) + _points(arms, front, frame, results, narrow)
-    )
+    line_of_front = [path(_stairs(front, frame), "front")] if front else []
+    body = _axes(frame, ticks, results, narrow) + line_of_front + _points(arms, front, frame, results, narrow)
     if narrow:
         body += _key(arms, front, frame, results)
     listed = "; ".join(

@@ -66,23 +66,31 @@ def to_settle(row: ContrastResult) -> str:
     return f"about {row.seeds_to_settle}" if ask else fmt.NONE
 
 
+def has(results: Results, field: str) -> bool:
+    """Whether any arm has this figure (normalised, forgetting) on any task."""
+    return any(getattr(score, field) is not None for arm in results.arms for score in arm.tasks.values())
+
+
 TIME_WORDS = (
     "Time is that of the steps on this machine, beside whatever else ran: arms are compared by examples and compute."
 )
 CONTRAST_WORDS = (
     "Detectable: the true difference that a study like this one finds in 4 of 5 cases, at 5% before Holm. Seeds to "
-    "settle: how many would move the interval off 0, were difference and spread to stay; none where only more test "
-    "rows would."
+    "settle: how many would move the interval off 0, were difference and spread to stay; nothing where it is "
+    "settled, or only more test rows would."
 )
 
 
 def notes(results: Results) -> list[str]:
-    """What a reader must know beside the verdict, and the verdict does not say."""
-    if results.test_openings <= 1:
+    """What a reader must know beside the verdict, and the verdict does not say.
+
+    A verdict that claims nothing needs no warning that it is exploratory: the findings and the ledger say it.
+    """
+    if results.test_openings <= 1 or results.verdict.kind in ("inconclusive", "leads"):
         return []
     return [
-        f"The test rows were opened {results.test_openings} times: this result is exploratory. "
-        "Confirm it on rows that no study has opened."
+        f"Other studies here had these test rows before (this is opening {results.test_openings}), so what is claimed "
+        "is exploratory: confirm it on rows that no study has opened."
     ]
 
 

@@ -35,11 +35,17 @@ class Rows:
 
     def __add__(self, other: Rows) -> Rows:
         return Rows(
-            f"{self.name}+{other.name}",
+            _together(self.name, other.name),
             self.train + other.train,
             self.validation + other.validation,
             self.size + other.size,
         )
+
+
+def _together(name: str, other: str) -> str:
+    """ "a adapt" and "b adapt" are "a+b adapt"; rows of another split are named apart."""
+    tasks, _, split = name.rpartition(" ")
+    return f"{tasks}+{other}" if split and other.endswith(f" {split}") else f"{name} + {other}"
 
 
 @dataclass(frozen=True)

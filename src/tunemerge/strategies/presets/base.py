@@ -7,4 +7,4 @@ from tunemerge.strategies.strategy import strategy
 @strategy("base_probe")
 def base_probe(s: Setting) -> Answer:
     """The base with a linear probe: only the head is tuned, on all adapt rows."""
-    return s.tune(s.base, s.mix, s.budget, head_only=True)
+    return s.tune(s.base, s.mix, s.budget, head_only=True, name="linear probe")
