@@ -3,17 +3,41 @@
 import pytest
 
 from small import TUNING, run, small_study
+from tunemerge.graph.cost import Cost
+from tunemerge.results import CurvePoint, StepResult
+from tunemerge.study.hindsight import at_chance
+from tunemerge.study.ledger import line
 
 STUDY = {"strategies": ["merge_only", "joint"], "methods": ["linear"], "seeds": 2}
 
 
 @pytest.mark.parametrize(("rate", "hardly"), [(1e-8, True), (3e-3, False)])
-def test_a_pool_that_hardly_learned_is_a_warning(tmp_path, tiny_bert, rate, hardly):
+def test_a_pool_at_chance_is_a_warning(tmp_path, tiny_bert, rate, hardly):
     tuning = {**TUNING, "learning_rate": rate}
     results = run(small_study(tmp_path, tiny_bert, **STUDY, tuning=tuning, pool_budget={"epochs": 10}))
-    found = [f for f in results.findings if f.code == "pool-hardly-learned"]
+    found = [f for f in results.findings if f.code == "pool-at-chance"]
     assert len(found) == hardly
     for finding in found:
         assert finding.severity == "warning" and "raise pool_budget" in finding.remedy
         assert "a (log loss 0." in finding.message and "b (log loss 0." in finding.message
-        assert "by the label shares alone 0.6" in finding.message
+        assert "chance 0.6" in finding.message
+
+
+def test_a_pool_that_is_unsure_but_mostly_right_is_not_at_chance(tmp_path, tiny_bert):
+    """Log loss 0.69 beside an accuracy of 76%, as in the demo."""
+    study = small_study(tmp_path, tiny_bert, **STUDY)
+    plan = study.plan()
+
+    def told(accuracy):
+        point = CurvePoint(step=1, examples=8, train_loss=0.7, validation_loss=0.69, validation_score=accuracy)
+        steps = [
+            StepResult(key=node.key, op="tune", label=name, seed=seed, inputs=[], arms=[], cost=line(Cost()),
+                       cached=False, digest="d", curve=[point], chosen_step=1)
+            for seed, setting in plan.settings.items()
+            for name, node in setting.pool.items()
+        ]  # fmt: skip
+        return at_chance(plan, steps)
+
+    assert told(0.76) == []
+    (finding,) = told(0.52)
+    assert "accuracy 52%" in finding.message

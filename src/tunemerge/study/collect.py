@@ -30,7 +30,7 @@ from tunemerge.results import (
 )
 from tunemerge.search.operation import FILE as CHOICE_FILE
 from tunemerge.study import verdict as verdicts
-from tunemerge.study.hindsight import hardly_learned, overfitting
+from tunemerge.study.hindsight import at_chance, overfitting
 from tunemerge.study.ledger import arm_cost, line, steps_cost
 from tunemerge.study.plan import StudyPlan, ancestors
 from tunemerge.study.scores import Evidence, score_arms
@@ -64,7 +64,7 @@ def collect(plan: StudyPlan, evidence: Evidence, facts: RunFacts) -> Results:
         for arm in arms
     ]
     steps = _steps(plan, evidence, facts.cached)
-    findings = [*plan.findings, *_exploratory(facts), *overfitting(steps), *hardly_learned(plan, steps)]
+    findings = [*plan.findings, *_exploratory(facts), *overfitting(steps), *at_chance(plan, steps)]
     return Results(
         name=config.name,
         tunemerge=version("tunemerge"),

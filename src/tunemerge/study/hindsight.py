@@ -1,9 +1,10 @@
-"""What only a finished run shows of itself: tunings that went too far, pool models that hardly began."""
+"""What only a finished run shows of itself: tunings that went too far, pool models that learned nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from statistics import mean
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,8 +15,9 @@ from tunemerge.report.curves import OPENED
 from tunemerge.results import CurvePoint, StepResult
 from tunemerge.study.plan import StudyPlan
 
-# A pool model has hardly learned while its validation loss is above this share of what the label shares alone give.
-_HARDLY = 0.97
+# A pool model is at chance while its log loss is above this share of what the label shares alone give (a fresh head is
+# unsure long after it is right more often than not), and its accuracy within so many standard errors of theirs.
+_HARDLY, _BEYOND = 0.97, 1.64
 
 
 def overfitting(steps: Iterable[StepResult]) -> list[Finding]:
@@ -42,25 +44,33 @@ def overfitting(steps: Iterable[StepResult]) -> list[Finding]:
     ]
 
 
-def hardly_learned(plan: StudyPlan, steps: Iterable[StepResult]) -> list[Finding]:
-    """Models of a pool made here that, over the seeds, know little more than how often each label occurs."""
+def at_chance(plan: StudyPlan, steps: Iterable[StepResult]) -> list[Finding]:
+    """Models of a pool made here that, over the seeds, know no more than how often each label occurs."""
     results = {s.key: s for s in steps}
-    made: dict[str, list[tuple[CurvePoint, float]]] = {}
+    made: dict[str, list[tuple[CurvePoint, Chance]]] = {}
     for setting in plan.settings.values():
         for name, node in setting.pool.items():
             kept = _kept(results[node.key]) if isinstance(node, Step) and node.op == "tune" else None
             if isinstance(node, Step) and kept is not None:
                 made.setdefault(name, []).append((kept, _chance(node, plan)))
-    told = [
-        f"{name} (log loss {loss:.2f}, by the label shares alone {chance:.2f}; accuracy {100 * accuracy:.0f}%)"
-        for name, found in made.items()
-        for loss, accuracy, chance in [_means(found)]
-        if loss > _HARDLY * chance
-    ]
+    told = []
+    for name, found in made.items():
+        loss, accuracy = (mean(getattr(p, what) for p, _ in found) for what in ("validation_loss", "validation_score"))
+        chance = Chance(*(mean(values) for values in zip(*(c for _, c in found), strict=True)))
+        if loss > _HARDLY * chance.loss and accuracy < chance.accuracy + _BEYOND * chance.error:
+            told.append(f"{name} (log loss {loss:.2f}, chance {chance.loss:.2f}; accuracy {100 * accuracy:.0f}%)")
     if not told:
         return []
-    text = f"these models of the pool have hardly learned, by validation: {', '.join(told)}"
-    return [warning("pool-hardly-learned", text, "pool_budget", "raise pool_budget, or tuning.learning_rate")]
+    text = f"on validation these models of the pool are at chance: {', '.join(told)}"
+    return [warning("pool-at-chance", text, "pool_budget", "raise pool_budget, or tuning.learning_rate")]
+
+
+class Chance(NamedTuple):
+    """What the best answer that is the same for every row gets: log loss and accuracy, with the latter's error."""
+
+    loss: float
+    accuracy: float
+    error: float
 
 
 def _kept(step: StepResult) -> CurvePoint | None:
@@ -69,14 +79,9 @@ def _kept(step: StepResult) -> CurvePoint | None:
     return found if found is not None and found.validation_loss is not None else None
 
 
-def _means(found: list[tuple[CurvePoint, float]]) -> tuple[float, float, float]:
-    losses, accuracies = zip(*((p.validation_loss or 0.0, p.validation_score or 0.0) for p, _ in found), strict=True)
-    return mean(losses), mean(accuracies), mean(chance for _, chance in found)
-
-
-def _chance(step: Step, plan: StudyPlan) -> float:
-    """The lowest log loss on the step's validation rows of an answer that is the same for every row."""
-    tables = [plan.rows.tables[leaf.key] for leaf in step.inputs["validation"]]
-    weights = pd.concat(tables).groupby("label")["weight"].sum()
+def _chance(step: Step, plan: StudyPlan) -> Chance:
+    rows = pd.concat([plan.rows.tables[leaf.key] for leaf in step.inputs["validation"]])
+    weights = rows.groupby("label")["weight"].sum()
     shares = (weights / weights.sum()).to_numpy()
-    return float(-(shares * np.log(shares)).sum())
+    most = float(shares.max())
+    return Chance(float(-(shares * np.log(shares)).sum()), most, float((most * (1 - most) / len(rows)) ** 0.5))
