@@ -67,10 +67,7 @@ def leads(j: Judged, seeds: int, metric: str) -> str:
     j = ahead(j)
     said = f"{j.a} leads {j.b} by {interval(j, metric)}"
     if seeds == 1:
-        return (
-            f"{said} on these test rows: with one seed nothing is claimed, since nothing is known about the "
-            f"randomness of training (at least {FEWEST_SEEDS} seeds are needed)."
-        )
+        return f"{said} on these test rows; with one seed nothing is claimed (at least {FEWEST_SEEDS} are needed)."
     return f"{said}: not settled with {seeds} seeds (at least {FEWEST_SEEDS} are needed)."
 
 
@@ -98,7 +95,8 @@ def reason(handed: ArmSummary, best: ArmSummary) -> str:
         if handed.name == best.name
         else f"{handed.name} is the cheapest within the margin of the best validation score {ELIGIBLE} ({best.name}'s)"
     )
-    return f"{why}; of its seeds the one with the median validation score"
+    several = len(handed.validation_by_seed) > 1
+    return why + "; of its seeds the one with the median validation score" * several
 
 
 def but(winner: ArmSummary | None, handed: ArmSummary | None, against: Judged | None) -> list[str]:
