@@ -3,7 +3,7 @@
 import pytest
 
 from small import small_study
-from tunemerge.study import estimate
+from tunemerge.study import estimate, speed
 from tunemerge.study.estimate import Estimate, Forecast, forecast
 
 
@@ -40,7 +40,6 @@ def test_every_step_that_is_missing_is_estimated(plan, store):
         assert (one.flops > 0) == (step.op in ("tune", "search", "predict"))
     publish(store, plan.graph.steps[0], 1.0)
     assert plan.graph.steps[0].key not in forecast(plan, store).steps
-    assert not store.root.joinpath("probe").exists()
 
 
 def test_what_has_run_sets_the_pace(plan, store):
@@ -73,9 +72,34 @@ def test_a_run_takes_as_long_as_its_longest_chain():
     assert Forecast({}, 0.0, (0.5, 2.0)).wall(2) == (0.0, 0.0)
 
 
-def test_the_probe_takes_the_fastest_of_many(monkeypatch):
-    monkeypatch.undo()
-    times = iter([9.0, 9.0, 0.001, *[5.0] * 100])
-    monkeypatch.setattr(estimate.timeit, "timeit", lambda what, number: next(times))
-    train, forward = estimate._speed("float32")
-    assert train == pytest.approx(0.42 * 2 * 2 * 512**3 / 0.001) and forward > train
+@pytest.fixture
+def clock(monkeypatch, tmp_path):
+    """Sets what the next probes take, in seconds each; the cache is empty."""
+    monkeypatch.setenv("TUNEMERGE_CACHE", str(tmp_path / "cache"))
+    times = []
+    monkeypatch.setattr(speed.timeit, "timeit", lambda what, number: times.pop(0) if len(times) > 1 else times[0])
+    return times
+
+
+def test_the_fastest_of_many_probes_counts_and_is_kept(clock):
+    product = 2 * 2 * 512**3
+    clock[:] = [9.0, 9.0, 0.5, 5.0]
+    assert speed.product_speed() == pytest.approx(product / 0.5)
+    clock[:] = [7.0]  # a loaded machine: the same plan says the same time
+    assert speed.product_speed() == pytest.approx(product / 0.5, rel=1e-5)
+    clock[:] = [0.1]
+    assert speed.product_speed() == pytest.approx(product / 0.1)
+
+
+@pytest.mark.parametrize("kept", ["", "fast", "nan", "-1", "1e99", "inf"])
+def test_a_damaged_cache_changes_nothing(clock, kept):
+    clock[:] = [1.0]
+    expected = speed.product_speed()
+    speed._file().write_text(kept)
+    assert speed.product_speed() == expected
+
+
+def test_without_a_place_to_keep_it_the_speed_is_measured(clock, monkeypatch):
+    clock[:] = [1.0]
+    monkeypatch.setattr(speed, "cache_folder", lambda: None)
+    assert speed.product_speed() == 2 * 2 * 512**3

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import shutil
-import timeit
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-
-import numpy as np
-from threadpoolctl import threadpool_limits
 
 from tunemerge.findings import Finding, error, warning
 from tunemerge.graph.executors.local import available_cores
@@ -19,6 +15,7 @@ from tunemerge.graph.step import Leaf, Step
 from tunemerge.store.artifacts import Store
 from tunemerge.study.passes import Network, Passes, Reader, network
 from tunemerge.study.plan import StudyPlan
+from tunemerge.study.speed import product_speed
 from tunemerge.tasks.precision import device, uses_bf16
 
 # Steps that write a model.
@@ -104,12 +101,8 @@ def _longest(plan: StudyPlan, steps: Mapping[str, Estimate]) -> float:
 
 
 def _speed(precision: str) -> tuple[float, float]:
-    """Usable FLOP/s of one core, (training, forward): from a float32 matrix product, the fastest of many short ones,
-    since a neighbour's load can only slow one down."""
-    a = np.ones((512, 512), np.float32)
-    with threadpool_limits(1):
-        fastest = min(timeit.timeit(lambda: a @ a, number=2) for _ in range(60))
-    product = 2 * 2 * 512**3 / fastest
+    """Usable FLOP/s of one core: (training, forward)."""
+    product = product_speed()
     train, forward = _EFFICIENCY[device() == "cpu" and uses_bf16(precision, "cpu")]
     return train * product, forward * product
 
