@@ -131,7 +131,7 @@ def test_a_pool_of_one_merges_nothing(study):
     ("budget", "text", "fix"),
     [
         ({"examples": 3}, "3 examples are less than one batch of 8", "at least 32 examples"),
-        ({"steps": 1}, "1 steps are 1 optimizer step of 8 examples", "at least 4 steps"),
+        ({"steps": 1}, "budget: 1 optimizer step of 8 examples: too few for", "at least 4 steps"),
         ({"epochs": 0.3}, "0.3 epochs are 2 optimizer steps of 8 examples", "at least 0.5 epochs"),
     ],
 )

@@ -258,7 +258,9 @@ def test_label_sets_must_agree(tmp_path, tiny_bert):
 
 
 def test_a_budget_too_small(tmp_path, tiny_bert):
-    assert "tune_then_merge/linear" in faulty(small_study(tmp_path, tiny_bert, budget={"steps": 1}), "budget-too-small")
+    assert "too few for sequential, tune_then_merge" in faulty(
+        small_study(tmp_path, tiny_bert, budget={"steps": 1}), "budget-too-small"
+    )
 
 
 def test_results_json_is_plain_json(finished):

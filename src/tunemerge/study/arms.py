@@ -33,6 +33,9 @@ _ROLE_ORDER = {"alternative": 0, "order": 1, "control": 2}
 # The question that the project asks; other orders are compared after these two.
 MAIN = ("merge_then_tune", "tune_then_merge")
 
+# Where the search for a budget that is enough ends, for strategies that none is enough for.
+_MOST_STEPS = 2**20
+
 
 @dataclass(frozen=True)
 class Arm:
@@ -137,7 +140,7 @@ def _budget_too_small(variants: list[Variant], arms: list[str], config: StudyCon
         return True
 
     high = 1
-    while not enough(high):
+    while high < _MOST_STEPS and not enough(high):
         high *= 2
     low = high // 2
     while high - low > 1:
@@ -145,9 +148,10 @@ def _budget_too_small(variants: list[Variant], arms: list[str], config: StudyCon
         low, high = (low, middle) if enough(middle) else (middle, high)
     budget, batch = config.budget, setting.batch_size
     have = f"{setting.budget} optimizer step{'s' * (setting.budget != 1)} of {batch} examples"
-    have = have if setting.budget else f"less than one batch of {batch} examples"
-    strategies = dict.fromkeys(name.split("/")[0] for name in arms)
-    text = f"{budget.amount:g} {budget.unit} are {have}: too few for {listed(strategies)}"
+    if budget.unit != "steps":
+        have = have if setting.budget else f"less than one batch of {batch} examples"
+        have = f"{budget.amount:g} {budget.unit} are {have}"
+    text = f"{have}: too few for {listed(dict.fromkeys(name.split('/')[0] for name in arms))}"
     rows = sum(r.size for r in setting.adapt.values())
     need = {"steps": high, "examples": high * batch, "epochs": math.ceil(100 * high * batch / max(rows, 1)) / 100}
     fix = f"give at least {need[budget.unit]:g} {budget.unit}, or lower tuning.batch_size"

@@ -50,7 +50,8 @@ def at_chance(plan: StudyPlan, steps: Iterable[StepResult]) -> list[Finding]:
     made: dict[str, list[tuple[CurvePoint, Chance]]] = {}
     for setting in plan.settings.values():
         for name, node in setting.pool.items():
-            kept = _kept(results[node.key]) if isinstance(node, Step) and node.op == "tune" else None
+            step = results.get(node.key)  # none where no arm uses this model, or it was given
+            kept = _kept(step) if step is not None and step.op == "tune" else None
             if isinstance(node, Step) and kept is not None:
                 made.setdefault(name, []).append((kept, _chance(node, plan)))
     told = []
