@@ -41,3 +41,8 @@ def test_a_pool_that_is_unsure_but_mostly_right_is_not_at_chance(tmp_path, tiny_
     assert told(0.76) == []
     (finding,) = told(0.52)
     assert "accuracy 52%" in finding.message
+
+
+def test_a_pool_that_no_arm_uses_was_not_made(tmp_path, tiny_bert):
+    results = run(small_study(tmp_path, tiny_bert, strategies=["joint"], seeds=1))
+    assert [f.code for f in results.findings if f.code == "pool-at-chance"] == []
