@@ -93,8 +93,8 @@ def test_run_then_report_and_export(study):
     (run / "report.html").unlink()
     assert command("report", run, cwd=study).returncode == 0
     assert (run / "report.html").read_bytes() == page
-    exported = command("export", run, "mine", "--arm", "joint", cwd=study)
-    assert exported.returncode == 0 and "mine: joint, seed 0; test accuracy" in exported.stdout
+    exported = command("export", run, "mine", "--arm", "joint", "--task", "a", cwd=study)
+    assert exported.returncode == 0 and "mine: joint, seed 0, one model for all tasks; test accuracy" in exported.stdout
     assert {"config.json", "model.safetensors", "README.md", "tokenizer.json"} <= {
         p.name for p in (study / "mine").iterdir()
     }

@@ -59,10 +59,15 @@ def export_and_show(run: Path, out: Path, arm: str | None, task: str | None, see
     results, folder = read_results(run), run if run.is_dir() else run.parent
     exported = export_arm(results, store_of(run), out, arm, task, seed, kept=folder / "model")
     chosen = next(a for a in results.arms if a.name == exported.arm)
-    score = chosen.test_by_seed[results.seeds.index(exported.seed)]
-    where = "" if len(chosen.tasks) < 2 else ", a mean over tasks"
-    what = f"{exported.arm}, seed {exported.seed}" + (f", the model for {exported.task}" if exported.task else "")
-    print(f"{out}: {what}; test {fmt.metric_name(results.metric)} {fmt.score(score, results.metric)}{where}")
+    if exported.task:
+        score, where = chosen.tasks[exported.task].score.value, f" on {exported.task}, a mean over seeds"
+        asked = f", the model for {exported.task}"
+    else:
+        score = chosen.test_by_seed[results.seeds.index(exported.seed)]
+        where = ", a mean over tasks" * (len(chosen.models) > 1)
+        asked = ", one model for all tasks" * (task is not None)
+    shown = f"test {fmt.metric_name(results.metric)} {fmt.score(score, results.metric)}{where}"
+    print(f"{out}: {exported.arm}, seed {exported.seed}{asked}; {shown}")
 
 
 def clean_store(root: Path, agreed: bool) -> None:
@@ -78,4 +83,4 @@ def clean_store(root: Path, agreed: bool) -> None:
     )
     if agreed or typer.confirm("Remove them?"):
         remove_steps(root)
-        print(f"removed; {fmt.memory(disk_usage(root)) if disk_usage(root) else 'nothing'} is left")
+        print("removed")
