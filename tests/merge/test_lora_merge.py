@@ -266,7 +266,7 @@ def test_different_bases_are_refused(tmp_path: Path) -> None:
     merged([printed, make("same", "/elsewhere/b", "aa")])
     with pytest.raises(FindingsError, match=r"merge adapters of one base$"):
         merged([printed, make("unlike", "org/base", "bb")])
-    with pytest.raises(UsageError, match="is one of the inputs"):
+    with pytest.raises(UsageError, match="one of the inputs"):
         merge_adapters([one], one)
 
 

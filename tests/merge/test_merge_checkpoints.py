@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,8 @@ import pytest
 
 from tunemerge.checkpoint.model import open_checkpoint
 from tunemerge.checkpoint.reader import read_tensor, to_float32
-from tunemerge.errors import TunemergeError, UsageError
+from tunemerge.checkpoint.source import open_model
+from tunemerge.errors import CheckpointError, TunemergeError, UsageError
 from tunemerge.findings import FindingsError
 from tunemerge.graph.operation import Job
 from tunemerge.merge.engine import merge_checkpoints
@@ -156,7 +158,7 @@ def test_mismatches_come_all_at_once(make_model: MakeModel, tmp_path: Path) -> N
 
 def test_an_output_is_replaced_only_if_it_was_a_merge(make_model: MakeModel, tmp_path: Path) -> None:
     one, two = make_model("one", 1), make_model("two", 2)
-    with pytest.raises(UsageError, match="one of the models to be merged"):
+    with pytest.raises(UsageError, match="is one of the inputs"):
         merge_checkpoints("linear", [one, two], one)
     mine = tmp_path / "mine"
     mine.mkdir()
@@ -171,6 +173,47 @@ def test_an_output_is_replaced_only_if_it_was_a_merge(make_model: MakeModel, tmp
     assert digest_folder(out)[0] == before
     merge_checkpoints("slerp", [one, two], out, parameters={"t": 0.1})
     assert digest_folder(out)[0] != before
+
+
+def test_an_output_that_holds_an_input_or_is_a_link_is_let_alone(make_model: MakeModel, tmp_path: Path) -> None:
+    one, two = make_model("one", 1), make_model("two", 2)
+    out = merge_checkpoints("linear", [one, two], tmp_path / "out")
+    expert = out / "experts" / "three"
+    shutil.copytree(one, expert)
+    for model in (expert, out / "model.safetensors"):
+        with pytest.raises(UsageError, match=f"holds {model}, one of the inputs"):
+            merge_checkpoints("linear", [model, two], out)
+    assert (expert / "model.safetensors").exists()
+    link = tmp_path / "link"
+    link.symlink_to(out)
+    with pytest.raises(UsageError, match=f"is a link .to {out}"):
+        merge_checkpoints("linear", [one, two], link)
+    assert link.is_symlink()
+
+
+def test_a_wide_output_has_all_digits(make_model: MakeModel, tmp_path: Path) -> None:
+    one, two = make_model("one", 1), make_model("two", 2)
+    out = merge_checkpoints("linear", [one, two], tmp_path / "out", parameters={"weight": [1, 2]}, out_dtype="F64")
+    a, b, merged = states(one, two, out)
+    for name, value in merged.items():
+        if value.dtype == np.float64:
+            np.testing.assert_allclose(value, (a[name].astype(float) + 2.0 * b[name]) / 3, rtol=1e-14, atol=1e-17)
+
+
+def test_a_file_that_is_written_anew_after_its_header_was_read_is_refused(make_model: MakeModel) -> None:
+    model = make_model("one", 1)
+    opened = open_checkpoint(model)
+    make_model("other", 2, "BF16").joinpath("model.safetensors").replace(model / "model.safetensors")
+    with pytest.raises(CheckpointError, match="written anew"), open_model(opened):
+        pass
+
+
+def test_the_output_points_at_no_code(make_model: MakeModel, tmp_path: Path) -> None:
+    one, two = make_model("one", 1), make_model("two", 2)
+    config = json.loads((one / "config.json").read_text())
+    (one / "config.json").write_text(json.dumps({**config, "auto_map": {"AutoModel": "stranger/repo--m.Model"}}))
+    out = merge_checkpoints("linear", [one, two], tmp_path / "out")
+    assert json.loads((out / "config.json").read_text()) == config
 
 
 def test_tokenizers_with_other_numbers_are_refused(make_model: MakeModel, tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def test_disk_and_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_input_is_no_output(tmp_path: Path) -> None:
     found = look(TEXT, tmp_path / "a")
-    assert codes(found) == ["output-folder"] and "one of the models to be merged" in found.findings[0].message
+    assert codes(found) == ["output-folder"] and "is one of the inputs" in found.findings[0].message
 
 
 def test_tokenizers_that_differ_and_their_union(make_model: MakeModel) -> None:

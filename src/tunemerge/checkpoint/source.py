@@ -16,10 +16,10 @@ from typing import Protocol
 import numpy as np
 
 from tunemerge.checkpoint.dtypes import NUMPY, Array, itemsize
-from tunemerge.checkpoint.header import TensorInfo
+from tunemerge.checkpoint.header import TensorInfo, read_header
 from tunemerge.checkpoint.model import Checkpoint
 from tunemerge.checkpoint.reader import FileReader
-from tunemerge.errors import UsageError
+from tunemerge.errors import CheckpointError, UsageError
 
 _DTYPES = {dtype: name for name, dtype in NUMPY.items() if not name.startswith("F8") and name != "U16"}
 
@@ -119,7 +119,16 @@ class FileModel:
 
 @contextmanager
 def open_model(checkpoint: Checkpoint) -> Iterator[FileModel]:
-    """Keep the checkpoint's files open for reading. Raises CheckpointError where one can't be opened."""
+    """Keep the checkpoint's files open for reading.
+
+    Raises CheckpointError where one can't be opened, or has been written anew since its header was read.
+    """
     with ExitStack() as stack:
-        paths = [checkpoint.folder / file for file in checkpoint.files]
-        yield FileModel(checkpoint, {path: stack.enter_context(FileReader(path)) for path in paths})
+        readers = {}
+        for file in checkpoint.files:
+            path = checkpoint.folder / file
+            readers[path] = stack.enter_context(FileReader(path))
+            known = {name: info for name, (info, place) in checkpoint.located.items() if place == file}
+            if read_header(path).tensors != known:
+                raise CheckpointError(f"{path}: was written anew while it was being looked at; start again")
+        yield FileModel(checkpoint, readers)

@@ -39,7 +39,7 @@ def stream_tensor(
     """
     size = int(np.prod(shape, dtype=np.int64))
     block = block_length(stream.unit, shape, block)
-    loader = _Loader(sources, base, min(block, size))
+    loader = _Loader(sources, base, min(block, size), out_dtype)
     narrow = _Narrow(out_dtype, min(block, size))
     starts = range(0, size, block)
     if isinstance(stream, Looking) and stream.looks:
@@ -111,10 +111,10 @@ def _check(stop: Callable[[], bool]) -> None:
 class _Loader:
     """Widens blocks of all sources into one matrix; a tensor that is a single block is read only once."""
 
-    def __init__(self, sources: Sequence[Source], base: Source | None, block: int) -> None:
+    def __init__(self, sources: Sequence[Source], base: Source | None, block: int, out_dtype: str) -> None:
         everyone = [*sources, *([base] if base else [])]
         self._sources, self._n, self._has_base = everyone, len(sources), base is not None
-        wide = np.float64 if any(s.dtype == "F64" for s in everyone) else np.float32
+        wide = np.float64 if out_dtype == "F64" or any(s.dtype == "F64" for s in everyone) else np.float32
         self._memory = np.empty(len(everyone) * block, wide)
         self._out = np.empty(block, wide)
         self._runs = _runs([s.dtype for s in everyone])
@@ -176,7 +176,7 @@ def _nonfinite(source: Source, start: int, row: NDArray[Any]) -> str:
 
 
 class _Narrow:
-    """Rounds float32 or float64 results to the output dtype, once, to nearest even."""
+    """Rounds results, float32 (float64 where an input or the output is), to the output dtype, to nearest even."""
 
     def __init__(self, dtype: str, block: int) -> None:
         self._dtype = dtype

@@ -36,7 +36,7 @@ def copy_companions(model: Checkpoint, tokenizer: Checkpoint, out_dtype: str | N
     copy_others(model, folder)
     copy_tokenizer(tokenizer, folder)
     if model.has_config:
-        write_json(folder / CONFIG, with_dtype(read_json(inside(model.folder, CONFIG)), out_dtype))
+        write_json(folder / CONFIG, with_dtype(without_code(read_json(inside(model.folder, CONFIG))), out_dtype))
 
 
 def copy_tokenizer(model: Checkpoint, folder: Path) -> None:
@@ -53,6 +53,11 @@ def copied_files(folder: Path) -> list[str]:
     """Names of the files of a model folder, its weights apart, that may go into a merge."""
     config = [CONFIG] if (folder / CONFIG).exists() else []
     return [*config, *_matching(folder, (*_TOKENIZER, *_OTHER))]
+
+
+def without_code(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of a config.json that points at no code: Python files are not copied, and a stranger's are not run."""
+    return {key: value for key, value in config.items() if key != "auto_map"}
 
 
 def with_dtype(config: Mapping[str, Any], out_dtype: str | None) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import glob
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,13 +18,21 @@ from tunemerge.store.atomic import refuse_foreign
 from tunemerge.store.lock import try_lock
 
 
-def refuse_target(out: Path, inputs: Sequence[Path]) -> None:
-    """UsageError where `out` is one of the inputs, or something that no merge of ours has left there."""
+def refuse_target(out: Path, inputs: Collection[Path], record: str = RECORD) -> None:
+    """UsageError where `out` is or holds one of the inputs, is a link, or was not made here (it has no `record`).
+
+    The old folder is removed once the new one is there, and with it would go whatever of the inputs it holds.
+    """
+    if out.is_symlink():
+        raise UsageError(f"{out}: is a link (to {out.resolve()}); name the folder itself")
     if not out.exists():
         return
-    if any(Path(path).exists() and out.samefile(path) for path in inputs):
-        raise UsageError(f"{out}: is one of the models to be merged; choose another output folder")
-    refuse_foreign(out, RECORD)
+    place = out.resolve()
+    held = [path for path in inputs if Path(path).exists() and Path(path).resolve().is_relative_to(place)]
+    if held:
+        what = "is" if Path(held[0]).resolve() == place else f"holds {held[0]},"
+        raise UsageError(f"{out}: {what} one of the inputs; choose another output folder")
+    refuse_foreign(out, record)
 
 
 def refuse_disk(out: Path, needed: int) -> None:
@@ -56,10 +64,11 @@ def work_folder(out: Path) -> Iterator[Path]:
     lock = -1
     try:
         lock = os.open(work, os.O_RDONLY)
-        try_lock(lock)
+        if not try_lock(lock):  # another merge to the same place takes it for a dead one's, and is removing it
+            raise UsageError(f"{out}: another merge to the same folder is just beginning; try again when it is done")
         for left in sorted(parent.glob(f".{glob.escape(out.name)}.*.merging")):
             _sweep(left)
-        work.chmod(0o755)
+        work.chmod(0o777 & ~_umask())
         yield work
     except OSError as problem:
         raise TunemergeError(f"{out}: writing the merged model failed: {problem.strerror or problem}") from problem
@@ -67,6 +76,13 @@ def work_folder(out: Path) -> Iterator[Path]:
         shutil.rmtree(work, ignore_errors=True)
         if lock >= 0:
             os.close(lock)
+
+
+def _umask() -> int:
+    """What this process masks; it can only be read by setting it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 def _sweep(left: Path) -> None:

@@ -14,15 +14,15 @@ from tunemerge.checkpoint.locate import locate
 from tunemerge.checkpoint.model import Checkpoint, open_checkpoint
 from tunemerge.checkpoint.skeleton import skeleton
 from tunemerge.checkpoint.source import open_model
-from tunemerge.errors import TunemergeError, UsageError
+from tunemerge.errors import TunemergeError
 from tunemerge.merge.lora.extract import Extraction, Request, extract
 from tunemerge.merge.lora.mix import Mix
 from tunemerge.merge.lora.spectrum import default_device
 from tunemerge.merge.lora.survey import survey
 from tunemerge.merge.lora.together import combine
 from tunemerge.merge.runner import Progress, default_threads, silent
-from tunemerge.merge.target import work_folder
-from tunemerge.store.atomic import refuse_foreign, replace_folder
+from tunemerge.merge.target import refuse_target, work_folder
+from tunemerge.store.atomic import replace_folder
 from tunemerge.store.remember import file_digest, file_digests
 
 RANK = 32
@@ -51,7 +51,7 @@ def extract_adapter(
     `out` exists only once it is complete; an adapter that was made here is replaced. Raises UsageError.
     """
     folders = [locate(str(model)), locate(str(base))]
-    refuse_target(Path(out), folders)
+    refuse_target(Path(out), folders, RECORD)
     opened, under = (open_checkpoint(folder) for folder in folders)
     asked = RANK if rank is None and energy is None else rank
     request = Request(asked, energy, tuple(whole), tuple(skip), device or default_device())
@@ -83,7 +83,7 @@ def merge_adapters(
     `out` exists only once it is complete; an adapter that was made here is replaced. Raises UsageError.
     """
     folders = [locate(str(adapter)) for adapter in adapters]
-    refuse_target(Path(out), folders)
+    refuse_target(Path(out), folders, RECORD)
     opened = [open_adapter(folder) for folder in folders]
     merged = combine(opened, mix, progress)
     record = {
@@ -117,13 +117,6 @@ def publish(adapter: NewAdapter, out: Path) -> None:
             replace_folder(work, out)
         except OSError as problem:
             raise TunemergeError(f"{out}: writing the adapter failed: {problem.strerror}") from problem
-
-
-def refuse_target(out: Path, inputs: Collection[Path]) -> None:
-    """UsageError where `out` is an input, or something that was not made here."""
-    if any(out.exists() and path.exists() and out.samefile(path) for path in inputs):
-        raise UsageError(f"{out}: is one of the inputs; choose another output folder")
-    refuse_foreign(out, RECORD)
 
 
 def _task(model: Checkpoint) -> str | None:

@@ -17,7 +17,6 @@ from tunemerge.yamlfile import parse_yaml
 CARD = "README.md"
 _HEAD = re.compile(r"---[ \t]*\r?\n(.*?)^---[ \t]*\r?$", re.DOTALL | re.MULTILINE)
 _MAX_BYTES = 1_000_000
-_HUB = re.compile(r"[\w.-]+/[\w.-]+\Z")
 
 
 def model_card(name: str, recipe: Recipe, facts: Mapping[str, Any], inputs: Mapping[Place, Input]) -> str:
@@ -69,7 +68,7 @@ def _front_matter(folder: Path) -> dict[str, Any]:
 
 
 def _front(inputs: Mapping[Place, Input], licences: Mapping[Place, str | None]) -> list[str]:
-    hub = [place.name for place in inputs if _HUB.match(place.name) and not Path(place.name).exists()]
+    hub = [place.name for place, one in inputs.items() if one.path.parent.name == "snapshots"]
     stated = set(licences.values())
     lines = ["---"]
     if hub:
@@ -83,7 +82,7 @@ def _front(inputs: Mapping[Place, Input], licences: Mapping[Place, str | None]) 
 
 def _sentence(methods: Mapping[str, Any]) -> str:
     parts = [f"{entry['tensors']:,} tensors {'copied' if m == 'copy' else f'by `{m}`'}" for m, entry in methods.items()]
-    return f"Merged with [tunemerge](https://pypi.org/project/tunemerge/): {', '.join(parts)}."
+    return f"Merged with tunemerge: {', '.join(parts)}."
 
 
 def _cell(text: str) -> str:

@@ -19,6 +19,7 @@ from tunemerge.merge.folder import (
     copy_others,
     copy_tokenizer,
     with_dtype,
+    without_code,
     write_json,
     write_record,
 )
@@ -74,7 +75,7 @@ def write_model(
 def output_config(ready: Prepared) -> tuple[dict[str, Any], list[Finding]]:
     """config.json of the output, with what can't be known about it; empty where the giver has none."""
     giver = ready.opened[ready.giver].checkpoint
-    config, findings = dict(giver.config), []
+    config, findings = without_code(giver.config), []
     for prefix, origins in ready.assembly.layers.items():
         theirs = [(ready.opened[ref].checkpoint.config, layer) for ref, layer in origins]
         config, changed = follow_layers(config, prefix, ready.assembly.stacks[prefix], theirs)
