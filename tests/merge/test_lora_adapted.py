@@ -16,7 +16,7 @@ from tunemerge.checkpoint.fingerprint import fingerprint
 from tunemerge.checkpoint.source import ArrayModel
 from tunemerge.errors import UsageError
 from tunemerge.findings import FindingsError
-from tunemerge.merge.lora.adapted import AdaptedModel, adapter_findings
+from tunemerge.merge.lora.adapted import AdaptedModel
 from tunemerge.merge.lora.kernel import add_product
 
 
@@ -193,8 +193,8 @@ def test_another_base(tmp_path: Path) -> None:
     folder = write_lora(tmp_path / "a", {"q": linear(60, 5)})
     adapter = open_adapter(folder)
     for label in ("/models/base", "/cache/models--org--base/snapshots/1234"):
-        assert adapter_findings(adapter, ArrayModel(label, state)) == []
-    (found,) = adapter_findings(adapter, ArrayModel("/models/another", state))
+        assert AdaptedModel(ArrayModel(label, state), adapter).warnings == []
+    (found,) = AdaptedModel(ArrayModel("/models/another", state), adapter).warnings
     assert found.severity == "warning" and "'org/base'" in found.message and "/models/another" in found.message
     adapted(state, folder, "/models/another")
 

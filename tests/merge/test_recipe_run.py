@@ -199,6 +199,14 @@ def test_adapters_are_inputs(make_model: MakeModel) -> None:
     assert names == ["base", "lora"]
 
 
+def test_an_adapter_that_names_another_base_is_warned_of(make_model: MakeModel) -> None:
+    make_model("stranger", state=llama(1), config=config())
+    write_lora(Path("lora"), {"model.layers.1.mlp.up": linear(4, 4, rank=2)})
+    told: list[Finding] = []
+    merged("merge_method: linear\nmodels: [{model: stranger+lora}]\nparameters: {weight: 1}", tell=told)
+    assert [f.code for f in told if "org/base" in f.message] == ["adapter-base"]
+
+
 def test_single_files_and_folders_without_a_config(make_model: MakeModel) -> None:
     one = make_model("one", state={"w": np.zeros((2, 2), np.float32)})
     two = make_model("two", state={"w": np.ones((2, 2), np.float32)})

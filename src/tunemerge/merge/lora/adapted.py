@@ -21,20 +21,20 @@ from tunemerge.checkpoint.header import TensorInfo
 from tunemerge.checkpoint.reader import FileReader
 from tunemerge.checkpoint.source import Model, Source
 from tunemerge.errors import UsageError
-from tunemerge.findings import Finding, refuse_errors
+from tunemerge.findings import refuse_errors
 
 
 class AdaptedModel:
     """`model` with `adapter` applied. Raises FindingsError where they don't fit, naming every tensor.
 
-    `config` is the model's config.json: it is asked where the modules have other names than the tensors. Memory: the
-    factors of the tensors that are being read, and a block.
+    `config` is the model's config.json: it is asked where the modules have other names than the tensors. `warnings` say
+    what speaks against this pair without ruling it out. Memory: the factors of the tensors being read, and a block.
     """
 
     def __init__(self, model: Model, adapter: Adapter, config: Mapping[str, Any] | None = None) -> None:
         self.model, self.adapter = model, adapter
         self._changes, findings = adapter_changes(adapter, model, config)
-        refuse_errors(findings or base_findings(adapter, model))
+        self.warnings = refuse_errors(findings or base_findings(adapter, model))
 
     @property
     def label(self) -> str:
@@ -58,11 +58,6 @@ class AdaptedModel:
         if change.product is None:
             return below
         return _AdaptedSource(below, self.adapter, change, self.tensors[name].dtype)
-
-
-def adapter_findings(adapter: Adapter, model: Model, config: Mapping[str, Any] | None = None) -> list[Finding]:
-    """Everything that speaks against applying `adapter` to `model`, for checks before a merge; warnings too."""
-    return adapter_changes(adapter, model, config)[1] or base_findings(adapter, model)
 
 
 @dataclass(frozen=True)

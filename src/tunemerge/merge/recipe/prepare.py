@@ -12,6 +12,7 @@ from tunemerge.checkpoint.source import Model
 from tunemerge.checkpoint.tokenizers import tokenizer_findings
 from tunemerge.errors import UsageError
 from tunemerge.findings import Finding, FindingsError, error, note, warning
+from tunemerge.merge.lora.adapted import AdaptedModel
 from tunemerge.merge.plan import MergePlan
 from tunemerge.merge.recipe.assemble import Assembly, assemble
 from tunemerge.merge.recipe.inputs import Input, Opened, join, reading
@@ -69,6 +70,7 @@ def prepared(
     findings: list[Finding] = []
     with reading({ref: opened[ref] for ref in refs}) as readable:
         models = [readable[ref] for ref in refs]
+        findings += [f for model in models if isinstance(model, AdaptedModel) for f in model.warnings]
         alignment = None if look else _aligned(document, refs, models, inputs, opened, seed, findings)
         models = alignment.models if alignment else models
         vocabulary, models = _vocabulary(document, refs, models, opened, findings)
