@@ -3,18 +3,6 @@
 The package can be called: `tunemerge.merge("ties", [a, b], base=c, density=0.5)` is `memory.merge`.
 """
 
-from __future__ import annotations
+from tunemerge.callable_package import make_callable
 
-import sys
-from types import ModuleType
-from typing import Any
-
-
-class _CallablePackage(ModuleType):
-    def __call__(self, *args: Any, **parameters: Any) -> dict[str, Any]:
-        from tunemerge.merge.memory import merge
-
-        return merge(*args, **parameters)
-
-
-sys.modules[__name__].__class__ = _CallablePackage
+make_callable(__name__, "tunemerge.merge.memory", "merge")

@@ -17,10 +17,10 @@ from tunemerge.checkpoint.source import open_model
 from tunemerge.errors import TunemergeError
 from tunemerge.merge.lora.extract import Extraction, Request, extract
 from tunemerge.merge.lora.mix import Mix
-from tunemerge.merge.lora.spectrum import default_device
 from tunemerge.merge.lora.survey import survey
 from tunemerge.merge.lora.together import combine
 from tunemerge.merge.runner import Progress, default_threads, silent
+from tunemerge.merge.spectral import find_device
 from tunemerge.merge.target import refuse_target, work_folder
 from tunemerge.store.atomic import replace_folder
 from tunemerge.store.remember import file_digest, file_digests
@@ -54,7 +54,7 @@ def extract_adapter(
     refuse_target(Path(out), folders, RECORD)
     opened, under = (open_checkpoint(folder) for folder in folders)
     asked = RANK if rank is None and energy is None else rank
-    request = Request(asked, energy, tuple(whole), tuple(skip), device or default_device())
+    request = Request(asked, energy, tuple(whole), tuple(skip), device or find_device("auto"))
     with open_model(opened) as there, open_model(under) as here:
         seen = survey(there.tensors, skeleton(opened.config, list(there.tensors)))
         found = extract(there, here, request, seen, progress)

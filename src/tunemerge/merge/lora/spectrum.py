@@ -74,13 +74,6 @@ def approximate(rows: Pieces, columns: int, most: int, energy: float | None, dev
     return Approximation(left / roots, right, min(1.0, float((sizes**2).sum()) / total), float(np.sqrt(total)))
 
 
-def default_device() -> str:
-    """A GPU where torch finds one: Apple's has no float64 and is not used."""
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
 def _largest(gram: torch.Tensor, most: int) -> tuple[Array, Any]:
     """The `most` largest eigenvalues, falling, and their vectors as columns, each with its largest entry positive."""
     import torch

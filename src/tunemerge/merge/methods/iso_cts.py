@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunemerge.merge.grids import pairs
 from tunemerge.merge.method import Method, Tensor, register
+from tunemerge.merge.methods.tsv_m import orthogonal, truncated
 from tunemerge.merge.parameters import LAMBDA, Parameter, Values
 from tunemerge.merge.spectral import Deltas, SpectralStream, joined, polar, svd
 
@@ -33,33 +34,14 @@ def reference(tensors: Sequence[torch.Tensor], base: torch.Tensor | None, values
         return base.double() + values["lambda"] * deltas.mean(dim=0)
     r, tasks = min(base.shape), len(deltas)
     own = min(r // tasks, round((r - int(r * values["common"])) / tasks))
-    found = [_svd(deltas.sum(dim=0), r - tasks * own)]
+    found = [truncated(deltas.sum(dim=0), r - tasks * own)]
     shared = found[0][0]
-    found += [_svd(delta - shared @ (shared.T @ delta), own) for delta in deltas]
+    found += [truncated(delta - shared @ (shared.T @ delta), own) for delta in deltas]
     us, sizes, vs = (torch.cat(parts, dim=-1) for parts in zip(*found, strict=True))
-    return base.double() + values["lambda"] * sizes.sum() / r * (_orthogonal(us) @ _orthogonal(vs).T)
-
-
-def _svd(matrix: torch.Tensor, keep: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    import torch
-
-    u, s, vt = torch.linalg.svd(matrix, full_matrices=False)
-    keep = min(keep, int((s > 1e-12 * s[0]).sum()))
-    return u[:, :keep], s[:keep], vt[:keep].T
-
-
-def _orthogonal(columns: torch.Tensor) -> torch.Tensor:
-    import torch
-
-    if not columns.shape[1]:
-        return columns
-    p, d, qt = torch.linalg.svd(columns, full_matrices=False)
-    real = d > 1e-12 * d[0]
-    return p[:, real] @ qt[real]
+    return base.double() + values["lambda"] * sizes.sum() / r * (orthogonal(us) @ orthogonal(vs).T)
 
 
 def merge(deltas: Deltas, values: Values) -> torch.Tensor:
-
     room, tasks = min(deltas.shape), len(deltas)
     own = min(room // tasks, round((room - int(room * values["common"])) / tasks))
     common = room - tasks * own

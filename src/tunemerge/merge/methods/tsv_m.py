@@ -30,11 +30,12 @@ def reference(tensors: Sequence[torch.Tensor], base: torch.Tensor | None, values
     if base.ndim != 2 or not base.numel():
         return base.double() + values["lambda"] * deltas.mean(dim=0)
     keep = max(1, min(base.shape) // len(deltas))
-    us, sizes, vs = (torch.cat(parts, dim=-1) for parts in zip(*(_svd(d, keep) for d in deltas), strict=True))
-    return base.double() + values["lambda"] * (_procrustes(us) @ torch.diag(sizes) @ _procrustes(vs).T)
+    us, sizes, vs = (torch.cat(parts, dim=-1) for parts in zip(*(truncated(d, keep) for d in deltas), strict=True))
+    return base.double() + values["lambda"] * (orthogonal(us) @ torch.diag(sizes) @ orthogonal(vs).T)
 
 
-def _svd(matrix: torch.Tensor, keep: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def truncated(matrix: torch.Tensor, keep: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The `keep` largest singular values, without zeros, their left and their right vectors as columns: U, S, V."""
     import torch
 
     u, s, vt = torch.linalg.svd(matrix, full_matrices=False)
@@ -42,7 +43,8 @@ def _svd(matrix: torch.Tensor, keep: int) -> tuple[torch.Tensor, torch.Tensor, t
     return u[:, :keep], s[:keep], vt[:keep].T
 
 
-def _procrustes(columns: torch.Tensor) -> torch.Tensor:
+def orthogonal(columns: torch.Tensor) -> torch.Tensor:
+    """The nearest matrix whose columns are orthogonal."""
     import torch
 
     if not columns.shape[1]:
