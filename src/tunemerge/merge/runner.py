@@ -1,6 +1,6 @@
 """Runs a plan over models: tensors on several threads, blocks through a fixed buffer, results straight into place.
 
-Memory is what `buffer_bytes` says, whatever the model's size. The output depends on the plan and the inputs
+Memory is what `buffer_bytes` says, and what views of models hold, whatever the model's size. The output depends on the plan and the inputs
 alone: not on threads, block size, shards, or the order in which tensors are finished.
 """
 
