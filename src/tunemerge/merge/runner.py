@@ -1,7 +1,7 @@
 """Runs a plan over models: tensors on several threads, blocks through a fixed buffer, results straight into place.
 
-Memory is what `buffer_bytes` says, and what views of models hold, whatever the model's size. The output depends on the plan and the inputs
-alone: not on threads, block size, shards, or the order in which tensors are finished.
+Memory is what `buffer_bytes` says and what views of models hold, whatever the model's size. The output depends on the
+plan and the inputs alone: not on threads, block size, shards, or the order in which tensors are finished.
 """
 
 from __future__ import annotations
