@@ -28,6 +28,7 @@ class Job:
 
 Environment = Callable[[], Mapping[str, str]]
 Prepare = Callable[[Mapping[str, Any]], None]
+Uses = Callable[[Mapping[str, Any]], Mapping[str, str | int]]
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class Operation:
     """`version` is raised by hand whenever the result for the same inputs changes.
 
     `environment` names what else changes the numbers (torch version, device, threads); it is part of the key.
+    `uses` gets a step's parameters and names the parts that have versions of their own (merge methods) and what changes
+    the numbers of these alone: part of the key too, so that a changed part reruns the steps that use it and no others.
     `prepare` gets a step's parameters and does what a process does once for all such steps (imports, compilation): its
     time is nobody's cost, or the step that happens to come first would look dear.
     """
@@ -44,18 +47,24 @@ class Operation:
     run: Callable[[Job], Cost]
     environment: Environment
     prepare: Prepare = lambda params: None
+    uses: Uses = lambda params: {}
 
 
 OPERATIONS: Registry[Operation] = Registry("operation")
 
 
 def operation(
-    name: str, *, version: int, environment: Environment = dict, prepare: Prepare = lambda params: None
+    name: str,
+    *,
+    version: int,
+    environment: Environment = dict,
+    prepare: Prepare = lambda params: None,
+    uses: Uses = lambda params: {},
 ) -> Callable[[Callable[[Job], Cost]], Callable[[Job], Cost]]:
     """Register a function as an operation. Modules of operations must import in milliseconds: no torch on top."""
 
     def register(run: Callable[[Job], Cost]) -> Callable[[Job], Cost]:
-        OPERATIONS.add(name, Operation(name, version, run, environment, prepare))
+        OPERATIONS.add(name, Operation(name, version, run, environment, prepare, uses))
         return run
 
     return register

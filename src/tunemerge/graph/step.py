@@ -54,7 +54,7 @@ class Step:
                 "version": operation.version,
                 "params": json.loads(json.dumps(dict(self.params), allow_nan=False)),
                 "inputs": {name: [n.key for n in nodes] for name, nodes in sorted(self.inputs.items())},
-                "environment": dict(operation.environment()),
+                "environment": {**operation.environment(), **operation.uses(self.params)},
             }
         )
 

@@ -137,7 +137,8 @@ class Method:
     validation tries, the usual default first; fewer only where there are no more. `symmetric`: the same bits in
     whatever order the models, each with its own parameters, are given. `idempotent`: copies of one model merge into
     that model, where nothing is scaled or left out. `refuses_values` says why resolved parameters that are fine one by
-    one are not so together, or None.
+    one are not so together, or None. `version` is raised by hand whenever the result for the same inputs changes: steps
+    that used it are then run again. `torch`: torch computes it, so its version and the device may change last bits.
     """
 
     name: str
@@ -153,6 +154,8 @@ class Method:
     random: bool = False
     symmetric: bool = False
     idempotent: bool = True
+    version: int = 1
+    torch: bool = False
     refuses_values: Callable[[Values], str | None] = lambda values: None
 
     @property

@@ -14,6 +14,13 @@ from typing import Any
 from tunemerge.checkpoint.model import open_checkpoint, read_json
 from tunemerge.graph.cost import Cost
 from tunemerge.graph.operation import Job, operation
+from tunemerge.merge.versions import versions_of
+
+
+def uses(params: Mapping[str, Any]) -> dict[str, str | int]:
+    """For the key: the versions of the methods that such a merge runs; linear averages."""
+    averages = params["average"] or params.get("average_missing")
+    return versions_of({params["method"], *(["linear"] if averages else [])})
 
 
 def prepare(params: Mapping[str, Any]) -> None:
@@ -35,7 +42,7 @@ def _load_kernels(name: str) -> None:
     merge_state(name, models, {"matrix": np.zeros((2, 8), np.float32)}, method.grid(count, 1)[0], threads=1)
 
 
-@operation("merge", version=2, prepare=prepare)
+@operation("merge", version=2, prepare=prepare, uses=uses)
 def merge(job: Job) -> Cost:
     """Costs nothing but seconds and memory: a merge sees no examples."""
     from tunemerge.merge.engine import fill_folder, plan_checkpoints

@@ -9,6 +9,7 @@ from typing import Any
 from tunemerge.graph.cost import Cost
 from tunemerge.graph.operation import Job, operation
 from tunemerge.merge.operation import prepare as load_kernels
+from tunemerge.merge.operation import uses
 from tunemerge.search.coefficients import choose
 from tunemerge.tasks import hub
 from tunemerge.tasks.precision import environment
@@ -22,7 +23,7 @@ def prepare(params: Mapping[str, Any]) -> None:
     load_kernels(params)
 
 
-@operation("search", version=1, environment=environment, prepare=prepare)
+@operation("search", version=1, environment=environment, prepare=prepare, uses=uses)
 def search(job: Job) -> Cost:
     """Inputs models, base (0 or 1), validation (splits); params method, candidates, average, task, labels, metric,
     seed; optional average_missing as in "merge" and max_length, precision as in "tune" (256 and "auto")."""

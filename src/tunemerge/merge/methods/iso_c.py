@@ -61,6 +61,7 @@ ISO_C = register(
         base="needed",
         reference=reference,
         stream=stream,
+        torch=True,
         candidates=candidates,
         symmetric=True,
         idempotent=False,

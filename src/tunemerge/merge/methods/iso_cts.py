@@ -81,6 +81,7 @@ ISO_CTS = register(
         base="needed",
         reference=reference,
         stream=stream,
+        torch=True,
         candidates=candidates,
         idempotent=False,
     )

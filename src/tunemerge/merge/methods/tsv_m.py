@@ -88,6 +88,7 @@ TSV_M = register(
         base="needed",
         reference=reference,
         stream=stream,
+        torch=True,
         candidates=candidates,
         idempotent=False,
     )

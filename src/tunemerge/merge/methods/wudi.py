@@ -120,6 +120,7 @@ WUDI = register(
         base="needed",
         reference=reference,
         stream=stream,
+        torch=True,
         candidates=candidates,
         idempotent=False,
     )

@@ -12,6 +12,7 @@ from tunemerge.graph.step import Leaf, Node, Step
 from tunemerge.merge.recipe.inputs import Input, open_places
 from tunemerge.merge.recipe.parts import Document, ModelRef, Place, Recipe
 from tunemerge.merge.recipe.provenance import Digests
+from tunemerge.merge.versions import versions_of
 from tunemerge.store.digest import digest_json
 
 _MODEL_KEYS = ("model", "base_model", "tokenizer_source", "source")
@@ -66,7 +67,12 @@ def _numbered(i: int, adapted: bool) -> ModelRef:
     return ModelRef(f"model:{i}", adapter=f"adapter:{i}" if adapted else None)
 
 
-@operation("recipe", version=1)
+def uses(params: Mapping[str, Any]) -> dict[str, str | int]:
+    """For the key: the versions of the methods; linear copies and averages what the document's own leaves out."""
+    return versions_of({params["document"]["merge_method"], "linear"})
+
+
+@operation("recipe", version=1, uses=uses)
 def run_document(job: Job) -> Cost:
     """Merge one document. Costs nothing but seconds and memory: a merge sees no examples."""
     from tunemerge.merge.recipe.documents import parse_data

@@ -1,0 +1,20 @@
+"""What a merge's numbers depend on besides inputs and parameters: versions of methods, and what computes them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from importlib import metadata
+
+from tunemerge.merge.method import METHODS
+from tunemerge.tasks.precision import environment
+
+
+def versions_of(methods: Collection[str]) -> dict[str, str | int]:
+    """The version of each method by name; where torch computes one of them, also torch's, and the kind of device.
+
+    For keys of steps and for the record of a merge. Imports no torch.
+    """
+    out: dict[str, str | int] = {f"method {name}": METHODS[name].version for name in sorted(methods)}
+    if any(METHODS[name].torch for name in methods):
+        out |= {"torch": metadata.version("torch"), "device": environment()["device"]}
+    return out
