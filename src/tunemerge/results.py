@@ -48,6 +48,7 @@ class TaskInfo(_Model):
     rows: dict[str, int]
     data: str
     licence: str | None = None
+    private: bool = False
 
 
 class TaskScore(_Model):
@@ -65,7 +66,8 @@ class ArmResult(_Model):
     """One arm. `role`: "order" (compared in the verdict), "alternative" (same budget, no merge), "control".
 
     `models_at_inference`: how many have to be kept. `matched`: within the budget; arms that spend more stand apart
-    and are never handed back. `validation` and `test` are means over seeds of the mean over tasks; the lists are per
+    and are never handed back. `ceiling`: it pools the rows of private tasks, so nobody may have it; no verdict looks at
+    it. `validation` and `test` are means over seeds of the mean over tasks; the lists are per
     seed, in the order of `seeds`. `marginal` is what the arm added to what existed, a mean over seeds; `total` includes
     making the pool (None for given checkpoints, of whose cost at most `total_examples` is known). `steps` are the keys
     of all its steps over all seeds; `models` the keys of the steps whose artifacts answer a task, a list a seed
@@ -82,6 +84,7 @@ class ArmResult(_Model):
     models_at_inference: int
     tuned: bool
     matched: bool
+    ceiling: bool = False
     method_chosen: bool = True
     handed_back: bool = False
     validation: float

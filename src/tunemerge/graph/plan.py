@@ -13,7 +13,7 @@ from tunemerge.graph.step import Leaf, Node, Step
 class Plan:
     """`steps` are in topological order, deduplicated by key (the first label asked for stays).
 
-    `leaves` are all that any step reads, deduplicated by key and role.
+    `leaves` are all that any step reads, deduplicated by key, role and whose private rows they are.
     """
 
     targets: tuple[Step, ...]
@@ -25,13 +25,13 @@ class Plan:
         """Walk from the targets, in their order, depth first; no recursion, however long a chain is."""
         wanted = tuple(targets)
         steps: dict[str, Step] = {}
-        leaves: dict[tuple[str, str], Leaf] = {}
+        leaves: dict[tuple[str, str, str], Leaf] = {}
         entered, left = set[int](), set[int]()
         stack: list[Node] = list(reversed(wanted))
         while stack:
             node = stack[-1]
             if isinstance(node, Leaf):
-                leaves.setdefault((node.key, node.role), node)
+                leaves.setdefault((node.key, node.role, node.private), node)
                 stack.pop()
             elif id(node) not in entered:
                 entered.add(id(node))

@@ -19,13 +19,15 @@ Role = Literal["model", "rows", "test"]
 class Leaf:
     """Something that exists before the run: a model folder or one split of the rows.
 
-    Its key is its content, not its path. `role` "test" marks rows that only a last evaluation may read.
+    Its key is its content, not its path. `role` "test" marks rows that only a last evaluation may read; `private` is
+    the task whose private rows these are.
     """
 
     digest: str
     path: Path
     role: Role
     label: str
+    private: str = ""
 
     @property
     def key(self) -> str:

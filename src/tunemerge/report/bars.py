@@ -64,7 +64,7 @@ def _interval(arm: ArmResult, scale: Scale) -> list[Svg]:
         body.append(text("0%", _MIDDLE + 4, "◂", "tick", "start"))
     if arm.test.high > high:
         body.append(text("100%", _MIDDLE + 4, "▸", "tick", "end"))
-    return [*body, marker(scale.at(arm.test.value), arm.role, hollow=not arm.deliverable)]
+    return [*body, marker(scale.at(arm.test.value), arm.role, hollow=not arm.deliverable or arm.ceiling)]
 
 
 def arm_bar(arm: ArmResult, scale: Scale, results: Results, ident: str) -> Svg:

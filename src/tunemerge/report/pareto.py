@@ -31,10 +31,10 @@ from tunemerge.results import ArmResult, Results
 
 
 def pareto_front(arms: Sequence[ArmResult], higher_is_better: bool) -> list[ArmResult]:
-    """Deliverable arms that no other deliverable arm beats or equals at less or the same cost, cheapest first."""
+    """Deliverable arms (ceilings are none) that no other beats or equals at less or the same cost, cheapest first."""
     sign = 1 if higher_is_better else -1
     front: list[ArmResult] = []
-    able = [a for a in arms if a.deliverable]
+    able = [a for a in arms if a.deliverable and not a.ceiling]
     for arm in sorted(able, key=lambda a: (fmt.all_flops(a.marginal), -sign * a.test.value)):
         if not front or sign * arm.test.value > sign * front[-1].test.value:
             front.append(arm)
@@ -133,7 +133,7 @@ def _key(arms: Sequence[ArmResult], front: Sequence[ArmResult], frame: _Frame, r
     for i, arm in enumerate(arms):
         y = frame.bottom + 66 + 20 * i
         name = _label(fit(f"{i + 1}  {arm.name}", 200 if frame.off(arm.test.value) else 270, 12), arm, frame, results)
-        out.append(marker(20, arm.role, y - 4, hollow=not arm.deliverable))
+        out.append(marker(20, arm.role, y - 4, hollow=not arm.deliverable or arm.ceiling))
         out.append(text(34, y, name, "name strong" if arm in front else "name"))
     return out
 
@@ -159,7 +159,7 @@ def _points(
     for arm, (x, y), label in zip(arms, spots, placed, strict=True):
         tip = f"{arm.name}: {fmt.score(arm.test.value, results.metric)}, {fmt.flops(fmt.all_flops(arm.marginal))}"
         ring = [el("circle", cx=x, cy=y, r=10, cls="ring")] if arm.handed_back else []
-        shape = marker(x, arm.role, y, hollow=not arm.deliverable)
+        shape = marker(x, arm.role, y, hollow=not arm.deliverable or arm.ceiling)
         name = text(label.x, label.y, label.text, f"name halo{' strong' if arm in front else ''}")
         out.append(titled(tip, *ring, shape, name))
     return out

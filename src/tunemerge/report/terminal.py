@@ -18,6 +18,8 @@ _SHOWN = 3
 
 
 def _sign(arm: ArmResult) -> str:
+    if arm.ceiling:
+        return "†"
     return "★" if arm.handed_back else "·" if not arm.deliverable else "+" if not arm.matched else ""
 
 
@@ -58,7 +60,12 @@ def _name(arm: ArmResult) -> str:
 
 
 def _legend(results: Results) -> Text:
-    meanings = {"★": "handed back", "·": "not a deliverable", "+": "spends more, stands apart"}
+    meanings = {
+        "★": "handed back",
+        "·": "not a deliverable",
+        "†": "unattainable ceiling: pools private rows",
+        "+": "spends more, stands apart",
+    }
     used = [f"{sign} {meaning}" for sign, meaning in meanings.items() if any(_sign(a) == sign for a in results.arms)]
     return Text(
         "; ".join([*used, f"test: {fmt.metric_name(results.metric)}; costs are marginal, a mean over seeds"]),

@@ -37,13 +37,15 @@ def marks(arm: ArmResult) -> list[str]:
     found = []
     if arm.handed_back:
         found.append("★ handed back")
+    if arm.ceiling:
+        found.append("unattainable ceiling: pools private rows")
     if not arm.deliverable:
         found.append(f"not a deliverable: {fmt.plural(arm.models_at_inference, 'model')} at inference")
     if not arm.matched:
         found.append("spends more: stands apart")
     if not arm.tuned:
         found.append("untuned")
-    if arm.role == "order" and not arm.method_chosen:
+    if arm.role == "order" and not arm.method_chosen and not arm.ceiling:
         found.append("method not chosen on validation")
     return found
 

@@ -1,10 +1,12 @@
-"""The step "search" of the graph: writes choice.json, which a merge takes its parameters from."""
+"""The steps "search" and "choose" of the graph: write choice.json, which a merge takes its parameters from."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
 
 from tunemerge.graph.cost import Cost
 from tunemerge.graph.operation import Job, operation
@@ -26,7 +28,8 @@ def prepare(params: Mapping[str, Any]) -> None:
 @operation("search", version=1, environment=environment, prepare=prepare, uses=uses)
 def search(job: Job) -> Cost:
     """Inputs models, base (0 or 1), validation (splits); params method, candidates, average, task, labels, metric,
-    seed; optional average_missing as in "merge" and max_length, precision as in "tune" (256 and "auto")."""
+    seed; optional average_missing as in "merge" and max_length, precision as in "tune" (256 and "auto"). With `part` it
+    scores the candidates for a later "choose", and chooses none."""
     base = job.inputs.get("base", ())
     with hub.one_thread():
         choice = choose(
@@ -45,10 +48,25 @@ def search(job: Job) -> Cost:
             task=job.params["task"],
             progress=job.progress,
         )
-    result = {
-        "trials": [{"parameters": dict(trial.parameters), "score": trial.score} for trial in choice.trials],
-        "chosen": choice.chosen,
-        "parameters": dict(choice.trials[choice.chosen].parameters),
-    }
-    (job.out / FILE).write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
+    trials = [{"parameters": dict(trial.parameters), "score": trial.score} for trial in choice.trials]
+    _write(job, trials, None if job.params.get("part") else choice.chosen)
     return choice.cost
+
+
+@operation("choose", version=1)
+def choose_by_scores(job: Job) -> Cost:
+    """Inputs scores: "search" steps with `part`, over the same candidates, each on the rows of one task.
+
+    Chooses as one search over all their rows would: the best mean, the first of equals. Reads no rows.
+    """
+    parts = [json.loads((folder / FILE).read_text())["trials"] for folder in job.inputs["scores"]]
+    means = [float(np.mean([trial["score"] for trial in same])) for same in zip(*parts, strict=True)]
+    trials = [{"parameters": t["parameters"], "score": s} for t, s in zip(parts[0], means, strict=True)]
+    _write(job, trials, means.index(max(means)))
+    return Cost()
+
+
+def _write(job: Job, trials: list[dict[str, Any]], chosen: int | None) -> None:
+    parameters = {} if chosen is None else trials[chosen]["parameters"]
+    result = {"trials": trials, "chosen": chosen, "parameters": parameters}
+    (job.out / FILE).write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")

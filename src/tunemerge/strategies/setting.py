@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tunemerge.graph.private import owners
 from tunemerge.graph.step import Leaf, Node, Step
 
 
@@ -18,6 +19,13 @@ class UnavailableError(Exception):
 
 class UnpairedError(UnavailableError):
     """A model of the pool has no task's adapt rows to be tuned on."""
+
+
+class PooledError(UnavailableError):
+    """A step would read the rows of several private tasks."""
+
+    def __init__(self, tasks: Sequence[str]) -> None:
+        super().__init__(f"one step would read the rows of several private tasks: {', '.join(tasks)}")
 
 
 class BudgetError(UnavailableError):
@@ -104,7 +112,7 @@ class Setting:
 
     `budget` is in optimizer steps of `batch_size` examples; every tuned arm spends exactly all of it. `pool` maps a
     name to a model, `adapt` and `source` a task's name to its rows, in the study file's order. Where there is one
-    `target`, `adapt` has only that task.
+    `target`, `adapt` has only that task. `ceilings`: whether steps may read the rows of several private tasks.
     """
 
     seed: int
@@ -120,6 +128,7 @@ class Setting:
     tuning: Mapping[str, Any]
     metric: str
     merging: Callable[[int], Merging | str] | None = None
+    ceilings: bool = False
 
     # What there is
 
@@ -171,17 +180,24 @@ class Setting:
         """Tune `model` on `rows` for `budget` optimizer steps; people know the result by `name`."""
         if budget < 1:
             raise BudgetError(f"the budget leaves no optimizer step for {rows.name}")
+        read = owners((*rows.train, *rows.validation))
+        if len(read) > 1 and not self.ceilings:
+            raise PooledError(read)
         tuning = {**self.tuning, "method": "head"} if head_only else dict(self.tuning)
         params = {**self.task, "seed": self.seed, "examples": budget * self.batch_size, "tuning": tuning}
         inputs = {"model": (model,), "train": rows.train, "validation": rows.validation}
         what = f"{name_of(model)}, {budget} steps on {rows.name}"
         return Step("tune", params, inputs, f"{name or 'tuned ' + name_of(model)}: {what}")
 
-    def tune_each(self, budget: int) -> list[Step]:
-        """Every pair tuned with its share of `budget`, in the order of `pairs`."""
+    def tune_each(self, budget: int, start: Node | None = None) -> list[Step]:
+        """Each pair's model, or a copy of `start` for each pair, tuned with its share of `budget`."""
         pairs = self.pairs
         steps = allot(budget, [p.share for p in pairs])
-        return [self.tune(p.model, p.rows, n) for p, n in zip(pairs, steps, strict=True)]
+        if start is None:
+            return [self.tune(p.model, p.rows, n) for p, n in zip(pairs, steps, strict=True)]
+        return [
+            self.tune(start, p.rows, n, name=f"merge tuned for {p.name}") for p, n in zip(pairs, steps, strict=True)
+        ]
 
     def merge(self, models: Sequence[Node]) -> Node:
         """Merge with the arm's method; its coefficient is chosen on validation. One model merges to itself."""
@@ -198,26 +214,36 @@ class Setting:
         inputs: dict[str, tuple[Node, ...]] = {"models": tuple(models), "base": base}
         method = {"method": merging.method, "average": list(merging.average), "seed": self.seed}
         names = " + ".join(name_of(m) for m in models)
-        search = Step(
-            "search",
-            {**method, **self.scoring, "candidates": [dict(c) for c in merging.candidates], "metric": self.metric},
-            {**inputs, "validation": self.mix.validation},
-            f"coefficients of {merging.method}: {names}",
-        )
+        params = {**method, **self.scoring, "candidates": [dict(c) for c in merging.candidates], "metric": self.metric}
         return Step(
             "merge",
             {**method, "parameters": {}},
-            {**inputs, "choice": (search,)},
+            {**inputs, "choice": (self._search(params, inputs, f"{merging.method}: {names}"),)},
             f"{merging.method} merge: {names}",
         )
+
+    def _search(self, params: Mapping[str, Any], inputs: Mapping[str, tuple[Node, ...]], what: str) -> Step:
+        """The choice of coefficients; where the rows of private tasks would meet, from scores task by task."""
+        sets = self.mix.validation
+        if len(owners(sets)) < 2:
+            return Step("search", params, {**inputs, "validation": sets}, f"coefficients of {what}")
+        part = {**params, "part": True}
+        parts = tuple(
+            Step("search", part, {**inputs, "validation": (rows,)}, f"scores on {rows.label}, {what}") for rows in sets
+        )
+        return Step("choose", {}, {"scores": parts}, f"coefficients of {what}")
 
     def select(self, models: Sequence[Node]) -> Node:
         """The one of `models` with the best validation score (a pointer, not a new model)."""
         if len(models) == 1:
             return models[0]
-        scores = tuple(predict([m], rows, self.scoring, final=False) for m in models for rows in self.mix.validation)
+        made = tuple(predict([m], rows, self.scoring, final=False) for m in models for rows in self.mix.validation)
         params = {**self.task, "metric": self.metric}
-        return Step("select", params, {"models": tuple(models), "predictions": scores}, "best single: by validation")
+        inputs: dict[str, tuple[Node, ...]] = {"models": tuple(models), "predictions": made}
+        if len(owners(made)) > 1:  # only scores may meet
+            scores = tuple(Step("score", params, {"predictions": (p,)}, f"score: {p.label}") for p in made)
+            inputs = {"models": tuple(models), "scores": scores}
+        return Step("select", params, inputs, "best single: by validation")
 
 
 def predict(models: Sequence[Node], rows: Leaf, scoring: Mapping[str, Any], *, final: bool) -> Step:

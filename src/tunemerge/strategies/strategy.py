@@ -19,6 +19,7 @@ class Strategy:
     `role`: "order" (compared in the verdict), "alternative" (same budget, no merge), "control". `merges`: one arm a
     merge method. `each_of_pool`: one arm a model of the pool, whose name `build` gets as second argument. `spends`: how
     much of the budget it tunes with ("budget", "nothing", or "more": stands apart from the matched arms).
+    `for_private`: made for tasks whose rows may not be pooled; other studies run it where they name it.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Strategy:
     merges: bool
     each_of_pool: bool
     spends: Literal["budget", "nothing", "more"]
+    for_private: bool = False
 
     @property
     def description(self) -> str:
@@ -45,11 +47,12 @@ def strategy(
     merges: bool = False,
     each_of_pool: bool = False,
     spends: Literal["budget", "nothing", "more"] = "budget",
+    for_private: bool = False,
 ) -> Callable[[Callable[..., Answer]], Callable[..., Answer]]:
     """Register a function from a Setting to an Answer; its docstring's first line is shown to people."""
 
     def register(build: Callable[..., Answer]) -> Callable[..., Answer]:
-        STRATEGIES.add(name, Strategy(name, build, role, paper, merges, each_of_pool, spends))
+        STRATEGIES.add(name, Strategy(name, build, role, paper, merges, each_of_pool, spends, for_private))
         return build
 
     return register

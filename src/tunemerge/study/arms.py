@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 from tunemerge.checkpoint.model import open_checkpoint
 from tunemerge.findings import Finding, error
+from tunemerge.graph.plan import Plan
+from tunemerge.graph.private import pooling
 from tunemerge.graph.step import Leaf, Node, Step
 from tunemerge.merge.method import METHODS
 from tunemerge.registry import listed, nearest
@@ -45,6 +48,12 @@ class Arm:
     strategy: Strategy
     method: str | None
     answers: Mapping[int, Answer]
+
+    @cached_property
+    def ceiling(self) -> bool:
+        """Whether it pools the rows of private tasks, so that nobody may have it."""
+        nodes = [n for seed in self.answers for n in self.nodes(seed)]
+        return bool(pooling(Plan.of(n for n in nodes if isinstance(n, Step))))
 
     def model(self, seed: int, task: str) -> tuple[Node, ...]:
         """The models that answer a task: one, or several whose predictions are averaged."""
@@ -112,7 +121,8 @@ def build_arms(
 
 def asked_for(config: StudyConfig) -> list[Strategy]:
     """The strategies that the study runs; the first two are those of the project's question."""
-    names = config.strategies if config.strategies is not None else STRATEGIES.names()
+    default = [name for name, s in STRATEGIES if not s.for_private or len(config.private) > 1]
+    names = default if config.strategies is None else config.strategies
     return sorted((STRATEGIES[n] for n in names), key=lambda s: (_ROLE_ORDER[s.role], s.name not in MAIN, s.name))
 
 

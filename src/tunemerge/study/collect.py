@@ -55,7 +55,7 @@ def collect(plan: StudyPlan, evidence: Evidence, facts: RunFacts) -> Results:
     config, artifacts = plan.config, evidence.artifacts
     costs = {arm.name: arm_cost(plan, arm, artifacts) for arm in plan.arms}
     arms = score_arms(evidence, costs)
-    summaries = [_summary(arm, evidence.metric.sign) for arm in arms]
+    summaries = [_summary(arm, evidence.metric.sign) for arm in arms if not arm.ceiling]
     judged = verdicts.judge(summaries, evidence.contrast, config.margin, len(plan.settings))
     decision = verdicts.verdict(summaries, judged, config.margin, config.seed_list, config.metric)
     chosen = {s.name for s in verdicts.chosen_by_validation(summaries)}
@@ -154,6 +154,7 @@ def _tasks(plan: StudyPlan) -> list[TaskInfo]:
             rows=dict(t.sizes),
             data=t.config.data or ", ".join(t.config.files.values()),
             licence=t.config.licence,
+            private=t.config.private,
         )
         for t in plan.rows.tasks.values()
     ]
@@ -191,7 +192,7 @@ def _step(step: Step, seed: int | None, arms: list[str], evidence: Evidence, cac
     chosen: dict[str, Any] = {"trials": [], "chosen": None}
     if step.op == "tune":
         tuned = json.loads(evidence.store.read(artifact, CURVE_FILE))
-    if step.op in ("search", "select"):
+    if step.op in ("search", "choose", "select"):
         chosen = json.loads(evidence.store.read(artifact, CHOICE_FILE))
     return StepResult(
         key=step.key,

@@ -62,6 +62,10 @@ class TaskConfig(_Part):
         {}, description="raw label value to label name; all tasks that are trained on share one set of names",
         examples=[{"0": "negative", "1": "positive"}],
     )  # fmt: skip
+    private: bool = Field(
+        False, description="no step reads the rows of two private tasks; findings, report and results show counts and "
+        "names of columns, no value of theirs", examples=[True],
+    )  # fmt: skip
     licence: str | None = Field(None, description="licence of the data, for the model card", examples=["cc-by-4.0"])
 
     @model_validator(mode="after")
@@ -156,6 +160,10 @@ class StudyConfig(_Part):
     candidates: int = Field(
         5, ge=1, le=100, description="coefficients tried on validation in every merge", examples=[3]
     )
+    ceilings: bool = Field(
+        False, description="also run the arms that pool the rows of private tasks, as unattainable ceilings that are "
+        "never handed back; only for data that may be pooled for research", examples=[True],
+    )  # fmt: skip
     budget: Budget = Field(description="tuning on adapt rows: the same for every tuned arm", examples=[{"steps": 60}])
     pool_budget: Budget = Field(
         Budget.model_validate({"epochs": 2}), description="tuning of each pool model that is made here",
@@ -183,6 +191,11 @@ class StudyConfig(_Part):
         if isinstance(seeds, list) and (len(set(seeds)) != len(seeds) or not seeds):
             raise ValueError(f"the seeds must be different numbers, at least one, found {seeds}")
         return seeds
+
+    @property
+    def private(self) -> list[str]:
+        """The private tasks."""
+        return [name for name, task in self.tasks.items() if task.private]
 
     @property
     def seed_list(self) -> list[int]:

@@ -52,6 +52,8 @@ def export_arm(
     if name not in by_name:
         raise UsageError(f"unknown arm {name!r}{nearest(name, list(by_name))}")
     chosen = by_name[name]
+    if chosen.ceiling:
+        raise UsageError(f"{name} pools the rows of private tasks: an unattainable ceiling, which is never exported")
     position = _seed(results, chosen, seed)
     key = _key(chosen, task, position)
     found, digest = _model(store, kept, key)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import tunemerge.study.operations  # noqa: F401  (registers the operations)
 from tunemerge.findings import Finding, error, note, refuse_errors
 from tunemerge.graph.plan import Plan, refuse_test_leaks
+from tunemerge.graph.private import refuse_pooling
 from tunemerge.graph.step import Leaf, Node, Step
 from tunemerge.registry import listed
 from tunemerge.strategies.setting import Setting, predict
@@ -85,6 +86,8 @@ def make_plan(config: StudyConfig, rows: StudyRows, base: Leaf | None, given: Ma
     found += _unequal_budgets(plan)
     refuse_errors(found)
     refuse_test_leaks(graph)
+    ceilings = {arm.name for arm in arms if arm.ceiling and config.ceilings}
+    refuse_pooling(Plan.of(ancestors(p for (arm, *_), p in predictions.items() if arm not in ceilings)))
     return replace(plan, findings=tuple(found))
 
 

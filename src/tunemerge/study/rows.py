@@ -14,10 +14,11 @@ from tunemerge.data.load import ROW_COLUMNS, Columns, read_table, rows_of
 from tunemerge.data.split import make_splits
 from tunemerge.errors import UsageError
 from tunemerge.findings import Finding, error
-from tunemerge.graph.step import Leaf
+from tunemerge.graph.step import Leaf, Role
 from tunemerge.store.atomic import make_folder, write_file
 from tunemerge.store.digest import digest_json
 from tunemerge.study.config import StudyConfig, TaskConfig
+from tunemerge.study.private import undeclared_labels, without_values
 from tunemerge.study.rows_check import check_label_sets, check_leaks, check_splits, strange_labels
 
 TaskRole = Literal["task", "target", "source", "retention", "unseen"]
@@ -81,7 +82,7 @@ def read_rows(config: StudyConfig, folder: Path, store_root: Path) -> tuple[Stud
     for name, task in config.tasks.items():
         frames[name], problems = _by_seed(name, task, config, folder, cache)
         found += problems
-    found += check_leaks({name: list(by_seed.values()) for name, by_seed in frames.items()})
+    found += check_leaks({name: list(by_seed.values()) for name, by_seed in frames.items()}, config.private)
     labels = {name: _labels(by_seed.values()) for name, by_seed in frames.items()}
     trained = {n: labels[n] for n in frames if role_of(n, config) in ("task", "target", "source") and labels[n]}
     found += check_label_sets(trained)
@@ -94,12 +95,25 @@ def read_rows(config: StudyConfig, folder: Path, store_root: Path) -> tuple[Stud
     tasks = {}
     for name, by_seed in frames.items():
         leaves = {
-            seed: {split: _leaf(rows, split, name, store_root, tables) for split, rows in parts.items()}
+            seed: {
+                split: _leaf(rows, split, config.tasks[name].private, name, store_root, tables)
+                for split, rows in parts.items()
+            }
             for seed, parts in by_seed.items()
         }
         sizes = {split: len(rows) for split, rows in next(iter(by_seed.values())).items()}
         tasks[name] = TaskRows(name, role_of(name, config), config.tasks[name], leaves, sizes, labels[name])
-    return StudyRows(tasks, shared, tables), found
+    columns = {
+        n: list(
+            dict.fromkeys(str(c) for f in (t.data, *t.files.values()) if f for c in _columns(cache.get(folder / f)))
+        )
+        for n, t in config.tasks.items()
+    }
+    return StudyRows(tasks, shared, tables), without_values([*undeclared_labels(config), *found], config.tasks, columns)
+
+
+def _columns(table: pd.DataFrame | UsageError | None) -> Iterable[object]:
+    return table.columns if isinstance(table, pd.DataFrame) else ()
 
 
 def _by_seed(
@@ -170,9 +184,10 @@ def _labels(by_seed: Iterable[Frames]) -> tuple[str, ...]:
     return tuple(sorted({label for parts in by_seed for rows in parts.values() for label in rows["label"].unique()}))
 
 
-def _leaf(rows: pd.DataFrame, split: str, task: str, store_root: Path, tables: Frames) -> Leaf:
+def _leaf(rows: pd.DataFrame, split: str, private: bool, task: str, store_root: Path, tables: Frames) -> Leaf:
     table = rows[ROW_COLUMNS].reset_index(drop=True)
     digest = digest_json({c: table[c].tolist() for c in ROW_COLUMNS})
     tables[digest] = table
     path = store_root / "rows" / f"{digest}.parquet"
-    return Leaf(digest, path, "test" if split == "test" else "rows", f"{task} {split}")
+    role: Role = "test" if split == "test" else "rows"
+    return Leaf(digest, path, role, f"{task} {split}", task if private else "")

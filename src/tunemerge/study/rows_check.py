@@ -47,14 +47,17 @@ def strange_labels(rows: pd.DataFrame, split: str, known: Iterable[str], where: 
     return [error("label-not-in-training", text, where, "map the label with `labels:` or delete the rows")]
 
 
-def check_leaks(tasks: Mapping[str, Sequence[Frames]]) -> list[Finding]:
-    """Texts of a test set that stand among the rows that some task trains or chooses on, for any seed."""
+def check_leaks(tasks: Mapping[str, Sequence[Frames]], private: Sequence[str] = ()) -> list[Finding]:
+    """Texts of a test set that stand among the rows that some task trains or chooses on, for any seed. Rows of two
+    `private` tasks are not laid side by side."""
     found = []
     for tested, by_seed in tasks.items():
         test = set(next((parts["test"]["text"] for parts in by_seed if "test" in parts), ()))
         if not test:
             continue
         for name, others in tasks.items():
+            if name != tested and {name, tested} <= set(private):
+                continue
             for split in (*TRAINED, "validation"):
                 seen = max((len(test & set(parts[split]["text"])) for parts in others if split in parts), default=0)
                 if seen:
@@ -63,15 +66,15 @@ def check_leaks(tasks: Mapping[str, Sequence[Frames]]) -> list[Finding]:
                     found.append(
                         make("test-seen", text, f"tasks.{tested}", "delete them from one side: they flatter the result")
                     )
-    return found + _same_tests(tasks)
+    return found + _same_tests(tasks, private)
 
 
-def _same_tests(tasks: Mapping[str, Sequence[Frames]]) -> list[Finding]:
+def _same_tests(tasks: Mapping[str, Sequence[Frames]], private: Sequence[str]) -> list[Finding]:
     """Texts that are tested as two tasks: they count twice, and the intervals take them for independent."""
     tests = {name: set(by_seed[0]["test"]["text"]) for name, by_seed in tasks.items() if "test" in by_seed[0]}
     found = []
     for (one, first), (other, second) in combinations(tests.items(), 2):
-        if both := len(first & second):
+        if not {one, other} <= set(private) and (both := len(first & second)):
             text = f"{both} of the {len(second)} test texts of {other} are test texts of {one} too: they count twice"
             found.append(warning("test-twice", text, f"tasks.{other}", "give every task test rows of its own"))
     return found

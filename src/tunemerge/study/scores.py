@@ -19,6 +19,7 @@ from tunemerge.store.artifacts import Artifact, Store
 from tunemerge.study.arms import Arm
 from tunemerge.study.ledger import ArmCost, line
 from tunemerge.study.plan import StudyPlan, ancestors
+from tunemerge.study.private import numbered
 
 
 def in_own_unit(estimate: Estimate, metric: Metric) -> Interval:
@@ -54,12 +55,15 @@ class Evidence:
         return read_predictions(BytesIO(self.store.read(self.artifacts[key], PREDICTIONS)))
 
     def table(self) -> bytes:
-        """All predictions of the study as one Parquet file: arm, seed, task, split, unit, target, logits, weight."""
+        """All predictions of the study as one Parquet file: arm, seed, task, split, unit, target, logits, weight.
+
+        Units of private tasks are numbers."""
         parts = []
         for arm, seed, task, split in self.plan.predictions:
             p = self._read(self.plan.predictions[arm, seed, task, split].key)
             logits = {f"logit_{i}": p.logits[:, i] for i in range(p.logits.shape[1])}
-            columns = {"unit": p.unit, "target": p.target, **logits, "weight": p.weight}
+            unit = numbered(p.unit) if self.plan.config.tasks[task].private else p.unit
+            columns = {"unit": unit, "target": p.target, **logits, "weight": p.weight}
             parts.append(pd.DataFrame({"arm": arm, "seed": seed, "task": task, "split": split, **columns}))
         buffer = BytesIO()
         pd.concat(parts, ignore_index=True).to_parquet(buffer, index=False)
@@ -105,6 +109,7 @@ def score_arms(evidence: Evidence, costs: Mapping[str, ArmCost]) -> list[ArmResu
                 models_at_inference=len(arm.nodes(seed)),
                 tuned=any(s.op == "tune" for s in plan.adaptation(arm, seed)),
                 matched=arm.strategy.spends != "more",
+                ceiling=arm.ceiling,
                 validation=float(np.mean(validation)),
                 validation_by_seed=validation,
                 test=in_own_unit(test, evidence.metric),

@@ -100,6 +100,7 @@ def make_setting(
         task=task,
         tuning=tuning,
         metric=config.metric,
+        ceilings=config.ceilings,
     )
     if given:
         pool: dict[str, Node] = {n: s for n, leaf in given.items() if (s := init(leaf, n)) is not None}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from tunemerge.graph.step import Leaf
+from tunemerge.graph.step import Leaf, Role
 from tunemerge.study.config import StudyConfig, TaskConfig
 from tunemerge.study.rows import NEEDS, StudyRows, TaskRows
 
@@ -28,12 +28,16 @@ def models_with_stand_ins(config: StudyConfig, models: Mapping[str, Leaf]) -> di
 
 def _task(task: TaskRows) -> TaskRows:
     wanted = dict.fromkeys([*NEEDS[task.role], *map(str, task.config.splits), *map(str, task.config.files)])
-    parts = {seed: {**{s: _leaf(task.name, s) for s in wanted}, **own} for seed, own in task.parts.items()}
+    parts = {
+        seed: {**{s: _leaf(task.name, s, task.config.private) for s in wanted}, **own}
+        for seed, own in task.parts.items()
+    }
     return replace(task, parts=parts, sizes={**{s: _size(task.config, s) for s in wanted}, **task.sizes})
 
 
-def _leaf(task: str, split: str) -> Leaf:
-    return Leaf(f"stand-in {task} {split}", Path(), "test" if split == "test" else "rows", f"{task} {split}")
+def _leaf(task: str, split: str, private: bool) -> Leaf:
+    role: Role = "test" if split == "test" else "rows"
+    return Leaf(f"stand-in {task} {split}", Path(), role, f"{task} {split}", task if private else "")
 
 
 def _size(task: TaskConfig, split: str) -> int:

@@ -1,0 +1,72 @@
+"""What may be said of private rows: names of columns, counts, and the label names that the study file declares."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tunemerge.findings import Finding, error
+from tunemerge.study.config import StudyConfig, TaskConfig
+
+# Messages quote values as Python does.
+_QUOTED = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"")
+_HIDDEN = "\0"
+_HIDDEN_LIST = re.compile(f"{_HIDDEN}(?:, {_HIDDEN})*(?: and (\\d+) more)?")
+
+
+def undeclared_labels(config: StudyConfig) -> list[Finding]:
+    """Private tasks whose label set is not declared: a stray value would become a class, and be shown as one."""
+    fix = "declare them, raw value to label name: `labels: {negative: negative, positive: positive}`"
+    return [
+        error(
+            "private-labels",
+            "a private task needs its `labels:`, or any stray value becomes a class",
+            f"tasks.{n}",
+            fix,
+        )
+        for n in config.private
+        if not config.tasks[n].labels
+    ]
+
+
+def without_values(
+    findings: Iterable[Finding], tasks: Mapping[str, TaskConfig], columns: Mapping[str, Sequence[str]]
+) -> list[Finding]:
+    """The same findings; those about a private task quote no value of its rows. `columns`: its tables' columns."""
+    out = []
+    for finding in findings:
+        name = next((n for n, t in tasks.items() if t.private and _about(finding, n)), None)
+        if name is None:
+            out.append(finding)
+            continue
+        task, found = tasks[name], columns.get(name, ())
+        said = {name, *tasks, *task.labels, *task.labels.values(), *task.files, *map(str, task.files.values())}
+        said |= {str(v) for k in ("data", "text", "label", "unit", "weight") if (v := getattr(task, k))}
+        said |= {"validation", "adapt", "source", "test"}
+        # A table without a header has a row of values where its columns' names should be.
+        said |= {c for c in found if c in (task.text, task.label, task.unit, task.weight, *task.where)}
+        message = re.sub(r"the columns are: .*", f"the table has {len(found)} columns", finding.message)
+        message = re.sub(r"; known: .*", "", message)
+        message = re.sub(r"(can't be read as \w+): .*", r"\1", message, flags=re.DOTALL)
+        message = _QUOTED.sub(lambda m, said=said: m[0] if m[0][1:-1] in said else _HIDDEN, message)  # type: ignore[misc]
+        out.append(replace(finding, message=_HIDDEN_LIST.sub(_counted, message)))
+    return out
+
+
+def _about(finding: Finding, task: str) -> bool:
+    return re.match(rf"tasks\.{re.escape(task)}(?![A-Za-z0-9_-])", finding.where) is not None
+
+
+def _counted(hidden: re.Match[str]) -> str:
+    count = hidden[0].count(_HIDDEN) + int(hidden[1] or 0)
+    return "a value" if count == 1 else f"{count} values"
+
+
+def numbered(units: NDArray[np.object_] | NDArray[np.str_]) -> NDArray[np.object_]:
+    """Units of private rows by their number of appearance, which says nothing of them but which rows share one."""
+    known: dict[object, str] = {}
+    return np.array([known.setdefault(u, f"unit {len(known) + 1}") for u in units], object)

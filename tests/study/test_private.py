@@ -1,0 +1,145 @@
+"""Private tasks: no step reads the rows of two of them, and nothing that is written shows one of their values."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from corpus import sentences
+from small import SPLITS, run, small_study
+from tunemerge.errors import UsageError
+from tunemerge.findings import FindingsError
+from tunemerge.graph.plan import Plan
+from tunemerge.graph.private import pooling, refuse_pooling
+from tunemerge.graph.step import Leaf, Step
+from tunemerge.study.export import export_arm
+
+SECRET = "zyxomarker"
+LABELS = {"negative": "negative", "positive": "positive"}
+POOLED = {"joint", "joint_total", "base_probe", "merge_then_tune", "tune_merge_tune"}
+
+
+def write_private(path: Path, n: int, seed: int) -> None:
+    """Sentences with a secret in every text and in every unit."""
+    texts, labels = sentences(n, seed)
+    with path.open("w", newline="") as f:
+        writer = csv.writer(f)
+        writer.writerow(["patient", "text", "label"])
+        for i, (text, label) in enumerate(zip(texts, labels, strict=True)):
+            writer.writerow([f"{SECRET}-{i}", f"{text} {SECRET}", label])
+
+
+def private_study(folder: Path, base: Path, **changes):
+    for number, name in enumerate("ab"):
+        write_private(folder / f"private_{name}.csv", 200, number)
+    tasks = {
+        n: {"data": f"private_{n}.csv", "splits": SPLITS, "unit": "patient", "private": True, "labels": LABELS}
+        for n in "ab"
+    }
+    return small_study(folder, base, **{"tasks": tasks, "methods": ["linear"], "name": "private", **changes})
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, tiny_bert):
+    study = private_study(tmp_path_factory.mktemp("private"), tiny_bert, ceilings=True)
+    return study, run(study)
+
+
+def test_arms_that_would_pool_private_rows_are_listed_as_unavailable(tmp_path, tiny_bert):
+    plan = private_study(tmp_path, tiny_bert).plan()
+    reasons = {name.split("/")[0]: why for name, why in plan.unavailable}
+    assert set(reasons) == POOLED
+    assert set(reasons.values()) == {"one step would read the rows of several private tasks: a, b"}
+    have = {arm.strategy.name for arm in plan.arms}
+    assert {"tune_then_merge", "merge_tune_merge", "sequential", "merge_only", "best_single", "ensemble"} <= have
+    assert not any(arm.ceiling for arm in plan.arms) and pooling(plan.graph) == []
+    assert "question-open" in {f.code for f in plan.findings}
+
+
+def test_one_private_task_beside_an_open_one_pools_nothing(tmp_path, tiny_bert):
+    study = private_study(tmp_path, tiny_bert)
+    tasks = study.config.model_dump(exclude_unset=True)["tasks"]
+    tasks["b"]["private"] = False
+    plan = private_study(tmp_path, tiny_bert, tasks=tasks).plan()
+    assert not plan.unavailable and "merge_tune_merge" not in {a.strategy.name for a in plan.arms}
+
+
+def test_ceilings_are_marked_and_no_verdict_looks_at_them(finished):
+    study, results = finished
+    ceilings = {a.name for a in results.arms if a.ceiling}
+    assert {name.split("/")[0] for name in ceilings} == POOLED
+    assert not any(a.handed_back for a in results.arms if a.ceiling)
+    assert not ceilings & {name for c in results.contrasts for name in (c.a, c.b)}
+    assert not results.unavailable and all(t.private for t in results.tasks)
+    with pytest.raises(UsageError, match="unattainable ceiling"):
+        export_arm(results, study.store, study.workdir / "out", arm="joint")
+    assert "unattainable ceiling: pools private rows" in (study.run_folder / "report.md").read_text()
+
+
+def test_scores_task_by_task_choose_what_one_search_over_all_rows_would(finished, tiny_bert):
+    study, results = finished
+    open_tasks = study.config.model_dump(exclude_unset=True)["tasks"]
+    for task in open_tasks.values():
+        task["private"] = False
+    strategies = ["tune_then_merge", "best_single"]
+    other = run(private_study(study.folder, tiny_bert, tasks=open_tasks, name="open", strategies=strategies))
+    chosen = {s.label: s.trials for s in other.steps if s.op in ("search", "select")}
+    private = {s.label: [] for s in results.steps if s.op in ("choose", "select")}
+    for step in results.steps:
+        if step.op in ("choose", "select"):
+            private[step.label].append(step.trials)
+    assert chosen and all(trials in private[label] for label, trials in chosen.items())
+    private = next(a for a in results.arms if a.name == "tune_then_merge/linear")
+    assert next(a for a in other.arms if a.name == private.name).test == private.test
+
+
+def test_nothing_that_is_written_shows_a_private_value(finished):
+    study, _ = finished
+    files = [f for f in study.run_folder.rglob("*") if f.is_file()]
+    assert {"results.json", "report.html", "report.md", "predictions.parquet"} <= {f.name for f in files}
+    for file in files:
+        assert SECRET.encode() not in file.read_bytes(), file
+
+
+def test_findings_about_private_rows_show_counts_alone(tmp_path, tiny_bert):
+    study = private_study(tmp_path, tiny_bert)
+    with (tmp_path / "private_a.csv").open("a") as f:
+        f.write(f"{SECRET}-x,{SECRET} text,{SECRET}-label\n{SECRET}-y,,positive\n")
+    (tmp_path / "private_b.csv").write_text(f"{SECRET},headless,positive\n" * 4)
+    with pytest.raises(FindingsError) as e:
+        study.plan()
+    text = str(e.value)
+    assert SECRET not in text
+    assert "label values that `labels` does not name: a value" in text
+    assert "1 rows lack a text, a label or a unit (data rows 202)" in text
+    assert "no column 'patient' (for unit); the table has" in text
+
+
+def test_private_tasks_declare_their_labels(tmp_path, tiny_bert):
+    study = private_study(tmp_path, tiny_bert)
+    tasks = study.config.model_dump(exclude_unset=True)["tasks"]
+    del tasks["a"]["labels"]
+    with pytest.raises(FindingsError, match=r"private-labels\] tasks.a"):
+        private_study(tmp_path, tiny_bert, tasks=tasks).plan()
+
+
+def leaf(name: str, private: str = "") -> Leaf:
+    return Leaf(f"digest-{name}", Path(name), "rows", name, private)
+
+
+def test_the_planner_refuses_steps_that_pool_however_they_come_by_the_rows():
+    a, b, copy_of_b = leaf("a", "a"), leaf("b", "b"), leaf("b")
+    model = leaf("model")
+    direct = Step("tune", {}, {"model": (model,), "train": (a, b)}, "direct")
+    copied = Step("tune", {"seed": 1}, {"model": (model,), "train": (a, copy_of_b)}, "copied")
+    predictions = tuple(Step("predict", {}, {"models": (model,), "rows": (rows,)}, "p") for rows in (a, b))
+    through = Step("select", {}, {"predictions": predictions}, "through")
+    one_by_one = Step("tune", {}, {"model": (Step("tune", {}, {"train": (a,)}, "first"),), "train": (b,)}, "second")
+    known = Step("predict", {}, {"models": (model,), "rows": (b,)}, "b is private")
+    found = pooling(Plan.of([direct, copied, through, one_by_one, known]))
+    assert [(s.label, names) for s, names in found] == [
+        ("direct", ("a", "b")), ("copied", ("a", "b")), ("through", ("a", "b")),
+    ]  # fmt: skip
+    with pytest.raises(FindingsError, match="private tasks 'a' and 'b'"):
+        refuse_pooling(Plan.of([direct]))
+    refuse_pooling(Plan.of([one_by_one, known]))
