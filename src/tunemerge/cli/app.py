@@ -143,10 +143,10 @@ def merge(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="show the plan and all findings, write nothing")] = False,
 ) -> None:
     """Merge models by a recipe, or make a merged model again from the recipe in its own files."""
-    from tunemerge.cli.kernels import load_without_scipy
+    from tunemerge.cli.kernels import prepare
     from tunemerge.cli.merging import merge_one
 
-    load_without_scipy()
+    prepare()
     code = merge_one(
         recipe,
         out,

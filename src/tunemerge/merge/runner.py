@@ -22,6 +22,7 @@ from tunemerge.findings import Finding, FindingsError, error
 from tunemerge.merge.blocks import BLOCK, InterruptedMergeError, Sink, block_length, copy_equal, stream_tensor
 from tunemerge.merge.method import Unit
 from tunemerge.merge.plan import MergePlan, TensorPlan
+from tunemerge.merge.sparse import KEPT_BYTES
 from tunemerge.merge.spectral import MATRIX_BYTES
 
 ROOM = 4 << 30
@@ -62,7 +63,8 @@ def _bytes(tensor: TensorPlan, unit: Unit, block: int) -> int:
     inputs = len(tensor.inputs) + (tensor.base is not None)
     kept = MATRIX_BYTES if unit == "tensor" else 0
     counters = max(1 << 19, min(4 * tensor.size, 1 << 24))
-    return length * (8 * inputs + 8 + 8 + inputs + kept) + len(tensor.inputs) * counters
+    masks = min(KEPT_BYTES, tensor.size * len(tensor.inputs) // 8)
+    return length * (8 * inputs + 8 + 8 + inputs + kept) + len(tensor.inputs) * counters + masks
 
 
 class _Room:

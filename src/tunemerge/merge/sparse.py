@@ -6,20 +6,24 @@ element (Yadav et al. 2023). Decisions are made in float32 in a defined order, h
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tunemerge.merge.method import Block, Tensor, Unit
 from tunemerge.merge.parameters import Values
-from tunemerge.merge.selection import Selection
+from tunemerge.merge.selection import Masks, Selection
 
 if TYPE_CHECKING:
     import torch
 
 _TINY = 1e-7
 _NO_SUM = 1e-8
+KEPT_BYTES = 1 << 25
+"""Masks of a tensor are kept for the second time they are needed, a bit an element, where they fit in this."""
 
 
 def rescale_factor(before: float, after: float) -> float:
@@ -95,6 +99,8 @@ class SparseStream:
         self._norms = np.zeros((2, tensor.n_models, LANES))
         self._keep = np.empty((tensor.n_models, 0), np.bool_)
         self._norm_passes = int(tensor.values["rescale"] and not by_density)
+        self._keeps_masks = tensor.size * tensor.n_models <= 8 * KEPT_BYTES
+        self._kept: dict[int, NDArray[np.uint8]] = {}
         self.unit: Unit = selection.unit
         self.looks = selection.looks
 
@@ -112,6 +118,8 @@ class SparseStream:
             self._selection.scan(index, block)
         else:
             keep = self._mask(block)
+            if self._keeps_masks:
+                self._kept[block.start] = np.packbits(keep)
             add_norms(block.rows, block.deltas_from, block.start, keep, self._norms[0], self._norms[1])
 
     def finish(self, index: int) -> None:
@@ -126,11 +134,17 @@ class SparseStream:
         from tunemerge.merge.kernels.consensus import add_agreeing, add_kept
 
         add = add_agreeing if self._elect else add_kept
-        keep, base = self._mask(block), block.deltas_from
+        kept, base = self._kept.pop(block.start, None), block.deltas_from
+        keep = self._mask(block) if kept is None else unpacked(kept, block.rows.shape)
         add(block.rows, base, keep, self._weights, self._scales, self._normalize, self._lambda, block.out)
 
-    def _mask(self, block: Block) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
+    def _mask(self, block: Block) -> Masks:
         if self._keep.shape != block.rows.shape:
             self._keep = np.empty(block.rows.shape, np.bool_)
         self._selection.mask(block, self._keep)
         return self._keep
+
+
+def unpacked(bits: NDArray[np.uint8], shape: tuple[int, ...]) -> Masks:
+    """The mask of that shape that np.packbits has made into bits."""
+    return np.unpackbits(bits, count=math.prod(shape)).view(np.bool_).reshape(shape)
