@@ -192,7 +192,7 @@ class Method:
         return self.candidates(n_models, k)
 
 
-METHODS: Registry[Method] = Registry("merge method", "tunemerge.merge.methods")
+METHODS: Registry[Method] = Registry("merge method", "tunemerge.merge.methods", "tunemerge.methods")
 
 
 def register(method: Method) -> Method:

@@ -118,7 +118,7 @@ def _ece(target: Ints, logits: Floats, weights: Floats) -> Floats:
     return np.asarray(np.abs(weights @ gap).sum(axis=1) / weights.sum(axis=1), np.float64)
 
 
-METRICS: Registry[Metric] = Registry("metric")
+METRICS: Registry[Metric] = Registry("metric", group="tunemerge.metrics")
 for _metric in (
     Metric("accuracy", True, _mean_of(_correct), _correct),
     Metric("macro_f1", True, _macro_f1),

@@ -36,7 +36,7 @@ class Strategy:
         return (self.build.__doc__ or "").strip().splitlines()[0]
 
 
-STRATEGIES: Registry[Strategy] = Registry("strategy", "tunemerge.strategies.presets")
+STRATEGIES: Registry[Strategy] = Registry("strategy", "tunemerge.strategies.presets", "tunemerge.strategies")
 
 
 def strategy(

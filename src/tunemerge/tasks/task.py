@@ -42,4 +42,4 @@ class Task(Protocol):
         """The module below the head."""
 
 
-TASKS: Registry[Task] = Registry("task", "tunemerge.tasks")
+TASKS: Registry[Task] = Registry("task", "tunemerge.tasks", "tunemerge.tasks")
