@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -81,6 +82,23 @@ def rows_parquet(tmp_path: Path) -> RowsFactory:
         return file
 
     return make
+
+
+@pytest.fixture
+def own_code(tmp_path: Path) -> Iterator[Path]:
+    """A folder for plug-ins: what they register and import is forgotten afterwards."""
+    from tunemerge.registry import REGISTRIES
+
+    path = list(sys.path)
+    yield tmp_path
+    for registry in REGISTRIES:
+        for plugin in registry.plugins():
+            if plugin.path.is_relative_to(tmp_path.resolve()):
+                registry.take(plugin)
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", "")).startswith(str(tmp_path.resolve())):
+            del sys.modules[name]
+    sys.path[:] = path
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,8 @@
 """Code from outside this package: which files it is made of, their digest, and what went wrong where it can't run.
 
-The files are found by reading, not by running: every `import` in the file, at its top or inside functions, that names a
-module beside it (of a package: a module of the same package), and so on through those. What is imported by a name made at
-run time, and data files, are not seen.
+The files are found by reading, not by running: every `import` in the file, at its top or inside functions, that names
+a module beside it (of a package: a module of the same package), and so on through those. What is imported by a name
+made at run time, and data files, are not seen.
 """
 
 from __future__ import annotations

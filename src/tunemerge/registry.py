@@ -1,5 +1,8 @@
-"""Named things of one kind (methods, strategies, tasks, metrics, operations): those of this package, found by dropping a
-file in a folder, those of installed packages, found by their entry points, and those of files that a person names."""
+"""Named things of one kind (methods, strategies, tasks, metrics, operations).
+
+Those of this package are found by dropping a file in a folder, those of installed packages by their entry points, and
+those of a person's own files by naming the files (`tunemerge.plugins`).
+"""
 
 from __future__ import annotations
 
@@ -109,6 +112,11 @@ class Registry(Generic[T]):
         """The plug-in that a name comes from; None for what is built in or was registered by hand."""
         return self.origin(name).plugin
 
+    def code(self, name: str) -> dict[str, str]:
+        """What the key of a step that runs this thing needs besides its name: the digest of a plug-in's code."""
+        plugin = self.plugin(name)
+        return {f"{self.kind} {name}": plugin.digest} if plugin is not None else {}
+
     def plugins(self) -> set[Plugin]:
         """The plug-ins that something here comes from."""
         return {origin.plugin for origin in self._origins.values() if origin.plugin is not None}
@@ -162,7 +170,8 @@ def _registering() -> Origin:
 
 @cache
 def _every_entry() -> EntryPoints:
-    return entry_points()
+    found: EntryPoints = entry_points()  # type: ignore[assignment]  # before Python 3.12 another class with `select`
+    return found
 
 
 def _load_entry(entry: EntryPoint) -> Finding | None:

@@ -9,12 +9,13 @@ from tunemerge.findings import FindingsError
 from tunemerge.graph.plan import Plan, refuse_test_leaks
 from tunemerge.graph.step import Leaf, Step
 
+TASK = {"task": "text-classification"}
 ROWS = Leaf("a" * 64, Path("rows"), "rows", "train rows")
 TEST = Leaf("b" * 64, Path("test"), "test", "test rows")
 
 
 def final(*inputs, label="final", **params):
-    return Step("predict", {"final": True, **params}, {"models": inputs, "rows": (TEST,)}, label)
+    return Step("predict", {**TASK, "final": True, **params}, {"models": inputs, "rows": (TEST,)}, label)
 
 
 def test_parents_come_first_in_the_order_of_the_targets():
@@ -56,8 +57,8 @@ def test_all_leaks_are_found():
     leaks = Plan.of(
         [
             ops.number(2, TEST, label="trains on test"),
-            Step("predict", {"final": False}, {"rows": (TEST,)}, "not the last"),
-            Step("predict", {}, {"rows": (TEST,)}, "not said"),
+            Step("predict", {**TASK, "final": False}, {"rows": (TEST,)}, "not the last"),
+            Step("predict", TASK, {"rows": (TEST,)}, "not said"),
             ops.number(3, evaluation, label="chooses by test"),
             final(evaluation, label="twice"),
         ]

@@ -16,10 +16,11 @@ from tunemerge.merge.method import METHODS
 from tunemerge.testing.methods import in_one_piece
 
 TRAINED = {"method": "ties", "average": ["classifier."], "seed": 0}
+SCORED = {"task": "text-classification", "metric": "accuracy"}
 STEPS = {
     "merge": Step("merge", {**TRAINED, "parameters": {}}),
     "merge without heads": Step("merge", {**TRAINED, "parameters": {}, "average": []}),
-    "search": Step("search", {**TRAINED, "candidates": [{"density": 0.5}]}),
+    "search": Step("search", {**TRAINED, "candidates": [{"density": 0.5}], **SCORED}),
     "recipe": Step("recipe", {"document": {"merge_method": "ties"}, "seed": 0}),
 }
 

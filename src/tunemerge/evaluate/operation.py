@@ -7,9 +7,10 @@ from tunemerge.graph.cost import Cost
 from tunemerge.graph.operation import Job, operation
 from tunemerge.tasks import hub
 from tunemerge.tasks.precision import environment
+from tunemerge.tasks.task import code_of_task
 
 
-@operation("predict", version=1, environment=environment, prepare=hub.prepare)
+@operation("predict", version=1, environment=environment, prepare=hub.prepare, uses=code_of_task)
 def run(job: Job) -> Cost:
     """Inputs models (several: an ensemble), rows; params task, labels, max_length, precision ("auto" unless given).
 

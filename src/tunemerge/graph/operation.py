@@ -36,8 +36,9 @@ class Operation:
     """`version` is raised by hand whenever the result for the same inputs changes.
 
     `environment` names what else changes the numbers (torch version, device, threads); it is part of the key.
-    `uses` gets a step's parameters and names the parts that have versions of their own (merge methods) and what changes
-    the numbers of these alone: part of the key too, so that a changed part reruns the steps that use it and no others.
+    `uses` gets a step's parameters and names the parts that have versions of their own (merge methods, plug-ins) and
+    what changes the numbers of these alone: part of the key too, so that a changed part reruns the steps that use it
+    and no others.
     `prepare` gets a step's parameters and does what a process does once for all such steps (imports, compilation): its
     time is nobody's cost, or the step that happens to come first would look dear.
     """

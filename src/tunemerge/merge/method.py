@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
@@ -128,9 +129,10 @@ class Single:
 Reference = Callable[["Sequence[torch.Tensor]", "torch.Tensor | None", Values], "torch.Tensor"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Method:
-    """`reference(tensors, base, values)` returns float64; values also hold "seed" and "name" of the tensor.
+    """`reference(tensors, base, values)` returns float64; values also hold "seed" and "name" of the tensor. Without a
+    `stream` the reference itself is what runs, on whole tensors.
 
     `base`: "no" where there is none, "optional", "needed", or "first" where the base is itself the first of the
     models (the side of a slerp where t is 0). `candidates(n_models, k)` gives the k settings that a search on
@@ -147,8 +149,8 @@ class Method:
     parameters: tuple[Parameter, ...]
     base: Literal["no", "optional", "needed", "first"]
     reference: Reference
-    stream: Callable[[Tensor], Stream]
-    candidates: Callable[[int, int], list[dict[str, Any]]]
+    stream: Callable[[Tensor], Stream] = None  # type: ignore[assignment]  # never None once it is made
+    candidates: Callable[[int, int], list[dict[str, Any]]] = lambda n_models, k: [{}]
     min_models: int = 1
     max_models: int | None = None
     random: bool = False
@@ -157,6 +159,11 @@ class Method:
     version: int = 1
     torch: bool = False
     refuses_values: Callable[[Values], str | None] = lambda values: None
+
+    def __post_init__(self) -> None:
+        if self.stream is None:
+            object.__setattr__(self, "stream", partial(_whole, self.reference))
+            object.__setattr__(self, "torch", True)
 
     @property
     def needs_base(self) -> bool:
@@ -198,6 +205,12 @@ METHODS: Registry[Method] = Registry("merge method", "tunemerge.merge.methods", 
 def register(method: Method) -> Method:
     """Add a method under its name; for use in the method's own file."""
     return METHODS.add(method.name, method)
+
+
+def _whole(reference: Reference, tensor: Tensor) -> Stream:
+    from tunemerge.merge.whole import WholeTensor
+
+    return WholeTensor(reference, tensor)
 
 
 def _models(count: int, how: str) -> str:

@@ -10,11 +10,14 @@ from tunemerge.tasks.precision import environment
 
 
 def versions_of(methods: Collection[str]) -> dict[str, str | int]:
-    """The version of each method by name; where torch computes one of them, also torch's, and the kind of device.
+    """The version of each method by name, and the digest of its code where it is a plug-in's; where torch computes one
+    of them, also torch's version, and the kind of device.
 
     For keys of steps and for the record of a merge. Imports no torch.
     """
     out: dict[str, str | int] = {f"method {name}": METHODS[name].version for name in sorted(methods)}
+    for name in sorted(methods):
+        out |= METHODS.code(name)
     if any(METHODS[name].torch for name in methods):
         out |= {"torch": metadata.version("torch"), "device": environment()["device"]}
     return out

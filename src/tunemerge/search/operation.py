@@ -11,10 +11,12 @@ import numpy as np
 from tunemerge.graph.cost import Cost
 from tunemerge.graph.operation import Job, operation
 from tunemerge.merge.operation import prepare as load_kernels
-from tunemerge.merge.operation import uses
+from tunemerge.merge.operation import uses as methods_of
 from tunemerge.search.coefficients import choose
+from tunemerge.stats.metrics import METRICS
 from tunemerge.tasks import hub
 from tunemerge.tasks.precision import environment
+from tunemerge.tasks.task import code_of_task
 
 FILE = "choice.json"
 
@@ -23,6 +25,11 @@ def prepare(params: Mapping[str, Any]) -> None:
     """A search both merges and runs models."""
     hub.prepare(params)
     load_kernels(params)
+
+
+def uses(params: Mapping[str, Any]) -> dict[str, str | int]:
+    """For the key: what merges, what runs the models, and what scores them."""
+    return {**methods_of(params), **code_of_task(params), **METRICS.code(params["metric"])}
 
 
 @operation("search", version=1, environment=environment, prepare=prepare, uses=uses)

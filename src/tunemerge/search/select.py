@@ -30,7 +30,7 @@ def _score(folder: Path, metric: Metric) -> float:
     return score(metric, p.target, p.logits, p.weight)
 
 
-@operation("select", version=1)
+@operation("select", version=1, uses=lambda params: METRICS.code(params["metric"]))
 def select(job: Job) -> Cost:
     """Inputs models, and predictions or their scores (for each model its validation sets, in the order of the models);
     params metric.

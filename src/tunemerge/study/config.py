@@ -135,6 +135,10 @@ class StudyConfig(_Part):
         {}, description="given checkpoints, each called as its task; absent: made from every task's `source` rows",
         examples=[{"amazon": "models/amazon", "yelp": {"model": "models/yelp", "examples": 20000}}],
     )  # fmt: skip
+    plugins: Names = Field(
+        [], description="Python files that register methods, strategies, tasks or metrics of your own",
+        examples=[["mine.py"]],
+    )  # fmt: skip
     tasks: dict[Name, TaskConfig] = Field(
         min_length=1, description="the tasks by name",
         examples=[{"amazon": {"data": "amazon.csv", "splits": {"test": 0.3, "validation": 0.1, "adapt": 0.2}}}],

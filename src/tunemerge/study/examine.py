@@ -16,7 +16,7 @@ from tunemerge.strategies.strategy import STRATEGIES
 from tunemerge.study.advice import weak_evidence
 from tunemerge.study.config import StudyConfig
 from tunemerge.study.estimate import enough_disk, enough_memory
-from tunemerge.study.names import unknown_names
+from tunemerge.study.names import is_registered_name, plugin_findings, unknown_names
 from tunemerge.study.places import Places
 from tunemerge.study.plan import StudyPlan, make_plan
 from tunemerge.study.rows import StudyRows, read_rows
@@ -41,9 +41,11 @@ def examine(
     A check whose own subject can be had is done, whatever else is wrong: with stand-ins for what can't be read.
     """
     left_out = left_out or LeftOut()
+    plugins = plugin_findings(config, folder)
     names = unknown_names(config, left_out.names)
     models, found = locate_models(config, folder)
-    found += names + _fit_together(models)
+    # A name that nobody knows may be one of a plug-in that can't be loaded: that is said once.
+    found += plugins + [n for n in names if not (_errors(plugins) and is_registered_name(n))] + _fit_together(models)
     rows, problems = read_rows(config, folder, store.root)
     found += problems + check_heads(models, rows.labels) + weak_evidence(config, rows)
     plan = None

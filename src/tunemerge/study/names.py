@@ -2,15 +2,39 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from tunemerge.findings import Finding, error
 from tunemerge.merge.method import METHODS
+from tunemerge.plugins import load_plugins
 from tunemerge.registry import Registry, nearest
 from tunemerge.stats.metrics import METRICS
 from tunemerge.strategies.strategy import STRATEGIES
 from tunemerge.study.config import StudyConfig
 from tunemerge.tasks.task import TASKS
+
+_REGISTERED: tuple[tuple[str, Registry[Any]], ...] = (
+    ("strategies", STRATEGIES),
+    ("methods", METHODS),
+    ("task", TASKS),
+    ("metric", METRICS),
+)
+
+
+def plugin_findings(config: StudyConfig, folder: Path) -> list[Finding]:
+    """Load the study's plug-ins; those that can't be, and the entry points of installed packages that can't be."""
+    paths = {f"plugins.{i}": folder / Path(p).expanduser() for i, p in enumerate(config.plugins)}
+    found = load_plugins(paths)
+    for _, registry in _REGISTERED:
+        registry.names()
+        found += registry.problems
+    return found
+
+
+def is_registered_name(finding: Finding) -> bool:
+    """Whether it is about a name that a plug-in could have brought."""
+    return finding.code == "unknown-name" and finding.where.split(".")[0] in dict(_REGISTERED)
 
 
 def unknown_names(config: StudyConfig, left_out: frozenset[str] = frozenset()) -> list[Finding]:
@@ -29,6 +53,11 @@ def unknown_names(config: StudyConfig, left_out: frozenset[str] = frozenset()) -
         if name not in registry:
             hint = nearest(name, registry.names())
             found.append(error("unknown-name", f"unknown {registry.kind} {name!r}{hint}", key))
+        elif registry.by_hand(name):
+            text = f"the {registry.kind} {name!r} was registered in this process alone, in {registry.origin(name)}"
+            found.append(
+                error("by-hand", text, key, "name its file under `plugins`: what runs the steps loads it then")
+            )
     tasks = [
         *((f"{key}.{i}", n) for key in ("retention", "unseen") for i, n in enumerate(getattr(config, key))),
         *([("target", config.target)] if config.target else []),

@@ -58,6 +58,8 @@ def _paths(study: yaml.Node | None) -> Iterator[tuple[yaml.Node, bool]]:
                 if isinstance(model, yaml.ScalarNode):
                     yield model, True
                 yield from ((node, True) for name, node in _items(model) if name == "model")
+        elif key == "plugins" and isinstance(value, yaml.SequenceNode):
+            yield from ((file, False) for file in value.value)
         elif key == "tasks":
             for _, task in _items(value):
                 for name, node in _items(task):

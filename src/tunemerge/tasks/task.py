@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -43,3 +43,8 @@ class Task(Protocol):
 
 
 TASKS: Registry[Task] = Registry("task", "tunemerge.tasks", "tunemerge.tasks")
+
+
+def code_of_task(params: Mapping[str, Any]) -> dict[str, str]:
+    """For the key of a step with these parameters: the digest of its task's code, where that is a plug-in's."""
+    return TASKS.code(params["task"])

@@ -6,10 +6,10 @@ from tunemerge.graph.cost import Cost
 from tunemerge.graph.operation import Job, operation
 from tunemerge.tasks import hub
 from tunemerge.tasks.precision import environment
-from tunemerge.tasks.task import TASKS
+from tunemerge.tasks.task import TASKS, code_of_task
 
 
-@operation("init", version=1, environment=environment, prepare=hub.prepare)
+@operation("init", version=1, environment=environment, prepare=hub.prepare, uses=code_of_task)
 def init(job: Job) -> Cost:
     """Input model; params task, labels, seed, dropout (a probability for all dropouts of the model, or none)."""
     with hub.one_thread():

@@ -8,11 +8,12 @@ from tunemerge.graph.cost import Cost
 from tunemerge.graph.operation import Job, operation
 from tunemerge.tasks import hub
 from tunemerge.tasks.precision import environment
+from tunemerge.tasks.task import code_of_task
 from tunemerge.tune.config import TuneConfig
 from tunemerge.tune.model import tune_model
 
 
-@operation("tune", version=1, environment=environment, prepare=hub.prepare)
+@operation("tune", version=1, environment=environment, prepare=hub.prepare, uses=code_of_task)
 def tune(job: Job) -> Cost:
     """Inputs model, train (splits), validation (splits, may be empty); params task, labels, seed, examples, tuning."""
     with hub.one_thread():

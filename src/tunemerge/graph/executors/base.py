@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from tunemerge.errors import UsageError
 from tunemerge.graph.operation import OPERATIONS
 from tunemerge.graph.step import Leaf, Node, Step
+from tunemerge.plugins import used_plugins
 from tunemerge.store.artifacts import Artifact, Store
 
 
@@ -19,7 +20,8 @@ from tunemerge.store.artifacts import Artifact, Store
 class Request:
     """One step to compute. All of it is JSON, so that it can go to another process or machine.
 
-    `module` defines the operation and is imported by the worker; `inputs` are pairs of key and path.
+    `module` defines the operation and is imported by the worker, which loads the `plugins` too, each with its path,
+    package and digest; `inputs` are pairs of key and path.
     """
 
     key: str
@@ -29,6 +31,7 @@ class Request:
     params: Mapping[str, Any]
     inputs: Mapping[str, list[tuple[str, str]]]
     store: str
+    plugins: list[dict[str, str | None]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,7 @@ def request_for(step: Step, artifacts: Mapping[str, Artifact], store: Store) -> 
         params=json.loads(json.dumps(dict(step.params), allow_nan=False)),
         inputs={name: [source(node) for node in nodes] for name, nodes in step.inputs.items()},
         store=str(store.root),
+        plugins=used_plugins(OPERATIONS[step.op].uses(step.params).values()),
     )
 
 

@@ -16,6 +16,7 @@ from tunemerge.errors import StoreError, TunemergeError
 from tunemerge.graph.cost import Cost
 from tunemerge.graph.executors.base import Done, Failed, Progress, Request
 from tunemerge.graph.operation import OPERATIONS, Job
+from tunemerge.plugins import ensure_plugin
 from tunemerge.store.artifacts import Store
 
 BETWEEN_PROGRESS = 0.1  # seconds: an operation may report every batch, a display needs ten a second
@@ -39,6 +40,8 @@ def execute(request: Request, on_progress: Callable[[Progress], None]) -> Done |
 def _execute(request: Request, on_progress: Callable[[Progress], None]) -> Done | Failed:
     if request.op not in OPERATIONS:
         importlib.import_module(request.module)
+    for plugin in request.plugins:
+        ensure_plugin(**plugin)  # type: ignore[arg-type]
     operation = OPERATIONS[request.op]
     store: Store = _store(request.store)
     with store.lock(request.key, wait=False) as free:
