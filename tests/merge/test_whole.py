@@ -45,7 +45,7 @@ def test_contract(contract: Callable[[Method], None]) -> None:
 def test_it_merges_a_model(registered: Callable[[Method], None]) -> None:
     registered(MEDIAN)
     base = {"a": np.array([[1.0, 2.0]], np.float32), "b": np.array(3.0, np.float32)}
-    models = [{name: array + step for name, array in base.items()} for step in (1, 2, 30)]
+    models = [{name: np.asarray(array + step) for name, array in base.items()} for step in (1, 2, 30)]
     merged = merge_state("whole_median", models, base, {"lambda": 0.5})
     assert merged["a"].tolist() == [[2.0, 3.0]] and merged["b"].tolist() == 4.0
     assert MEDIAN.torch and MEDIAN.grid(3, 5) == [{}]

@@ -22,10 +22,9 @@ class WholeTensor(Single):
     Memory: what the reference takes, beside 8 bytes an element for every model and the base.
     """
 
-    unit: Unit = "tensor"
-
     def __init__(self, reference: Reference, tensor: Tensor) -> None:
         self._reference, self._tensor = reference, tensor
+        self.unit: Unit = "tensor" if tensor.size else "element"
 
     def apply(self, block: Block) -> None:
         import torch
