@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import csv
 import gzip
+import json
 import tempfile
 import time
 from importlib import resources
@@ -21,9 +22,12 @@ from pathlib import Path
 import numpy as np
 
 from tunemerge.checkpoint.locate import locate
+from tunemerge.checkpoint.model import open_checkpoint
 from tunemerge.evaluate.single import evaluate
-from tunemerge.merge.engine import merge_checkpoints
 from tunemerge.merge.method import METHODS
+from tunemerge.merge.recipe.documents import parse_recipe
+from tunemerge.merge.recipe.run import merge_recipe
+from tunemerge.merge.recipe.whole import whole_models
 from tunemerge.tasks.task import TASKS
 from tunemerge.tune.single import tune
 
@@ -68,7 +72,12 @@ def run(work: Path, wanted: list[str]) -> None:
             continue
         out, start = work / "merged", time.perf_counter()
         setting = method.grid(len(experts), 1)[0]
-        merge_checkpoints(name, experts, out, base=base, parameters=setting, average=TASK.head_names)
+        everyone = [*experts, base]
+        names = [open_checkpoint(model).tensors.keys() for model in everyone]
+        text = json.dumps(whole_models(METHODS[name], names, True, setting, average=TASK.head_names).data)
+        for i, model in enumerate(everyone):
+            text = text.replace(f'"model:{i}"', json.dumps(str(model)))
+        merge_recipe(parse_recipe(text, work / "recipe.yaml"), out)
         report(name, out, work, time.perf_counter() - start, setting)
 
 

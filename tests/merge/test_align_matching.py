@@ -25,7 +25,7 @@ from tunemerge.merge.align.matching import match, voters
 from tunemerge.merge.align.permuted import PermutedModel
 from tunemerge.merge.align.similarity import Alikeness
 from tunemerge.merge.method import METHODS
-from tunemerge.merge.plan import plan_merge
+from tunemerge.merge.recipe.whole import plan_models, whole_models
 from tunemerge.merge.runner import run_tensors
 
 State = dict[str, NDArray[Any]]
@@ -99,7 +99,8 @@ def test_a_permuted_model_goes_through_the_engine_alike_with_any_threads(tmp_pat
     orders[("layers.1.weight", 1)] = orders["layers.0.weight", 0]
     with open_model(open_checkpoint(tmp_path)) as model:
         view = PermutedModel(model, orders)
-        plan = plan_merge(METHODS["linear"], [("a", model.tensors), ("b", view.tensors)], None, {"weight": 0.5})
+        names = [model.tensors.keys(), view.tensors.keys()]
+        plan = plan_models(whole_models(METHODS["linear"], names, False, {"weight": 0.5}), [model, view])
         results = []
         for threads, block in ((1, 1 << 16), (2, 1 << 10)):
             out = {t.name: np.empty(t.shape, np.float32) for t in plan.tensors}

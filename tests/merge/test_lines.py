@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 
 from tunemerge.checkpoint.dtypes import Array
-from tunemerge.checkpoint.model import open_checkpoint, read_json
+from tunemerge.checkpoint.model import open_checkpoint
 from tunemerge.checkpoint.reader import read_tensor
 from tunemerge.findings import FindingsError
-from tunemerge.merge.engine import merge_checkpoints
 from tunemerge.merge.lines import Scaled, depths
 from tunemerge.merge.memory import merge, merge_state
 from tunemerge.merge.method import METHODS, SAMPLE, Tensor
@@ -87,15 +86,6 @@ def test_averaged_tensors_are_not_scaled() -> None:
     base, models = state(0), [state(1), state(2)]
     found = merge_state("task_arithmetic", models, base, average=["embed"], lines=LINES)
     np.testing.assert_allclose(found["embed.weight"], (models[0]["embed.weight"] + models[1]["embed.weight"]) / 2)
-
-
-def test_files_and_their_record(make_model: MakeModel, tmp_path: Path) -> None:
-    base, *models = (make_model(f"m{i}", state=state(i)) for i in range(3))
-    out = merge_checkpoints("task_arithmetic", models, tmp_path / "out", base=base, lines=LINES)
-    expected = merge_state("task_arithmetic", [state(1), state(2)], state(0), lines=LINES)
-    found = open_checkpoint(out)
-    assert all(read_tensor(found, name).tobytes() == expected[name].tobytes() for name in NAMES)
-    assert read_json(out / "tunemerge_merge.json")["lines"] == LINES
 
 
 def test_a_recipe_takes_it_and_a_gradient_on_lambda_is_the_same(

@@ -220,18 +220,15 @@ def test_every_method_runs_on_adapted_models(tmp_path: Path) -> None:
     """A merge of two adapted models is planned in the base's dtype and rounded once."""
     from tunemerge.merge.blocks import BLOCK
     from tunemerge.merge.method import METHODS
-    from tunemerge.merge.plan import plan_merge
+    from tunemerge.merge.recipe.whole import plan_models, whole_models
     from tunemerge.merge.runner import run_tensors
 
     base = ArrayModel("base", {"q.weight": from_float32(random((30, 20), 1), "BF16")})
     modules = [{"q": linear(30, 20, seed=i)} for i in range(2)]
     models = [AdaptedModel(base, open_adapter(write_lora(tmp_path / f"{i}", m))) for i, m in enumerate(modules)]
-    plan = plan_merge(
-        METHODS["task_arithmetic"],
-        [(m.label, m.tensors) for m in models],
-        (base.label, base.tensors),
-        {"weight": 0.5},
-    )
+    everyone = [*models, base]
+    names = [model.tensors.keys() for model in everyone]
+    plan = plan_models(whole_models(METHODS["task_arithmetic"], names, True, {"weight": 0.5}), everyone)
     out = np.empty(600, np.uint16)
 
     def sink_of(tensor: Any) -> Any:
@@ -240,7 +237,7 @@ def test_every_method_runs_on_adapted_models(tmp_path: Path) -> None:
 
         return sink
 
-    run_tensors(plan, [*models, base], sink_of, threads=2, block=BLOCK)
+    run_tensors(plan, everyone, sink_of, threads=2, block=BLOCK)
     exact = to_float32(base.state["q.weight"], "BF16") + dense(modules[0]["q"], 1) + dense(modules[1]["q"], 1)
     assert plan.tensors[0].out_dtype == "BF16"
     assert (out.reshape(30, 20) == from_float32(exact.astype(np.float32), "BF16")).mean() > 0.99

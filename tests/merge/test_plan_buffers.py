@@ -36,5 +36,5 @@ def test_weights_that_one_lacks_are_still_refused():
     more = np.zeros(2, np.float32)
     with pytest.raises(FindingsError, match="lacks 1 of the 2 tensors"):
         merge_state("linear", [weights(1.0, bias=more), weights(2.0)])
-    with pytest.raises(FindingsError, match="has 1 that model 1 lacks"):
+    with pytest.raises(FindingsError, match="model 1: lacks 1 of the 3 tensors"):
         merge_state("linear", [weights(1.0, ids=IDS), weights(2.0, bias=more)])

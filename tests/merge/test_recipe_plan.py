@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from tunemerge.checkpoint.header import TensorInfo
-from tunemerge.checkpoint.model import Checkpoint
 from tunemerge.checkpoint.source import Source
 from tunemerge.merge.plan import Input, TensorPlan
 from tunemerge.merge.recipe.assemble import Assembly, assemble
@@ -44,12 +43,11 @@ def planned(
 ) -> Assembly:
     document = parse_recipe(text, Path("recipe.yaml")).output
     refs = dict.fromkeys([*document.merged, document.donor])
-    pairs = []
+    seen = []
     for ref in refs:
         own, config = models[ref.path], (configs or {}).get(ref.path, {})
-        below = Checkpoint(Path(ref.path), config, True, (), {name: (info, "") for name, info in own.items()})
-        pairs.append((Headers(ref.path, own), below))
-    views = dict(zip(refs, make_views(pairs, list(refs).index(document.donor)), strict=True))
+        seen.append((Headers(ref.path, own), own, config))
+    views = dict(zip(refs, make_views(seen, list(refs).index(document.donor)), strict=True))
     return assemble(document, views, seed=0)
 
 

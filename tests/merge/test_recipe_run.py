@@ -19,7 +19,7 @@ from tunemerge.checkpoint.model import open_checkpoint
 from tunemerge.checkpoint.reader import read_tensor
 from tunemerge.errors import UsageError
 from tunemerge.findings import Finding, FindingsError
-from tunemerge.merge.recipe import write
+from tunemerge.merge.recipe import steps
 from tunemerge.merge.recipe.documents import load_recipe
 from tunemerge.merge.recipe.provenance import read_merged
 from tunemerge.merge.recipe.run import merge_recipe
@@ -158,13 +158,13 @@ def test_an_intermediate_is_made_once(make_model: MakeModel, monkeypatch: pytest
     a = make_model("a", state=llama(1), config=config())
     make_model("b", state=llama(3), config=config())
     made: list[Path] = []
-    original = write.write_model
+    original = steps.write_model
 
     def counting(ready: Any, folder: Path, *rest: Any) -> Any:
         made.append(folder)
         return original(ready, folder, *rest)
 
-    monkeypatch.setattr(write, "write_model", counting)  # as steps see it; the output's is bound elsewhere
+    monkeypatch.setattr(steps, "write_model", counting)  # the output's is bound elsewhere
     out = merged(MULTI.replace("WEIGHT", "0.5"))
     assert numbers(out)[WORDS] == 1.5 and len(made) == 1
     assert numbers(merged(MULTI.replace("WEIGHT", "2"), "two"))[WORDS] == 3 and len(made) == 1

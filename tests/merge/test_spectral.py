@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tunemerge.checkpoint.header import TensorInfo
 from tunemerge.merge import runner
 from tunemerge.merge.memory import merge, merge_state
 from tunemerge.merge.method import METHODS
-from tunemerge.merge.plan import plan_merge
+from tunemerge.merge.plan import Input, MergePlan, TensorPlan
 from tunemerge.merge.spectral import MATRIX_BYTES, one_thread, polar, svd
 from tunemerge.testing.methods import by_kernel
 
@@ -261,9 +260,12 @@ def test_matrices_at_work_share_a_limit(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_memory_is_that_of_the_largest_matrix_or_the_limit() -> None:
     def needed(side: int, threads: int) -> int:
-        tensors = {"w": TensorInfo("F32", (side, side), 0, 0), "b": TensorInfo("F32", (side,), 0, 0)}
-        plan = plan_merge(METHODS["iso_c"], [("a", tensors), ("b", tensors)], ("base", tensors), {})
-        return runner.buffer_bytes(plan, threads)
+        method = METHODS["iso_c"]
+        tensors = tuple(
+            TensorPlan(n, shape, "F32", method, (Input(0, n), Input(1, n)), Input(2, n), method.resolve({}, 2))
+            for n, shape in (("w", (side, side)), ("b", (side,)))
+        )
+        return runner.buffer_bytes(MergePlan(("a", "b", "base"), tensors, 0), threads)
 
     assert needed(20_000, 1) > MATRIX_BYTES * 20_000**2
     assert needed(20_000, 16) < 1.1 * needed(20_000, 1)

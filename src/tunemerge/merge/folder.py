@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tunemerge.checkpoint.dtypes import TORCH_NAMES
-from tunemerge.checkpoint.model import Checkpoint, inside, read_json
+from tunemerge.checkpoint.model import Checkpoint, inside
 
 RECORD = "tunemerge_merge.json"
 """Says which merge made a folder; a folder without it is never replaced."""
@@ -26,17 +26,6 @@ _TOKENIZER = (
     "chat_template*",
 )
 _OTHER = (GENERATION, "*processor_config.json")
-
-
-def copy_companions(model: Checkpoint, tokenizer: Checkpoint, out_dtype: str | None, folder: Path) -> None:
-    """Copy `model`'s config and `tokenizer`'s files into `folder`; the config's dtype follows `out_dtype`.
-
-    Files are copied as bytes, never run; links that leave a model's folder are refused (CheckpointError).
-    """
-    copy_others(model, folder)
-    copy_tokenizer(tokenizer, folder)
-    if model.has_config:
-        write_json(folder / CONFIG, with_dtype(without_code(read_json(inside(model.folder, CONFIG))), out_dtype))
 
 
 def copy_tokenizer(model: Checkpoint, folder: Path) -> None:

@@ -13,7 +13,8 @@ from tunemerge.errors import UsageError
 from tunemerge.merge.blocks import BLOCK, Sink
 from tunemerge.merge.method import METHODS
 from tunemerge.merge.parameters import Values
-from tunemerge.merge.plan import TensorPlan, plan_merge
+from tunemerge.merge.plan import TensorPlan
+from tunemerge.merge.recipe.whole import plan_models, whole_models
 from tunemerge.merge.runner import default_threads, run_tensors
 
 State = Mapping[str, Array]
@@ -27,7 +28,6 @@ def merge_state(
     *,
     seed: int = 0,
     average: Collection[str] = (),
-    average_missing: bool = False,
     lines: Values | None = None,
     threads: int | None = None,
     device: str = "cpu",
@@ -35,22 +35,17 @@ def merge_state(
 ) -> dict[str, Array]:
     """Merge dicts of NumPy arrays by name; returns arrays of the base's dtypes (or the first state's).
 
-    uint16 arrays are bfloat16 bit patterns, as `checkpoint.reader.read_tensor` returns them. Arguments as for
-    `merge_checkpoints`, results bit for bit the same; `device` as for `runner.run_tensors`. Raises FindingsError with
-    everything that is wrong.
+    uint16 arrays are bfloat16 bit patterns, as `checkpoint.reader.read_tensor` returns them. `parameters`, `average`
+    and `lines` as for `recipe.whole.whole_models`, results bit for bit those of a merge of files; `device` as for
+    `runner.run_tensors`. Raises FindingsError with everything that is wrong.
     """
     models = [ArrayModel(f"model {i + 1}", state) for i, state in enumerate(states)]
     under = ArrayModel("the base", base) if base is not None else None
-    plan = plan_merge(
-        METHODS[method],
-        [(m.label, m.tensors) for m in models],
-        (under.label, under.tensors) if under else None,
-        parameters or {},
-        seed=seed,
-        average=average,
-        average_missing=average_missing,
-        lines=lines,
-    )
+    everyone = [*models, *([under] if under else [])]
+    names = [model.tensors.keys() for model in everyone]
+    document = whole_models(METHODS[method], names, under is not None, parameters or {}, average=average, lines=lines)
+    everyone = everyone[: len(document.merged)]
+    plan = plan_models(document, everyone, seed=seed)
     out = {t.name: np.empty(t.shape, NUMPY[t.out_dtype]) for t in plan.tensors}
 
     def sink_of(tensor: TensorPlan) -> Sink:
@@ -61,7 +56,6 @@ def merge_state(
 
         return sink
 
-    everyone = [*models, *([under] if under else [])]
     threads = default_threads() if threads is None else threads
     run_tensors(plan, everyone, sink_of, threads=threads, device=device, block=block)
     return out
@@ -74,7 +68,6 @@ def merge(
     *,
     seed: int = 0,
     average: Collection[str] = (),
-    average_missing: bool = False,
     lines: Values | None = None,
     device: str = "auto",
     **parameters: Any,
@@ -92,8 +85,7 @@ def merge(
     states = [_plain(model) for model in models]
     start = _plain(base) if base is not None else None
     everyone = [*states, *([start] if start is not None else [])]
-    options: dict[str, Any] = {"seed": seed, "average": average, "average_missing": average_missing}
-    options |= {"lines": lines, "device": device}
+    options: dict[str, Any] = {"seed": seed, "average": average, "lines": lines, "device": device}
     if not any(_is_torch(value) for state in everyone for value in state.values()):
         return merge_state(method, states, start, values, **options)
     from tunemerge.merge.torch_state import from_numpy, to_numpy, twins

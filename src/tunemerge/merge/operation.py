@@ -2,7 +2,7 @@
 
 Inputs: "models" in order, "base" (none or one), "choice" (none, or the folder of a search whose parameters win).
 Params: "method", "parameters", "average" (parts of names of tensors that are averaged whatever the method), "seed",
-and where wanted "average_missing" (average tensors that the base lacks) and "lines" (see `merge.lines`).
+and where wanted "lines" (see `merge.lines`). It is the document of a recipe, merged and recorded like any other.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Any
 from tunemerge.checkpoint.model import open_checkpoint, read_json
 from tunemerge.graph.cost import Cost
 from tunemerge.graph.operation import Job, operation
+from tunemerge.merge.method import METHODS
 from tunemerge.merge.versions import versions_of
 
 
 def uses(params: Mapping[str, Any]) -> dict[str, str | int]:
     """For the key: the versions of the methods that such a merge runs; linear averages."""
-    averages = params["average"] or params.get("average_missing")
-    return versions_of({params["method"], *(["linear"] if averages else [])})
+    return versions_of({params["method"], *(["linear"] if params["average"] else [])})
 
 
 def prepare(params: Mapping[str, Any]) -> None:
@@ -34,7 +34,6 @@ def _load_kernels(name: str) -> None:
     import numpy as np
 
     from tunemerge.merge.memory import merge_state
-    from tunemerge.merge.method import METHODS
 
     method = METHODS[name]
     count = max(method.min_models, min(2, method.max_models or 2))
@@ -42,23 +41,24 @@ def _load_kernels(name: str) -> None:
     merge_state(name, models, {"matrix": np.zeros((2, 8), np.float32)}, method.grid(count, 1)[0], threads=1)
 
 
-@operation("merge", version=2, prepare=prepare, uses=uses)
+@operation("merge", version=3, prepare=prepare, uses=uses)
 def merge(job: Job) -> Cost:
     """Costs nothing but seconds and memory: a merge sees no examples."""
-    from tunemerge.merge.engine import fill_folder, plan_checkpoints
+    from tunemerge.merge.recipe.steps import merge_places
+    from tunemerge.merge.recipe.whole import whole_models
+    from tunemerge.merge.recipe.write import Options
 
-    models = [open_checkpoint(path) for path in job.inputs["models"]]
-    base = next((open_checkpoint(path) for path in job.inputs.get("base", ())), None)
+    base = job.inputs.get("base", ())
+    paths = (*job.inputs["models"], *base)
     choice = next((read_json(path / "choice.json") for path in job.inputs.get("choice", ())), None)
-    plan = plan_checkpoints(
-        job.params["method"],
-        models,
-        base,
+    document = whole_models(
+        METHODS[job.params["method"]],
+        [open_checkpoint(path).tensors.keys() for path in paths],
+        bool(base),
         choice["parameters"] if choice else job.params["parameters"],
-        seed=job.params["seed"],
         average=job.params["average"],
-        average_missing=job.params.get("average_missing", False),
         lines=job.params.get("lines"),
     )
-    fill_folder(plan, models, base, job.out, record={}, progress=job.progress)
+    places = dict(zip(document.places, paths[: len(document.places)], strict=True))
+    merge_places(document, places, Options(seed=job.params["seed"]), job)
     return Cost()

@@ -35,13 +35,6 @@ def refuse_target(out: Path, inputs: Collection[Path], record: str = RECORD) -> 
     refuse_foreign(out, record)
 
 
-def refuse_disk(out: Path, needed: int) -> None:
-    """UsageError where fewer than `needed` bytes are free for `out`."""
-    parent, free = free_bytes(out)
-    if free < needed:
-        raise UsageError(f"{parent}: the merge needs {needed / 1e9:.2f} GB of disk and {free / 1e9:.2f} GB are free")
-
-
 def free_bytes(out: Path) -> tuple[Path, int]:
     """(the nearest folder that exists, what is free there)."""
     parent = next(folder for folder in (out.absolute().parent, *out.absolute().parents) if folder.exists())

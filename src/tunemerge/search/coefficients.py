@@ -54,7 +54,6 @@ def choose(
     labels: Sequence[str],
     metric: str = "log_loss",
     average: Sequence[str] = (),
-    average_missing: bool = False,
     seed: int = 0,
     max_length: int = 256,
     precision: str = "auto",
@@ -90,7 +89,6 @@ def choose(
                     parameters,
                     seed=seed,
                     average=average,
-                    average_missing=average_missing,
                 )
                 _put(net, merged, dtypes, models[0])
                 trials.append(Trial(parameters, _score(net, encoded, splits, metric, precision, parameters)))

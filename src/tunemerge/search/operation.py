@@ -35,8 +35,8 @@ def uses(params: Mapping[str, Any]) -> dict[str, str | int]:
 @operation("search", version=1, environment=environment, prepare=prepare, uses=uses)
 def search(job: Job) -> Cost:
     """Inputs models, base (0 or 1), validation (splits); params method, candidates, average, task, labels, metric,
-    seed; optional average_missing as in "merge" and max_length, precision as in "tune" (256 and "auto"). With `part` it
-    scores the candidates for a later "choose", and chooses none."""
+    seed; optional max_length, precision as in "tune" (256 and "auto"). With `part` it scores the candidates for a later
+    "choose", and chooses none."""
     base = job.inputs.get("base", ())
     with hub.one_thread():
         choice = choose(
@@ -48,7 +48,6 @@ def search(job: Job) -> Cost:
             labels=job.params["labels"],
             metric=job.params["metric"],
             average=job.params["average"],
-            average_missing=job.params.get("average_missing", False),
             seed=job.params["seed"],
             max_length=job.params.get("max_length", 256),
             precision=job.params.get("precision", "auto"),

@@ -18,7 +18,7 @@ from tunemerge.merge.recipe.views import View
 from tunemerge.merge.recipe.walk import Origin, Want, sources_of, walk
 
 _BUFFER = re.compile(r"(^|\.)(position_ids|token_type_ids|inv_freq|masked_bias|num_batches_tracked)\Z")
-"""What a class computes afresh where it is not stored; only some versions store it."""
+"""What a class computes afresh where it is not stored; only some versions store it. So are integers: no weights."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,11 @@ class _Entries:
         if not have:
             return
         averaged = any(part in want.name for part in self.document.average)
+        buffer = have[0][3].dtype in INTEGERS or _BUFFER.search(want.name) is not None
+        if buffer and all(s is want.part.base for s, _, _, _ in have):
+            return  # the models that are merged come from a class that computes it
         for source, view, name in everyone:
-            needed = not (averaged and source is want.part.base) and not _BUFFER.search(want.name)
+            needed = not buffer and not (averaged and source is want.part.base)
             if needed and (name is None or view.info(name) is None):
                 self.missing.setdefault(view.label, []).append(want.name)
         under = next(((view, name) for s, view, name, _ in have if s is want.part.base), None)

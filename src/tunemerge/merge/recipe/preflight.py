@@ -103,12 +103,13 @@ def _partly(document: Document, inputs: Mapping[Place, Input]) -> list[Finding]:
     """What can be said of those models that are there."""
     there = [ref for ref in document.merged if all(place in inputs for place in ref.places)]
     opened = join(there, inputs)
-    whole = all(s.layers is None for m in document.modules for part in m.slices for s in part.everyone)
+    unsliced = all(s.layers is None for m in document.modules for part in m.slices for s in part.everyone)
     findings = companion_findings(document, opened)
-    if len(opened) > 1 and whole and document.tokenizer.source is None and not document.average:
-        pairs = [(FileModel(one.checkpoint, {}), one.checkpoint) for one in opened.values()]
+    if len(opened) > 1 and unsliced and document.tokenizer.source is None and not document.average:
+        whole = [one.checkpoint for one in opened.values()]
+        seen = [(FileModel(one, {}), one.tensors, one.config) for one in whole]
         tensors = {
-            view.label: {name: view.tensors[own] for name, own in view.every.items()} for view in make_views(pairs, 0)
+            view.label: {name: view.tensors[own] for name, own in view.every.items()} for view in make_views(seen, 0)
         }
         findings += tensor_differences(tensors)
     return findings

@@ -74,8 +74,9 @@ def prepared(
         alignment = None if look else _aligned(document, refs, models, inputs, opened, seed, findings)
         models = alignment.models if alignment else models
         vocabulary, models = _vocabulary(document, refs, models, opened, findings)
-        pairs = [(model, opened[ref].checkpoint) for model, ref in zip(models, refs, strict=True)]
-        views = dict(zip(refs, make_views(pairs, refs.index(document.donor)), strict=True))
+        below = [opened[ref].checkpoint for ref in refs]
+        seen = [(model, one.tensors, one.config) for model, one in zip(models, below, strict=True)]
+        views = dict(zip(refs, make_views(seen, refs.index(document.donor)), strict=True))
         assembly = assemble(document, views, seed=seed)
         findings += assembly.findings
         findings += _unused_averages(document, views)

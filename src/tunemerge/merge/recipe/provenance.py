@@ -15,10 +15,11 @@ from tunemerge.checkpoint.model import inside, open_checkpoint, read_json
 from tunemerge.errors import CheckpointError, UsageError
 from tunemerge.findings import FindingsError, error
 from tunemerge.merge.folder import RECORD
+from tunemerge.merge.plan import MergePlan
 from tunemerge.merge.recipe.documents import Reading, read_recipe
 from tunemerge.merge.recipe.inputs import Input
 from tunemerge.merge.recipe.names import Exists, looking_from
-from tunemerge.merge.recipe.parts import Place, Recipe
+from tunemerge.merge.recipe.parts import Place
 
 KEY = "tunemerge"
 """The key of a safetensors file's metadata."""
@@ -80,6 +81,8 @@ def read_merged(path: Path) -> tuple[Reading, Recorded]:
             raise TypeError
     except (KeyError, TypeError, ValueError, AttributeError):
         raise UsageError(f"{path}: what it says about its recipe is damaged") from None
+    if any("path" not in entry for entry in inputs.values()):
+        raise UsageError(f"{path}: was merged as one step of several, from others' results; run the whole again")
     return read_recipe(text, path, _known(inputs, folder)), recorded
 
 
@@ -107,12 +110,15 @@ def _facts(path: Path) -> dict[str, Any]:
 
 
 def facts_of(
-    recipe: Recipe, seed: int, allow_crimes: bool, inputs: Mapping[Place, Input], digests: Digests, out: Path
+    recipe: str, seed: int, allow_crimes: bool, inputs: Mapping[Place, Input], digests: Digests, out: Path | None
 ) -> dict[str, Any]:
-    """What `read_merged` reads: the recipe's text, the seed, every input with digests and place, versions."""
+    """What `read_merged` reads: the recipe's text, the seed, every input with digests and place, versions.
+
+    `out` is None for a merge inside a graph, whose inputs are other steps: these have no place of their own.
+    """
     return {
         "format": FORMAT,
-        "recipe": recipe.text,
+        "recipe": recipe,
         "seed": seed,
         "allow_crimes": allow_crimes,
         "inputs": [_entry(one, digests[place], out) for place, one in inputs.items()],
@@ -120,8 +126,27 @@ def facts_of(
     }
 
 
-def _entry(one: Input, files: Mapping[str, str], out: Path) -> dict[str, Any]:
-    entry: dict[str, Any] = {"name": one.place.name, "path": _seen_from(out, one.path), "files": dict(files)}
+def methods_of(plan: MergePlan) -> dict[str, Any]:
+    """What was done to how many tensors, by method and its version; the parameters where all tensors of a method have
+    the same."""
+    out: dict[str, Any] = {}
+    for tensor in plan.tensors:
+        if tensor.copy:
+            entry = out.setdefault("copy", {"tensors": 0})
+        else:
+            first = {"tensors": 0, "version": tensor.method.version, "parameters": tensor.values}
+            entry = out.setdefault(tensor.method.name, first)
+            if entry["parameters"] != tensor.values:
+                entry["parameters"] = None
+        entry["tensors"] += 1
+    return out
+
+
+def _entry(one: Input, files: Mapping[str, str], out: Path | None) -> dict[str, Any]:
+    entry: dict[str, Any] = {"name": one.place.name, "files": dict(files)}
+    if out is None:
+        return entry
+    entry["path"] = _seen_from(out, one.path)
     if one.path.parent.name == "snapshots":
         entry["commit"] = one.path.name
     if one.place.revision is not None:

@@ -63,7 +63,7 @@ def merge_recipe(
     made, rest = _intermediates(recipe, inputs, digests, options, progress)
     with prepared(recipe.output, {**inputs, **made}, seed=options.seed, waive=options.allow_crimes) as ready:
         tell(refuse_errors([*ready.findings, *output_config(ready)[1], *needs(ready.plan, out, options)]))
-        facts = facts_of(recipe, options.seed, options.allow_crimes, inputs, digests(), out)
+        facts = facts_of(recipe.text, options.seed, options.allow_crimes, inputs, digests(), out)
         with work_folder(out) as work:
             record = write_model(ready, work, options, facts, rest)
             (work / CARD).write_text(model_card(out.name, recipe, record, inputs), "utf-8")

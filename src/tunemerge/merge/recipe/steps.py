@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from tunemerge.findings import refuse_errors
 from tunemerge.graph.cost import Cost
 from tunemerge.graph.operation import Job, operation
 from tunemerge.graph.step import Leaf, Node, Step
-from tunemerge.merge.recipe.inputs import Input, open_places
+from tunemerge.merge.recipe.documents import parse_data
+from tunemerge.merge.recipe.inputs import Input, input_digests, open_places
 from tunemerge.merge.recipe.parts import Document, ModelRef, Place, Recipe
-from tunemerge.merge.recipe.provenance import Digests
+from tunemerge.merge.recipe.prepare import prepared
+from tunemerge.merge.recipe.provenance import Digests, facts_of
+from tunemerge.merge.recipe.write import Options, output_config, write_model
+from tunemerge.merge.runner import default_threads
 from tunemerge.merge.versions import versions_of
 from tunemerge.store.digest import digest_json
 
@@ -72,18 +78,22 @@ def uses(params: Mapping[str, Any]) -> dict[str, str | int]:
     return versions_of({params["document"]["merge_method"], "linear"})
 
 
-@operation("recipe", version=1, uses=uses)
+@operation("recipe", version=2, uses=uses)
 def run_document(job: Job) -> Cost:
     """Merge one document. Costs nothing but seconds and memory: a merge sees no examples."""
-    from tunemerge.merge.recipe.documents import parse_data
-    from tunemerge.merge.recipe.prepare import prepared
-    from tunemerge.merge.recipe.write import Options, write_model
-
     document = parse_data(job.params["document"])
-    inputs, findings = open_places(dict(zip(document.places, job.inputs["places"], strict=True)))
-    refuse_errors(findings)
     options = Options(seed=job.params["seed"], allow_crimes=job.params["allow_crimes"], device=job.params["device"])
-    with prepared(document, inputs, seed=options.seed, waive=options.allow_crimes) as ready:
-        refuse_errors(ready.findings)
-        write_model(ready, job.out, options, {}, job.progress)
+    merge_places(document, dict(zip(document.places, job.inputs["places"], strict=True)), options, job)
     return Cost()
+
+
+def merge_places(document: Document, places: Mapping[Place, Path], options: Options, job: Job) -> None:
+    """Merge a document whose models lie in `places` into the job's folder. FindingsError where it can't be."""
+    inputs, findings = open_places(places)
+    refuse_errors(findings)
+    with prepared(document, inputs, seed=options.seed, waive=options.allow_crimes) as ready:
+        refuse_errors([*ready.findings, *output_config(ready)[1]])
+        text = json.dumps(document.data, indent=1, ensure_ascii=False)
+        digests = input_digests(inputs, default_threads())
+        facts = facts_of(text, options.seed, options.allow_crimes, inputs, digests, None)
+        write_model(ready, job.out, options, facts, job.progress)

@@ -14,7 +14,6 @@ from typing import Any
 
 from tunemerge.checkpoint.header import TensorInfo
 from tunemerge.checkpoint.match import common_prefix
-from tunemerge.checkpoint.model import Checkpoint
 from tunemerge.checkpoint.source import Model
 from tunemerge.merge.recipe.layout import Layout, find_layout
 
@@ -62,13 +61,14 @@ class View:
         return self.own.get(name) or self.tied.get(name)
 
 
-def make_views(models: Sequence[tuple[Model, Checkpoint]], donor: int) -> list[View]:
-    """The models in order, each with the checkpoint below it; names are those of the model number `donor`."""
-    renamed = [_renamed(models[donor][0].tensors.keys(), model.tensors.keys()) for model, _ in models]
+def make_views(models: Sequence[tuple[Model, Mapping[str, TensorInfo], Mapping[str, Any]]], donor: int) -> list[View]:
+    """The models in order, each with its tensors as they are stored, and its config; names are those of the model
+    number `donor`."""
+    renamed = [_renamed(models[donor][0].tensors.keys(), model.tensors.keys()) for model, _, _ in models]
     heads = sorted({name for own in renamed for name in own if _HEAD.search(name)})
     return [
-        View(i, m.label, m.tensors, below.tensors, own, _ties(heads, own, m.tensors, below.config))
-        for i, ((m, below), own) in enumerate(zip(models, renamed, strict=True))
+        View(i, m.label, m.tensors, stored, own, _ties(heads, own, m.tensors, config))
+        for i, ((m, stored, config), own) in enumerate(zip(models, renamed, strict=True))
     ]
 
 

@@ -12,7 +12,6 @@ from tunemerge.checkpoint.model import inside, read_json
 from tunemerge.checkpoint.writer import SHARD_BYTES
 from tunemerge.errors import TunemergeError
 from tunemerge.findings import Finding, warning
-from tunemerge.merge.engine import methods_of
 from tunemerge.merge.folder import (
     CONFIG,
     GENERATION,
@@ -25,7 +24,7 @@ from tunemerge.merge.folder import (
 )
 from tunemerge.merge.recipe.config import follow_layers
 from tunemerge.merge.recipe.prepare import Prepared
-from tunemerge.merge.recipe.provenance import KEY
+from tunemerge.merge.recipe.provenance import KEY, methods_of
 from tunemerge.merge.runner import Progress, silent, write_tensors
 from tunemerge.merge.vocabulary.config import with_changes
 
