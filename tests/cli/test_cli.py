@@ -101,25 +101,62 @@ def test_run_then_report_and_export(study):
     wrong = command("export", run, "mine2", "--arm", "jiont", cwd=study)
     assert wrong.returncode == 2 and "did you mean 'joint'" in wrong.stderr
     assert not (study / "mine2").exists()
-    _clean(study, done.stdout, results["verdict"]["handed_back"])
+    _listed_and_verified(study, results)
+    _collected(study, done.stdout, results["verdict"]["handed_back"])
 
 
-def _clean(study, printed, handed):
-    """A cleaned store leaves the run as it is, and the model handed back can still be exported."""
+def _listed_and_verified(study, results):
+    """`ls` has every step, for its arms; `verify` names the file in which a bit flips, and both speak JSON."""
+    listed = json.loads(command("ls", "--json", cwd=study).stdout)
+    steps = {s["key"]: s for s in results["steps"]}
+    assert listed["command"] == "ls" and {a["key"] for a in listed["artifacts"]} == steps.keys()
+    for artifact in listed["artifacts"]:
+        step = steps[artifact["key"]]
+        assert artifact["runs"] == [{"run": "small", "arms": step["arms"], "seed": 0}]
+        assert artifact["label"] == step["label"] and artifact["cost"]["examples"] == step["cost"]["examples"]
+    shown = command("ls", cwd=study)
+    assert shown.stdout.splitlines()[-1].startswith(f"{len(steps)} steps, ")
+    assert "all as it was stored" in command("verify", cwd=study).stdout
+    weights = next((study / ".tunemerge" / "artifacts").glob("*/*/model.safetensors"))
+    sound = weights.read_bytes()
+    weights.write_bytes(sound[:-1] + bytes([sound[-1] ^ 4]))
+    broken = command("verify", cwd=study)
+    assert broken.returncode == 1 and str(weights) in broken.stdout
+    said = command("verify", "--json", cwd=study)
+    (finding,) = json.loads(said.stdout)["findings"]
+    assert said.returncode == 1 and finding["code"] == "store-damaged" and str(weights) in finding["message"]
+    weights.write_bytes(sound)
+
+
+def _collected(study, printed, handed):
+    """An emptied store leaves the run as it is; what was removed is made again when an export asks for it."""
     store, run = study / ".tunemerge", study / "runs" / "small"
-    assert f"in {store}: resume and export need it" in printed.splitlines()[-1]
+    assert f"in {store}; `tunemerge gc" in printed.splitlines()[-1]
     before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
-    assert command("clean", cwd=study).returncode == 1  # nobody said yes
-    assert (store / "artifacts").exists()
-    cleaned = command("clean", "--yes", cwd=study)
-    assert cleaned.returncode == 0 and "finished steps" in cleaned.stdout and not (store / "artifacts").exists()
-    assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
+    assert command("gc", "--keep", "winner", cwd=study).returncode == 1  # nobody said yes
+    wrong = command("gc", "--keep", "winer", cwd=study)
+    assert wrong.returncode == 2 and "did you mean 'winner'" in wrong.stderr
+    told = json.loads(command("gc", "--keep", "winner", "--json", cwd=study).stdout)
+    assert not told["done"] and told["strip"] and not told["remove"]
+    models = list((store / "artifacts").glob("*/*/model.safetensors"))
+    stripped = command("gc", "--keep", "winner", "--yes", cwd=study)
+    assert stripped.returncode == 0 and "would lose the model" in stripped.stdout
+    assert len(list((store / "artifacts").glob("*/*/model.safetensors"))) == len(models) - len(told["strip"])
+    assert "0 steps run" in command("run", "study.yaml", cwd=study).stdout
+    emptied = command("gc", "--keep", "nothing", "--yes", cwd=study)
+    assert emptied.returncode == 0 and "would go whole" in emptied.stdout
+    assert not list((store / "artifacts").glob("*/*/*"))
+    run_again = ("results.json", "report.html", "report.md", "journal.jsonl")  # when it finished, what was cached
+    assert {p: p.read_bytes() for p in before if p.name not in run_again} == {
+        p: content for p, content in before.items() if p.name not in run_again
+    }
     exported = command("export", run, "handed", cwd=study)
     assert exported.returncode == 0 and f"handed: {handed}, seed 0; test accuracy" in exported.stdout, exported.stderr
     assert (study / "handed" / "model.safetensors").read_bytes() == (run / "model" / "model.safetensors").read_bytes()
     lost = next(a for a in ("joint", "merge_then_tune/linear") if a != handed)
     other = command("export", run, "other", "--arm", lost, cwd=study)
-    assert other.returncode == 2 and f"only {handed}, seed 0, is left, in {run / 'model'}" in other.stderr
+    assert other.returncode == 0 and "making it again" in other.stdout, other.stderr
+    assert (study / "other" / "model.safetensors").exists()
 
 
 def test_a_plan_begins_with_its_totals_and_folds_what_is_many(study):

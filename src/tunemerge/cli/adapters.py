@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from tunemerge.cli.bar import bar
+from tunemerge.cli.output import answer, screen
 from tunemerge.errors import UsageError
 from tunemerge.merge.lora.extract import Row
 from tunemerge.merge.lora.files import extract_adapter, merge_adapters
@@ -27,7 +28,7 @@ def extract_one(
     skip: list[str],
     device: str | None,
 ) -> None:
-    console = Console()
+    console = screen()
     with bar(console, "extracting") as tell:
         found = extract_adapter(
             model, base, out, rank=rank, energy=energy, whole=whole, skip=skip, device=device, progress=tell
@@ -40,6 +41,7 @@ def extract_one(
     numbers = sum(row.numbers for row in found.rows)
     console.print(f"{numbers:,} numbers in the adapter", highlight=False)
     console.print(str(out), highlight=False, soft_wrap=True)
+    answer(out=out, numbers=numbers, tensors=[asdict(row) for row in found.rows])
 
 
 def merge_adapters_one(
@@ -53,7 +55,7 @@ def merge_adapters_one(
     settings: list[str],
     seed: int,
 ) -> None:
-    console = Console()
+    console = screen()
     how = next((name for name in METHOD_NAMES if name == method), None)
     if how is None:
         raise UsageError(f"unknown method {method!r}{nearest(method, list(METHOD_NAMES))}")
@@ -63,6 +65,7 @@ def merge_adapters_one(
     ranks = sorted({weight.rank for weight in merged.weights})
     console.print(f"{len(merged.weights)} modules, rank {_range(ranks)}", highlight=False)
     console.print(str(out), highlight=False, soft_wrap=True)
+    answer(out=out, modules=len(merged.weights), ranks=ranks)
 
 
 def _table(rows: Iterable[Row]) -> Table:

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
+from tunemerge.cli import complete
 from tunemerge.cli.group import Commands
+from tunemerge.cli.output import Json, answer, print_json, screen
 
 app = typer.Typer(
     name="tunemerge",
@@ -46,6 +48,7 @@ def options(
 @app.command()
 def demo(
     quick: Annotated[bool, typer.Option("--quick", help="fewer arms and seeds: under 90 seconds")] = False,
+    json: Json = False,
 ) -> None:
     """Run a real study on real parts: MiniLM, and reviews of three sites."""
     from tunemerge.cli.studies import run_and_show
@@ -58,6 +61,7 @@ def demo(
 def check(
     file: Annotated[Path, typer.Argument(help="a study file or a recipe", metavar="STUDY.YAML|RECIPE.YAML")],
     set_: Set = None,
+    json: Json = False,
 ) -> None:
     """Every finding at once: models, data, labels, tokenizers, disk. Nothing is trained, downloaded or written."""
     from tunemerge.cli.merging import check_recipe, is_recipe
@@ -74,6 +78,7 @@ def plan(
     study: StudyFile,
     set_: Set = None,
     steps: Annotated[bool, typer.Option("--steps", help="every search and prediction by itself")] = False,
+    json: Json = False,
 ) -> None:
     """What it will cost here, the arms, and the steps as a table with who shares them."""
     from tunemerge.cli.planning import show_plan
@@ -82,8 +87,18 @@ def plan(
 
 
 @app.command()
-def run(study: StudyFile, set_: Set = None) -> None:
+def run(
+    study: StudyFile,
+    set_: Set = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="show the steps that would run, write nothing")] = False,
+    json: Json = False,
+) -> None:
     """Run the study; running again resumes it. Writes runs/NAME with results, report and model."""
+    if dry_run:
+        from tunemerge.cli.planning import show_dry_run
+
+        show_dry_run(study, set_ or [])
+        return
     from tunemerge.cli.studies import run_and_show
     from tunemerge.study.study import Study
 
@@ -91,23 +106,29 @@ def run(study: StudyFile, set_: Set = None) -> None:
 
 
 @app.command()
-def report(run: RunFolder) -> None:
+def report(run: RunFolder, json: Json = False) -> None:
     """Write the HTML page and the Markdown summary again, from results.json alone."""
     from tunemerge.report import write_report
     from tunemerge.study.study import read_results
 
     folder = run if run.is_dir() else run.parent
     write_report(read_results(run), folder)
-    typer.echo(f"{folder / 'report.html'}\n{folder / 'report.md'}")
+    screen().print(f"{folder / 'report.html'}\n{folder / 'report.md'}", highlight=False, markup=False, soft_wrap=True)
+    answer(html=folder / "report.html", markdown=folder / "report.md")
 
 
 @app.command()
 def export(
     run: RunFolder,
     out: Annotated[Path, typer.Argument(help="folder to write", metavar="OUT")],
-    arm: Annotated[str | None, typer.Option(help="another arm than the one handed back")] = None,
-    task: Annotated[str | None, typer.Option(help="the task, for arms with a model each")] = None,
+    arm: Annotated[
+        str | None, typer.Option(help="another arm than the one handed back", autocompletion=complete.arms)
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option(help="the task, for arms with a model each", autocompletion=complete.tasks)
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="another seed than the one with the median score")] = None,
+    json: Json = False,
 ) -> None:
     """Write an arm's model as a plain Hugging Face folder with a model card."""
     from tunemerge.cli.studies import export_and_show
@@ -116,14 +137,43 @@ def export(
 
 
 @app.command()
-def clean(
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="remove without asking")] = False,
-) -> None:
-    """Remove the finished steps of all studies in this folder (.tunemerge); runs keep results, report and model."""
-    from tunemerge.cli.studies import clean_store
-    from tunemerge.study.study import STORE
+def ls(json: Json = False) -> None:
+    """Every finished step in this folder's store: what it is, for which runs, arms and seed, its size, age and cost."""
+    from tunemerge.cli.store import list_steps
 
-    clean_store(Path.cwd() / STORE, yes)
+    list_steps(Path.cwd())
+
+
+@app.command()
+def gc(
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="WHAT",
+            help="what stays: all, models or winner of every finished run, a RUN, an age (7d), a size (5GB), or "
+            "nothing; may be repeated [default: what each study's `keep:` says]",
+            autocompletion=complete.keeps,
+        ),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="remove without asking")] = False,
+    json: Json = False,
+) -> None:
+    """Have the disk back: show what would go from the store of all studies in this folder, ask, and remove it.
+
+    Steps of no run go whole. Of runs' steps only models go: results, report, predictions and costs stay. What a live
+    run needs is never touched.
+    """
+    from tunemerge.cli.store import collect_garbage
+
+    collect_garbage(Path.cwd(), keep or [], yes)
+
+
+@app.command()
+def verify(json: Json = False) -> None:
+    """Read every byte of the store again: flipped bits, missing and added files are named; exit code 1."""
+    from tunemerge.cli.store import verify_all
+
+    raise typer.Exit(verify_all(Path.cwd()))
 
 
 @app.command()
@@ -141,6 +191,7 @@ def merge(
     ] = False,
     threads: Annotated[int | None, typer.Option("--threads", "-j", help="default: as many as there are cores")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="show the plan and all findings, write nothing")] = False,
+    json: Json = False,
 ) -> None:
     """Merge models by a recipe, or make a merged model again from the recipe in its own files."""
     from tunemerge.cli.kernels import prepare
@@ -171,6 +222,7 @@ def extract_lora(
     whole: Annotated[list[str] | None, typer.Option(help="part of the names of tensors to keep whole")] = None,
     skip: Annotated[list[str] | None, typer.Option(help="part of the names of tensors to leave out")] = None,
     device: Annotated[str | None, typer.Option(help="where torch computes: cuda where there is one, else cpu")] = None,
+    json: Json = False,
 ) -> None:
     """The low-rank adapter (PEFT) of what tuning changed."""
     from tunemerge.cli.adapters import extract_one
@@ -182,15 +234,24 @@ def extract_lora(
 def merge_lora(
     adapters: Annotated[list[str], typer.Argument(help="LoRA adapters of one base: folders or Hub ids")],
     out: Annotated[Path, typer.Argument(help="folder to write", metavar="OUT")],
-    method: Annotated[str, typer.Option(help="cat (exact), svd (to a rank) or knots (aligned, then a rule)")] = "cat",
+    method: Annotated[
+        str,
+        typer.Option(
+            help="cat (exact), svd (to a rank) or knots (aligned, then a rule)", autocompletion=complete.adapter_methods
+        ),
+    ] = "cat",
     weight: Annotated[list[float] | None, typer.Option(help="one an adapter; equal shares where none is given")] = None,
     rank: Annotated[int | None, typer.Option(help="largest rank of the result, for svd and knots")] = None,
     energy: Annotated[float | None, typer.Option(help="least share of the energy kept, for svd and knots")] = None,
-    rule: Annotated[str, typer.Option(help="knots: the task-vector method that merges what was aligned")] = "ties",
+    rule: Annotated[
+        str,
+        typer.Option(help="knots: the task-vector method that merges what was aligned", autocompletion=complete.rules),
+    ] = "ties",
     set_: Annotated[
         list[str] | None, typer.Option("--set", "-s", metavar="KEY=VALUE", help="a parameter of the rule")
     ] = None,
     random_seed: Annotated[int, typer.Option(help="seed of rules that drop at random")] = 0,
+    json: Json = False,
 ) -> None:
     """Merge LoRA adapters into one adapter, without their base."""
     from tunemerge.cli.adapters import merge_adapters_one
@@ -212,6 +273,7 @@ def tune(
         list[str] | None,
         typer.Option("--set", "-s", metavar="KEY=VALUE", help="a tuning setting, e.g. -s learning_rate=1e-4"),
     ] = None,
+    json: Json = False,
 ) -> None:
     """Tune one model."""
     from tunemerge.cli.single import tune_one
@@ -227,6 +289,7 @@ def evaluate(
     label: Annotated[str, typer.Option(help="column of the label")] = "label",
     unit: Annotated[str | None, typer.Option(help="column of what is resampled")] = None,
     out: Annotated[Path | None, typer.Option(help="file for the predictions (Parquet)")] = None,
+    json: Json = False,
 ) -> None:
     """Evaluate one model: all metrics, with intervals over the units."""
     from tunemerge.cli.single import evaluate_one
@@ -236,8 +299,9 @@ def evaluate(
 
 @app.command("list")
 def list_(
-    kind: Annotated[str, typer.Argument(help="strategies, methods, tasks or metrics")],
+    kind: Annotated[str, typer.Argument(help="strategies, methods, tasks or metrics", autocompletion=complete.kinds)],
     markdown: Annotated[bool, typer.Option("--markdown", help="methods with all parameters, as a page")] = False,
+    json: Json = False,
 ) -> None:
     """What there is: strategies, methods, tasks, metrics."""
     from tunemerge.cli.listing import show_list, show_methods_page
@@ -248,11 +312,13 @@ def list_(
 @app.command()
 def schema(
     markdown: Annotated[bool, typer.Option("--markdown", help="every key with type, default and example")] = False,
+    json: Json = False,
 ) -> None:
     """The JSON schema of study.yaml."""
-    import json
-
     from tunemerge.study.config import StudyConfig
     from tunemerge.study.page import study_page
 
-    typer.echo(study_page() if markdown else json.dumps(StudyConfig.model_json_schema(), indent=2), nl=not markdown)
+    if json or not markdown:
+        print_json(StudyConfig.model_json_schema())
+    else:
+        typer.echo(study_page(), nl=False)

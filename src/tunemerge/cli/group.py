@@ -9,6 +9,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from tunemerge.cli.output import FORMAT, as_json, print_json
 from tunemerge.errors import TunemergeError
 
 RESUMABLE = ("run", "demo")
@@ -21,16 +22,33 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except TunemergeError as e:
-            print(e, file=sys.stderr)
-            raise typer.Exit(e.exit_code) from None
+            _refuse(type(e).__name__, str(e), e.exit_code, findings=getattr(e, "findings", ()))
         except BrokenPipeError:  # whoever reads us has gone: typer ends quietly
             raise
         except OSError as e:
-            print(f"{e.filename}: {e.strerror}" if e.filename else f"the system failed: {e}", file=sys.stderr)
-            raise typer.Exit(1) from None
+            _refuse("OSError", f"{e.filename}: {e.strerror}" if e.filename else f"the system failed: {e}", 1)
         except KeyboardInterrupt:
-            print(_interrupted(), file=sys.stderr)
-            raise typer.Exit(130) from None
+            _refuse("KeyboardInterrupt", _interrupted(), 130)
+        except Exception as e:
+            message = getattr(e, "format_message", None)  # wrong usage, which typer prints for people
+            if message is None or not _json_asked():
+                raise
+            _refuse("UsageError", message(), 2)
+
+
+def _refuse(kind: str, message: str, exit_code: int, findings: Any = ()) -> None:
+    """Say what went wrong, to people on standard error or as a document, and end with the exit code."""
+    if _json_asked():
+        error = {"kind": kind, "message": message.strip(), "findings": [f.as_dict() for f in findings]}
+        print_json({"format": FORMAT, "error": error, "exit_code": exit_code})
+    else:
+        print(message, file=sys.stderr)
+    raise typer.Exit(exit_code) from None
+
+
+def _json_asked() -> bool:
+    """Also where the options could not be read."""
+    return as_json() or "--json" in sys.argv[1:]
 
 
 def _interrupted() -> str:

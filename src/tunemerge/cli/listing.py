@@ -5,9 +5,9 @@ from __future__ import annotations
 import inspect
 from urllib.parse import urlsplit
 
-from rich.console import Console
 from rich.table import Table
 
+from tunemerge.cli.output import answer, screen
 from tunemerge.errors import UsageError
 from tunemerge.registry import nearest
 
@@ -21,9 +21,11 @@ def show_list(kind: str) -> None:
     table.add_column("name", no_wrap=True)
     table.add_column("paper", no_wrap=True)
     table.add_column("what it is", overflow="fold")
-    for row in _rows(kind):
+    rows = _rows(kind)
+    for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    screen().print(table)
+    answer(kind=kind, rows=[dict(zip(("name", "paper", "what"), row, strict=True)) for row in rows])
 
 
 def show_methods_page(kind: str) -> None:

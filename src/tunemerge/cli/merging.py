@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -12,6 +13,7 @@ from rich.text import Text
 
 from tunemerge.checkpoint.dtypes import itemsize
 from tunemerge.cli.bar import bar, print_findings
+from tunemerge.cli.output import answer, as_dicts, screen
 from tunemerge.errors import UsageError
 from tunemerge.findings import Finding, FindingsError, refuse_errors
 from tunemerge.merge.recipe.documents import Reading, read_recipe
@@ -44,7 +46,7 @@ def merge_one(
     dry_run: bool,
 ) -> int:
     """Merge, or with `dry_run` show the plan; the exit code is 2 where that has errors."""
-    console = Console()
+    console = screen()
     if threads is not None and threads < 1:
         raise UsageError(f"--threads {threads}: expected a positive number")
     shard_bytes, device = shard_bytes_of(shard_size), _device(device)
@@ -60,9 +62,15 @@ def merge_one(
     if dry_run:
         look = preflight(reading, path, out, options, recorded)
         _show_plan(look, out, options, console)
-        return _verdict(look.findings, path, console)
+        return _verdict(look.findings, path, console, plan=_documents(look))
     refuse_errors(reading.findings)
     assert reading.recipe is not None
+    said: list[Finding] = []
+
+    def tell(findings: Sequence[Finding]) -> None:
+        said.extend(findings)
+        print_findings(findings, console)
+
     with bar(console, "merging") as progress:
         merge_recipe(
             reading.recipe,
@@ -70,9 +78,10 @@ def merge_one(
             options,
             recorded=recorded,
             progress=progress,
-            tell=lambda findings: print_findings(findings, console),
+            tell=tell,
         )
     console.print(str(out), highlight=False, markup=False, soft_wrap=True)
+    answer(out=out, findings=as_dicts(said))
     return 0
 
 
@@ -84,7 +93,7 @@ def check_recipe(path: Path) -> int:
         findings: Sequence[Finding] = preflight(reading, path, None, options, recorded).findings
     except FindingsError as problem:
         findings = problem.findings
-    return _verdict(findings, path, Console())
+    return _verdict(findings, path, screen())
 
 
 def is_recipe(path: Path) -> bool:
@@ -121,8 +130,9 @@ def _device(wanted: str) -> str:
     return there if wanted == "auto" else wanted
 
 
-def _verdict(findings: Sequence[Finding], path: Path, console: Console) -> int:
+def _verdict(findings: Sequence[Finding], path: Path, console: Console, **more: Any) -> int:
     print_findings(findings, console)
+    answer(file=path, findings=as_dicts(findings), **more)
     errors = sum(f.severity == "error" for f in findings)
     if errors:
         console.print(f"{path}: {errors} error{'s' * (errors > 1)}", style="bold red", highlight=False, markup=False)
@@ -152,6 +162,20 @@ def _show_plan(look: Preflight, out: Path, options: Options, console: Console) -
             markup=False,
             soft_wrap=True,
         )
+
+
+def _documents(look: Preflight) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": one.document.name,
+            "bytes": output_bytes(one.plan),
+            "rows": [
+                {"method": method, "models": models, "tensors": tensors, "bytes": size}
+                for (method, models), (tensors, size) in _groups(one).items()
+            ],
+        }
+        for one in look.planned
+    ]
 
 
 def _groups(one: Planned) -> dict[tuple[str, str], tuple[int, int]]:

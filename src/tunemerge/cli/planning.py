@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from tunemerge.cli.bar import print_findings
+from tunemerge.cli.output import answer, as_dicts, screen
 from tunemerge.graph.executors.local import LocalExecutor
 from tunemerge.graph.step import Leaf, Node, Step
 from tunemerge.report import format as fmt
@@ -23,7 +25,7 @@ from tunemerge.study.study import Study
 
 def show_plan(path: Path, overrides: list[str], every_step: bool) -> None:
     """Totals over all seeds, then arms and steps of the first; predictions folded unless `every_step`."""
-    console = Console()
+    console = screen()
     study = Study.from_yaml(path, overrides)
     plan = study.plan()
     costs = forecast(plan, study.store)
@@ -33,6 +35,68 @@ def show_plan(path: Path, overrides: list[str], every_step: bool) -> None:
     console.print()
     console.print(_arms_table(plan))
     console.print(_steps_table(plan, costs.steps, every_step))
+    answer(**_document(study, plan, costs, [s.key for s in plan.graph.steps]), findings=as_dicts(plan.findings))
+
+
+def show_dry_run(path: Path, overrides: list[str]) -> None:
+    """Every step that a run would compute, in an order in which it may, and what else the run would do."""
+    console = screen()
+    study = Study.from_yaml(path, overrides)
+    plan = study.plan()
+    costs = forecast(plan, study.store)
+    findings = [*study.overwrites(), *plan.findings]
+    print_findings(findings, console)
+    left = [s for s in plan.graph.steps if s.key in costs.steps]
+    if left:
+        table = _table("Would run", ("#", "right"), ("step", "left"), ("seconds", "right"), ("disk", "right"))
+        for number, step in enumerate(left, 1):
+            e = costs.steps[step.key]
+            table.add_row(str(number), Text(step.label), fmt.seconds(e.seconds), fmt.memory(e.disk) if e.disk else "")
+        console.print(table)
+    for line in totals(plan, costs, LocalExecutor().slots, study.store.root):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    text = f"would write {study.run_folder}; nothing was written"
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+    answer(**_document(study, plan, costs, [s.key for s in left]), findings=as_dicts(findings))
+
+
+def _document(study: Study, plan: StudyPlan, costs: Forecast, keys: Collection[str]) -> dict[str, Any]:
+    """What a plan and a dry run say with --json; `steps` are those of `keys`."""
+    seed, users = next(iter(plan.settings)), plan.users()
+    pool = {node.key for node in plan.settings[seed].pool.values()}
+    wanted = set(keys)
+    return {
+        "name": plan.config.name,
+        "run": study.run_folder,
+        "store": study.store.root,
+        "steps_total": len(plan.graph.steps),
+        "steps_to_run": len(costs.steps),
+        "seconds": costs.wall(LocalExecutor().slots),
+        "flops": sum(e.flops for e in costs.steps.values()),
+        "disk": sum(e.disk for e in costs.steps.values()),
+        "arms": [
+            {
+                "name": arm.name,
+                "role": arm.strategy.role,
+                "examples": plan.examples(arm, seed),
+                "graph": " ; ".join(expression(node, pool) for node in arm.nodes(seed)),
+            }
+            for arm in plan.arms
+        ],
+        "steps": [
+            {
+                "key": step.key,
+                "op": step.op,
+                "label": step.label,
+                "arms": users[step.key][0],
+                "seed": users[step.key][1],
+                "inputs": list(dict.fromkeys(n.key for n in step.parents())),
+                "estimate": asdict(costs.steps[step.key]) if step.key in costs.steps else None,
+            }
+            for step in plan.graph.steps
+            if step.key in wanted
+        ],
+    }
 
 
 def totals(plan: StudyPlan, costs: Forecast, workers: int, store: Path) -> Iterator[str]:
@@ -48,7 +112,16 @@ def totals(plan: StudyPlan, costs: Forecast, workers: int, store: Path) -> Itera
     if wall is not None:
         time = f"{fmt.seconds_range(*wall)} on {fmt.plural(workers, 'worker')} here"
     flops, disk = (sum(getattr(e, what) for e in costs.steps.values()) for what in ("flops", "disk"))
-    yield f"about {fmt.flops(flops)}; {time}; {fmt.memory(disk)} of disk in {store}"
+    keep = plan.config.keep
+    stays = f" while it runs, then {fmt.memory(_stays(plan, costs))} (keep: {keep})" * (keep != "all")
+    yield f"about {fmt.flops(flops)}; {time}; {fmt.memory(disk)} of disk in {store}{stays}"
+
+
+def _stays(plan: StudyPlan, costs: Forecast) -> int:
+    """Bytes of models that are left when the run has finished, as the study's `keep` says."""
+    each = max(e.disk for e in costs.steps.values())
+    answers = {node.key for arm in plan.arms for seed in plan.settings for node in arm.nodes(seed)}
+    return each * (1 if plan.config.keep == "winner" else len(answers))
 
 
 def _table(title: str, *columns: tuple[str, str]) -> Table:

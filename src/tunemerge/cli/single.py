@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from tunemerge.cli.bar import bar
+from tunemerge.cli.output import answer, screen
 from tunemerge.errors import UsageError
 from tunemerge.evaluate.single import evaluate
+from tunemerge.stats.components import Estimate
 from tunemerge.stats.metrics import METRICS
 from tunemerge.tune.single import settings_from, tune
 from tunemerge.yamlfile import parse_yaml
@@ -27,7 +29,7 @@ def tune_one(
     seed: int,
     settings: list[str],
 ) -> None:
-    console = Console()
+    console = screen()
     given = _settings(settings)
     with bar(console, "tuning") as tell:
         tuned = tune(
@@ -51,10 +53,11 @@ def tune_one(
     console.print(table)
     console.print(f"kept step {tuned.chosen_step}; {tuned.cost.examples:,} examples, {tuned.cost.tokens:,} tokens")
     console.print(str(out), highlight=False, soft_wrap=True)
+    answer(out=out, step=tuned.chosen_step, cost=asdict(tuned.cost), curve=[asdict(p) for p in tuned.curve])
 
 
 def evaluate_one(model: str, data: Path, text: str, label: str, unit: str | None, out: Path | None) -> None:
-    console = Console()
+    console = screen()
     with bar(console, "evaluating") as tell:
         result = evaluate(model, data, text=text, label=label, unit=unit, predictions=out, progress=tell)
     table = Table(
@@ -63,13 +66,23 @@ def evaluate_one(model: str, data: Path, text: str, label: str, unit: str | None
     for name, justify in (("metric", "left"), ("value", "right"), ("95% interval", "right")):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
     for name, e in result.metrics.items():
-        # Estimates are oriented so that higher is better; people expect a loss to be positive.
-        sign = METRICS[name].sign
-        low, high = sorted((sign * e.low, sign * e.high))
-        table.add_row(name, f"{sign * e.value:.4f}", f"[{low:.4f}, {high:.4f}]".replace("[", "\\["))
+        own = _in_own_unit(name, e)
+        table.add_row(name, f"{own['value']:.4f}", f"\\[{own['low']:.4f}, {own['high']:.4f}]")
     console.print(table)
     for name, reason in result.undefined.items():
         console.print(f"no {name}: {reason}", style="yellow", markup=False, highlight=False)
+    answer(
+        rows=result.rows,
+        metrics={name: _in_own_unit(name, e) for name, e in result.metrics.items()},
+        undefined=dict(result.undefined),
+    )
+
+
+def _in_own_unit(name: str, e: Estimate) -> dict[str, float]:
+    """Estimates are oriented so that higher is better; people expect a loss to be positive."""
+    sign = METRICS[name].sign
+    low, high = sorted((sign * e.low, sign * e.high))
+    return {"value": sign * e.value, "low": low, "high": high}
 
 
 def _settings(settings: list[str]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,12 +44,12 @@ class Attempts:
         )
 
 
-def failed_attempts(journal: Journal) -> tuple[int, float]:
+def failed_attempts(journal: Journal, live: Callable[[str], bool] = lambda run: False) -> tuple[int, float]:
     """How many attempts failed or were killed, and the seconds spent on them.
 
-    An attempt that has no end was killed with its run. How long it had worked nobody could write down; what
-    is counted is the time to the last line that its run wrote: a lower bound, 0 where that line is its start.
-    An attempt of another process that is still at work looks the same.
+    An attempt that has no end was killed with its run, unless that run is `live` (`store.holds.is_live` asks the
+    kernel). How long it had worked nobody could write down; what is counted is the time to the last line that its run
+    wrote: a lower bound, 0 where that line is its start.
     """
     count, seconds = 0, 0.0
     started: dict[str, tuple[str, float]] = {}
@@ -63,6 +64,9 @@ def failed_attempts(journal: Journal) -> tuple[int, float]:
         started.pop(line["attempt"], None)
         if line["event"] == "failed":
             count, seconds = count + 1, seconds + line["seconds"]
+    at_work = {run for run in {run for run, _ in started.values()} if live(run)}
     for run, start in started.values():
+        if run in at_work:
+            continue
         count, seconds = count + 1, seconds + max(0.0, last_sign[run] - start)
     return count, seconds

@@ -13,6 +13,7 @@ from tunemerge.graph.executors.base import Done, Executor, Failed, Progress, req
 from tunemerge.graph.plan import Plan, parent_steps
 from tunemerge.graph.step import Step
 from tunemerge.store.artifacts import Artifact, Store
+from tunemerge.store.holds import holding
 from tunemerge.store.journal import Journal
 
 __all__ = ["Event", "StepFailed", "StepFinished", "StepProgress", "StepStarted", "failed_attempts", "run_plan"]
@@ -26,23 +27,34 @@ def run_plan(
     executor: Executor,
     journal: Journal | None = None,
     on_event: OnEvent = lambda event: None,
+    *,
+    whole: bool = False,
 ) -> dict[str, Artifact]:
     """The artifacts, by key, of all steps of the plan that the store has when the targets are there.
 
-    A step that only cached steps need is not run, so it may be missing in the answer; a target never is.
+    A step that only cached steps need is not run, so it may be missing in the answer, or be there without its model
+    (`Store.get` with `stripped`); a target is never missing, and with `whole` has its model. Meanwhile nobody removes
+    a step of the plan from the store.
     Where a step fails, those that are running finish and are published, nothing new starts, and then
     StepFailedError is raised. On Ctrl-C, or any other exception, the workers are killed and it goes on up.
     """
-    run = _Run(plan, store, executor, Attempts(journal or store.journal), on_event)
-    try:
-        run.to_the_end()
-    except BaseException:
-        executor.kill()
-        run.interrupted()
-        raise
+    attempts = Attempts(journal or store.journal)
+    run = _Run(plan, store, executor, attempts, on_event, whole)
+    with holding(store.root, attempts.run, needed_keys(plan)):
+        try:
+            run.to_the_end()
+        except BaseException:
+            executor.kill()
+            run.interrupted()
+            raise
     if run.failure:
         raise run.failure
-    return run.artifacts
+    return {**run.known, **run.artifacts}
+
+
+def needed_keys(plan: Plan) -> set[str]:
+    """The keys of everything that a run of the plan may read: steps and rows."""
+    return {step.key for step in plan.steps} | {leaf.key for leaf in plan.leaves}
 
 
 @dataclass
@@ -52,18 +64,20 @@ class _Run:
     executor: Executor
     attempts: Attempts
     tell: OnEvent
+    whole: bool
     artifacts: dict[str, Artifact] = field(default_factory=dict)
+    known: Mapping[str, Artifact] = field(default_factory=dict)
     running: dict[str, Step] = field(default_factory=dict)
     tries: dict[str, int] = field(default_factory=dict)
     failure: StepFailedError | None = None
 
     def to_the_end(self) -> None:
+        state = look_up(self.plan, self.store, whole=self.whole)
+        self.artifacts, self.known, needed = dict(state.artifacts), state.stripped, state.missing
         for step in self.plan.steps:
-            artifact = self.store.get(step.key)
-            if artifact is not None:
-                self.artifacts[step.key] = artifact
-                self.tell(StepFinished(step, step.label, artifact, cached=True))
-        needed = missing_steps(self.plan, self.artifacts)
+            if step.key not in needed and (step.key in self.artifacts or step.key in self.known):
+                there = self.artifacts.get(step.key) or self.known[step.key]
+                self.tell(StepFinished(step, step.label, there, cached=True))
         waiting = [step for step in self.plan.steps if step.key in needed]
         while waiting or self.running:
             if not self.failure:
@@ -114,10 +128,27 @@ class _Run:
                 self.attempts.failed(step, "interrupted", "")
 
 
-def missing_steps(plan: Plan, artifacts: Mapping[str, Artifact]) -> set[str]:
-    """Keys of the steps that must be computed: targets that are not there, and what those lack, and so on."""
-    needed = {step.key for step in plan.targets if step.key not in artifacts}
+@dataclass(frozen=True)
+class State:
+    """What the store has of a plan: whole artifacts, those without their model, and the keys that must be computed."""
+
+    artifacts: Mapping[str, Artifact]
+    stripped: Mapping[str, Artifact]
+    missing: frozenset[str]
+
+
+def look_up(plan: Plan, store: Store, *, whole: bool = False) -> State:
+    """What is there and what is to run: targets of which nothing is known, what those lack, and so on.
+
+    A target whose model was removed on purpose is computed again only where another step needs the model, or `whole`.
+    """
+    artifacts = {s.key: a for s in plan.steps if (a := store.get(s.key)) is not None}
+    stripped = {
+        s.key: a for s in plan.steps if s.key not in artifacts and (a := store.get(s.key, stripped=True)) is not None
+    }
+    enough = artifacts if whole else {**artifacts, **stripped}
+    needed = {step.key for step in plan.targets if step.key not in enough}
     for step in reversed(plan.steps):
         if step.key in needed:
             needed.update(parent.key for parent in parent_steps(step) if parent.key not in artifacts)
-    return needed
+    return State(artifacts, stripped, frozenset(needed))

@@ -3,6 +3,7 @@
     <root>/artifacts/<key[:2]>/<key>/   files, and manifest.json (sealed: it carries its own checksum)
     <root>/tmp/<owner>/                 scratch folders of one live process, which holds <owner>.lock
     <root>/locks/<key>.lock             held while a step is computed
+    <root>/holds/<run>.lock             held by a live run; the keys that it needs
     <root>/logs/<key>.log               what a step printed
     <root>/journal.jsonl
 
@@ -29,6 +30,7 @@ from tunemerge.store.digest import FileEntry, digest_folder, seal, unseal
 from tunemerge.store.journal import Journal
 from tunemerge.store.lock import locked
 from tunemerge.store.scratch import owned_folder
+from tunemerge.store.strip import MARK, is_model, strip, stripped_files
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -78,40 +80,62 @@ class Store:
         """Where the artifact of this key is, or would be."""
         return self.root / "artifacts" / _checked(key)[:2] / key
 
-    def get(self, key: str) -> Artifact | None:
+    def get(self, key: str, *, stripped: bool = False) -> Artifact | None:
         """The artifact if it is complete: a sound manifest, and every file there at its size.
 
+        `stripped`: also one whose model was removed on purpose (`strip`); its cost and its records are there.
         An artifact that can't be read just now (StoreError: permissions, a failing disk) is not a missing one.
         """
         path = self.path(key)
         try:
             with _errors_named("reading", path):
                 manifest = _manifest(path, key)
-                if any(_size(path / name) != entry["size"] for name, entry in manifest["files"].items()):
+                gone = _stripped(path, key) if stripped else frozenset()
+                sizes = {name: entry["size"] for name, entry in manifest["files"].items() if name not in gone}
+                if any(_size(path / name) != size for name, size in sizes.items()):
                     return None
         except DamagedError:
             return None
         return Artifact(key, manifest["op"], path, manifest["digest"], manifest["cost"], manifest["meta"])
 
+    def files(self, key: str) -> dict[str, FileEntry]:
+        """What the manifest of this artifact says of its files. Raises DamagedError."""
+        with _errors_named("reading", self.path(key)):
+            files: dict[str, FileEntry] = _manifest(self.path(key), key)["files"]
+        return files
+
     def verify(self, artifact: Artifact) -> None:
         """Read every byte and compare with the manifest; DamagedError names the first file that differs."""
-        with _errors_named("reading", artifact.path):
-            expected: dict[str, FileEntry] = _manifest(artifact.path, artifact.key)["files"]
-            _, found = digest_folder(artifact.path, links=False)
-        found.pop(MANIFEST, None)
+        for problem in self.damage(artifact.key):
+            raise DamagedError(problem)
+
+    def damage(self, key: str) -> list[str]:
+        """Every file of an artifact that is not what its manifest says; every byte is read."""
+        path = self.path(key)
+        try:
+            with _errors_named("reading", path):
+                expected = self.files(key)
+                gone = _stripped(path, key)
+                _, found = digest_folder(path, links=False)
+        except DamagedError as problem:
+            return [str(problem)]
+        for name in (MANIFEST, MARK):
+            found.pop(name, None)
+        out = []
         for name in sorted({*expected, *found}):
-            where = f"{artifact.path / name}: "
+            where = f"{path / name}: "
             if name not in found:
-                raise DamagedError(where + "the file is missing")
-            if name not in expected:
-                if Path(name).name.startswith("."):  # a file manager's own
-                    continue
-                raise DamagedError(where + "the file is not in the manifest")
-            if found[name] != expected[name]:
-                raise DamagedError(
+                if name not in gone:
+                    out.append(where + "the file is missing")
+            elif name not in expected:
+                if not Path(name).name.startswith("."):  # a file manager's own
+                    out.append(where + "the file is not in the manifest")
+            elif found[name] != expected[name]:
+                out.append(
                     f"{where}found {found[name]['size']} bytes with SHA-256 {found[name]['sha256'][:16]}..., "
                     f"expected {expected[name]['size']} with {expected[name]['sha256'][:16]}..."
                 )
+        return out
 
     def verify_input(self, path: Path) -> None:
         """Verify the artifact that `path` lies in, once a process; nothing to do for paths outside the store.
@@ -145,8 +169,9 @@ class Store:
             return existing
         with _errors_named("storing", self.path(key)):
             digest, files = digest_folder(folder, links=False)
-            if MANIFEST in files:
-                raise StoreError(f"{folder / MANIFEST}: a step may not write a file of this name, it is the store's")
+            for name in (MANIFEST, MARK):
+                if name in files:
+                    raise StoreError(f"{folder / name}: a step may not write a file of this name, it is the store's")
             manifest: dict[str, Any] = {
                 "format": FORMAT,
                 "key": key,
@@ -179,6 +204,13 @@ class Store:
             folder.mkdir()
         return folder
 
+    def strip_model(self, key: str) -> int:
+        """Remove the model of a finished step, keep what is known of it; the bytes freed, 0 where it has no model."""
+        path = self.path(key)
+        with _errors_named("removing the model of", path):
+            files = self.files(key)
+            return strip(path, key, files) if is_model(files) else 0
+
     def discard(self, key: str) -> None:
         """Take what stands under this key away, complete or not; nothing happens where nothing does."""
         path = self.path(key)
@@ -202,6 +234,13 @@ def _manifest(path: Path, key: str) -> dict[str, Any]:
             f"{file}: found format {manifest['format']} and key {manifest['key']}, expected {FORMAT} and {key}"
         )
     return manifest
+
+
+def _stripped(path: Path, key: str) -> frozenset[str]:
+    try:
+        return stripped_files(path, key)
+    except ValueError as problem:
+        raise DamagedError(f"{path / MARK}: damaged ({problem})") from problem
 
 
 def _size(file: Path) -> int:

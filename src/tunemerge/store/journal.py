@@ -13,6 +13,8 @@ from tunemerge.errors import StoreError
 from tunemerge.store.atomic import fsync_path, make_folder, write_all
 from tunemerge.store.digest import seal, unseal
 
+_FIX = "take the line out by hand, or move the journal away to start a new one"
+
 
 class Journal:
     """Several processes may append to one journal at once.
@@ -56,22 +58,37 @@ class Journal:
 
     def read(self) -> list[dict[str, Any]]:
         """All entries, oldest first; none where there is no journal yet."""
-        try:
-            lines = self.path.read_bytes().splitlines(keepends=True)
-        except FileNotFoundError:
-            return []
         entries: list[dict[str, Any]] = []
+        lines = self._lines()
         for number, line in enumerate(lines, start=1):
             try:
                 entries.append(unseal(line))
             except (ValueError, KeyError) as problem:
                 if number == len(lines):
                     break
-                raise StoreError(
-                    f"{self.path}, line {number} of {len(lines)}: damaged ({problem}); "
-                    "take the line out by hand, or move the journal away to start a new one"
-                ) from problem
+                raise StoreError(f"{self._damaged(number, len(lines), problem)}; {_FIX}") from problem
         return entries
+
+    def damage(self) -> list[tuple[str, str]]:
+        """Every line that is not as it was written, and what to do; the last one, too, which a crash may have torn."""
+        out = []
+        lines = self._lines()
+        for number, line in enumerate(lines, start=1):
+            try:
+                unseal(line)
+            except (ValueError, KeyError) as problem:
+                fix = "it is not read, and the next run cuts it off" if number == len(lines) else _FIX
+                out.append((self._damaged(number, len(lines), problem), fix))
+        return out
+
+    def _lines(self) -> list[bytes]:
+        try:
+            return self.path.read_bytes().splitlines(keepends=True)
+        except FileNotFoundError:
+            return []
+
+    def _damaged(self, number: int, of: int, problem: Exception) -> str:
+        return f"{self.path}, line {number} of {of}: damaged ({problem})"
 
 
 def _torn(fd: int, size: int) -> int:

@@ -32,7 +32,7 @@ from tunemerge.search.operation import FILE as CHOICE_FILE
 from tunemerge.study import verdict as verdicts
 from tunemerge.study.hindsight import at_chance, overfitting
 from tunemerge.study.ledger import arm_cost, line, steps_cost
-from tunemerge.study.plan import StudyPlan, ancestors
+from tunemerge.study.plan import StudyPlan
 from tunemerge.study.scores import Evidence, score_arms
 from tunemerge.tune.model import CURVE_FILE
 
@@ -174,16 +174,8 @@ def _budget(plan: StudyPlan, arms: Sequence[ArmResult]) -> BudgetInfo:
 
 
 def _steps(plan: StudyPlan, evidence: Evidence, cached: frozenset[str]) -> list[StepResult]:
-    users: dict[str, list[str]] = {}
-    seeds: dict[str, set[int]] = {}
-    for (arm, seed, _, _), predict in plan.predictions.items():
-        for step in ancestors((predict,)):
-            users.setdefault(step.key, [])
-            if arm not in users[step.key]:
-                users[step.key].append(arm)
-            seeds.setdefault(step.key, set()).add(seed)
-    own = {key: next(iter(found)) if len(found) == 1 else None for key, found in seeds.items()}
-    return [_step(s, own[s.key], users[s.key], evidence, s.key in cached) for s in plan.graph.steps]
+    users = plan.users()
+    return [_step(s, users[s.key][1], users[s.key][0], evidence, s.key in cached) for s in plan.graph.steps]
 
 
 def _step(step: Step, seed: int | None, arms: list[str], evidence: Evidence, cached: bool) -> StepResult:

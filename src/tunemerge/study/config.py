@@ -189,6 +189,12 @@ class StudyConfig(_Part):
         examples=[0.02],
     )  # fmt: skip
 
+    keep: Literal["all", "models", "winner"] = Field(
+        "all", description="what stays on disk when a run has finished: `all` steps, the `models` of the arms, or that "
+        "of the `winner`; predictions and costs always stay, so that running again computes nothing, and a new arm or "
+        "an export computes the models that it needs", examples=["winner"],
+    )  # fmt: skip
+
     @field_validator("seeds")
     @classmethod
     def _distinct_seeds(cls, seeds: int | list[int]) -> int | list[int]:

@@ -11,6 +11,7 @@ from statistics import median
 from tunemerge.findings import Finding, error, warning
 from tunemerge.graph.executors.local import available_cores
 from tunemerge.graph.plan import parent_steps
+from tunemerge.graph.run import look_up
 from tunemerge.graph.step import Leaf, Step
 from tunemerge.store.artifacts import Store
 from tunemerge.study.passes import Network, Passes, Reader, network
@@ -66,10 +67,12 @@ def forecast(plan: StudyPlan, store: Store) -> Forecast:
     speed = _speed(plan.config.tuning.precision)
     guesses = {s.key: _guess(s, reader.passes(s), net, speed) for s in plan.graph.steps}
     took: dict[str, list[float]] = {}
+    state = look_up(plan.graph, store)
+    there = {**state.stripped, **state.artifacts}
     for step in plan.graph.steps:
-        artifact = store.get(step.key)
+        guess = guesses[step.key] if step.key in state.missing else guesses.pop(step.key)
+        artifact = there.get(step.key)
         if artifact is not None:
-            guess = guesses.pop(step.key)
             took.setdefault(step.op, []).append(float(artifact.cost["seconds"]) / guess.seconds)
     every = [ratio for ratios in took.values() for ratio in ratios]
     pace = {op: median(ratios) for op, ratios in took.items() if len(ratios) >= _ENOUGH}
@@ -114,7 +117,8 @@ def _model_leaf(plan: StudyPlan) -> Leaf:
 def enough_disk(plan: StudyPlan, store: Store) -> list[Finding]:
     """An error when the models that the plan will write don't fit on the store's disk."""
     size = network(_model_leaf(plan).path).bytes
-    writes = sum(1 for s in plan.graph.steps if s.op in WRITERS and store.get(s.key) is None)
+    missing = look_up(plan.graph, store).missing
+    writes = sum(1 for s in plan.graph.steps if s.op in WRITERS and s.key in missing)
     need = int(1.05 * size * writes) + 50_000_000
     place = next(p for p in (store.root, *store.root.parents) if p.exists())
     free = shutil.disk_usage(place).free

@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tunemerge.errors import UsageError
 from tunemerge.registry import nearest
@@ -18,7 +19,7 @@ from tunemerge.study.verdict import median_position
 RECORD = "tunemerge_export.json"
 
 # What a step leaves beside the model that is not part of the model.
-_NOT_EXPORTED = {"manifest.json", "tunemerge_tune.json", "choice.json", RECORD, "README.md"}
+_NOT_EXPORTED = {"manifest.json", "stripped.json", "tunemerge_tune.json", "choice.json", RECORD, "README.md"}
 
 
 @dataclass(frozen=True)
@@ -45,17 +46,8 @@ def export_arm(
     the store has lost the model, `kept` (an export of this study: its run's model/) is taken if it is the same. Raises
     UsageError for an unknown name, an ensemble, or a model that is nowhere any more.
     """
-    name = arm or results.verdict.handed_back
-    if name is None:
-        raise UsageError(f"{results.name} handed back no arm; name one with --arm")
-    by_name = {a.name: a for a in results.arms}
-    if name not in by_name:
-        raise UsageError(f"unknown arm {name!r}{nearest(name, list(by_name))}")
-    chosen = by_name[name]
-    if chosen.ceiling:
-        raise UsageError(f"{name} pools the rows of private tasks: an unattainable ceiling, which is never exported")
-    position = _seed(results, chosen, seed)
-    key = _key(chosen, task, position)
+    chosen, position, key = _chosen(results, arm, task, seed)
+    name = chosen.name
     found, digest = _model(store, kept, key)
     refuse_foreign(out, RECORD)
     with replacing(out) as folder:
@@ -69,13 +61,43 @@ def export_arm(
     return Exported(name, results.seeds[position], task if several else None)
 
 
+def model_key(results: Results, arm: str | None = None, task: str | None = None, seed: int | None = None) -> str:
+    """The key of the step whose model `export_arm` writes. Raises UsageError as that does."""
+    return _chosen(results, arm, task, seed)[2]
+
+
+def is_at_hand(store: Store, kept: Path, key: str) -> bool:
+    """Whether the model of this step can be exported as it is, from the store or from an earlier export."""
+    return store.get(key) is not None or _record(kept).get("step") == key
+
+
+def _chosen(results: Results, arm: str | None, task: str | None, seed: int | None) -> tuple[ArmResult, int, str]:
+    """The arm, the position of its seed, and the key of its model's step."""
+    name = arm or results.verdict.handed_back
+    if name is None:
+        raise UsageError(f"{results.name} handed back no arm; name one with --arm")
+    by_name = {a.name: a for a in results.arms}
+    if name not in by_name:
+        raise UsageError(f"unknown arm {name!r}{nearest(name, list(by_name))}")
+    chosen = by_name[name]
+    if chosen.ceiling:
+        raise UsageError(f"{name} pools the rows of private tasks: an unattainable ceiling, which is never exported")
+    position = _seed(results, chosen, seed)
+    return chosen, position, _key(chosen, task, position)
+
+
+def _record(kept: Path | None) -> dict[str, Any]:
+    file = kept / RECORD if kept else None
+    return dict(json.loads(file.read_text(encoding="utf-8"))) if file and file.exists() else {}
+
+
 def _model(store: Store, kept: Path | None, key: str) -> tuple[Path, str]:
     """The folder of a step's model and its digest: out of the store, else out of an earlier export."""
     artifact = store.get(key)
     if artifact is not None:
         store.verify_input(artifact.path)
         return artifact.path, artifact.digest
-    record = json.loads((kept / RECORD).read_text(encoding="utf-8")) if kept and (kept / RECORD).exists() else {}
+    record = _record(kept)
     if kept and record.get("step") == key:
         return kept, record["digest"]
     left = f"; only {record['arm']}, seed {record['seed']}, is left, in {kept}" if record else ""

@@ -50,6 +50,16 @@ class StudyPlan:
         """Training examples that the arm spends on adaptation."""
         return sum(s.params["examples"] for s in self.adaptation(arm, seed) if s.op == "tune")
 
+    def users(self) -> dict[str, tuple[list[str], int | None]]:
+        """For every step the arms that it is for, and its seed; None where it serves several seeds."""
+        arms: dict[str, dict[str, None]] = {}
+        seeds: dict[str, set[int]] = {}
+        for (arm, seed, _, _), prediction in self.predictions.items():
+            for step in ancestors((prediction,)):
+                arms.setdefault(step.key, {})[arm] = None
+                seeds.setdefault(step.key, set()).add(seed)
+        return {key: (list(found), min(seeds[key]) if len(seeds[key]) == 1 else None) for key, found in arms.items()}
+
 
 def ancestors(nodes: Iterable[Node]) -> list[Step]:
     """The steps among `nodes` and everything above them, inputs before what uses them, each once."""

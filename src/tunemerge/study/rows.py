@@ -15,8 +15,8 @@ from tunemerge.data.split import make_splits
 from tunemerge.errors import UsageError
 from tunemerge.findings import Finding, error
 from tunemerge.graph.step import Leaf, Role
-from tunemerge.store.atomic import make_folder, write_file
 from tunemerge.store.digest import digest_json
+from tunemerge.store.sealed import write_sealed
 from tunemerge.study.config import StudyConfig, TaskConfig
 from tunemerge.study.private import undeclared_labels, without_values
 from tunemerge.study.rows_check import check_label_sets, check_leaks, check_splits, strange_labels
@@ -59,9 +59,7 @@ class StudyRows:
             if leaf.digest in self.tables:
                 buffer = io.BytesIO()
                 self.tables[leaf.digest].to_parquet(buffer, index=False)
-                if not leaf.path.exists() or leaf.path.read_bytes() != buffer.getvalue():
-                    make_folder(leaf.path.parent)
-                    write_file(leaf.path, buffer.getvalue())
+                write_sealed(leaf.path, buffer.getvalue())
 
 
 def role_of(name: str, config: StudyConfig) -> TaskRole:

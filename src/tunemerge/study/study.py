@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,27 +19,31 @@ from tunemerge.graph.events import Event, StepFinished, StepStarted
 from tunemerge.graph.executors.base import Executor
 from tunemerge.graph.executors.local import LocalExecutor
 from tunemerge.graph.plan import Plan
-from tunemerge.graph.run import run_plan
+from tunemerge.graph.run import look_up, needed_keys, run_plan
 from tunemerge.progress import Tell, shown
 from tunemerge.registry import listed
 from tunemerge.report import write_report
 from tunemerge.results import Results
 from tunemerge.store.artifacts import Store
 from tunemerge.store.atomic import make_folder, write_file
+from tunemerge.store.collect import sweep
 from tunemerge.store.digest import digest_json
+from tunemerge.store.holds import holding, is_live
 from tunemerge.store.journal import Journal
 from tunemerge.study.collect import RunFacts, collect
 from tunemerge.study.config import StudyConfig
 from tunemerge.study.examine import LeftOut, examine
-from tunemerge.study.export import export_arm
+from tunemerge.study.export import export_arm, is_at_hand, model_key
 from tunemerge.study.places import Places, in_order
 from tunemerge.study.plan import StudyPlan
 from tunemerge.study.read import StudyFileError, load_study
 from tunemerge.study.rebase import differing_keys, rebased
+from tunemerge.study.restore import restore, restoring_plan
 from tunemerge.study.scores import Evidence
+from tunemerge.study.uses import RESULTS_FILE, by_rule, read_uses, write_plan
 
 STORE = ".tunemerge"
-STUDY_FILE, RESULTS_FILE = "study.yaml", "results.json"
+STUDY_FILE = "study.yaml"
 
 
 @dataclass(frozen=True)
@@ -129,27 +135,58 @@ class Study:
         """
         plan = self.plan()
         on_plan(plan)
-        journal = Journal(self.run_folder / "journal.jsonl")
         make_folder(self.run_folder)
-        write_file(self.run_folder / STUDY_FILE, self._text_in(self.run_folder).encode())
+        with holding(self.store.root, f"study-{secrets.token_hex(6)}", needed_keys(plan.graph)):
+            results = self._run(plan, on_event, executor, progress)
+        if plan.config.keep != "all":
+            self._let_go(plan)
+        return results
+
+    def _run(
+        self,
+        plan: StudyPlan,
+        on_event: Callable[[Event], None] | None,
+        executor: Executor | None,
+        progress: Tell | None,
+    ) -> Results:
+        """What `run` does while the store holds what the plan needs."""
+        journal = Journal(self.run_folder / "journal.jsonl")
+        with self._run_folder_locked():
+            write_file(self.run_folder / STUDY_FILE, self._text_in(self.run_folder).encode())
+            write_plan(plan, self.run_folder)
         plan.rows.write(plan.graph.leaves)
-        cached = frozenset(s.key for s in plan.graph.steps if self.store.get(s.key))
+        cached = frozenset(s.key for s in plan.graph.steps) - look_up(plan.graph, self.store).missing
         openings = self._open_test(plan.graph)
         with ExitStack() as stack:
             if on_event is None:
                 on_event = told(len(plan.graph.steps), stack.enter_context(shown(self.config.name, progress)))
             workers = stack.enter_context(LocalExecutor()) if executor is None else executor
             artifacts = run_plan(plan.graph, self.store, workers, journal, on_event)
-        failed, seconds = failed_attempts(journal)
+        failed, seconds = failed_attempts(journal, partial(is_live, self.store.root))
         facts = RunFacts(cached, failed, seconds, openings, self.text)
         evidence = Evidence(plan, artifacts, self.store)
         results = collect(plan, evidence, facts)
-        write_file(self.run_folder / RESULTS_FILE, results.model_dump_json(indent=1).encode())
-        write_file(self.run_folder / "predictions.parquet", evidence.table())
-        write_report(results, self.run_folder)
-        if results.verdict.handed_back:
-            export_arm(results, self.store, self.run_folder / "model")
+        with self._run_folder_locked():
+            write_file(self.run_folder / RESULTS_FILE, results.model_dump_json(indent=1).encode())
+            write_file(self.run_folder / "predictions.parquet", evidence.table())
+            write_report(results, self.run_folder)
+            if results.verdict.handed_back:
+                out, key = self.run_folder / "model", model_key(results)
+                again = None if is_at_hand(self.store, out, key) else restoring_plan(plan, key)
+                if again is not None:
+                    restore(plan, again, self.store, journal, executor)
+                export_arm(results, self.store, out, kept=out)
         return results
+
+    def _run_folder_locked(self) -> AbstractContextManager[bool]:
+        """One process at a time writes into a run's folder, where several run the same study."""
+        return self.store.lock(digest_json(str(self.run_folder)))
+
+    def _let_go(self, plan: StudyPlan) -> None:
+        """Remove the models of this plan's steps that no run in this folder keeps."""
+        uses, own = read_uses(self.workdir / "runs"), {step.key for step in plan.graph.steps}
+        choose = by_rule(uses, {key for use in uses for key in use.kept()})
+        sweep(self.store, lambda entry: choose(entry) if entry.key in own else "keep", loose=False)
 
     def _open_test(self, graph: Plan) -> int:
         """Which opening of these test sets this plan is: 1 for the first plan that reads them. Recorded beforehand."""
