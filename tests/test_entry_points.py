@@ -76,7 +76,11 @@ ensure_plugin(**told[0])
 @pytest.mark.parametrize(
     ("points", "name", "said"),
     [
-        (["a = own_package.broken", "half = own_package.metric"], "half", "broken.py:3): can't be loaded: ZeroDivision"),
+        (
+            ["a = own_package.broken", "half = own_package.metric"],
+            "half",
+            "broken.py:3): can't be loaded: ZeroDivision",
+        ),
         (["a = own_package.nowhere", "half = own_package.metric"], "half", "No module named 'own_package.nowhere'"),
         (["auroc = own_package.metric"], "auroc", "there is a metric 'auroc' already, in tunemerge.stats.metrics"),
     ],

@@ -239,3 +239,52 @@ def test_models_are_called_by_their_key(study, tmp_path, tiny_bert):
     found = study(pool={"a": str(tmp_path / "other"), "b": str(tmp_path / "empty")})
     assert "pool.a: its head has the labels good, negative" in one(found, "head-labels")
     assert "pool.b: " in one(found, "no-such-model") and "study.yaml:" in one(found, "no-such-model")
+
+
+def test_strategies_written_as_steps_say_what_is_wrong_with_them(study, tmp_path):
+    steps = {
+        "a": {"tune": "pool.x", "on": "b", "budget": 0.5},
+        "m": {"merge": ["a", "bse", "pool"]},
+        "e": {"ensemble": ["m", "base"]},
+        "out": {"tune": "e", "on": ["mix", "c"], "budget": 0.25},
+    }
+    loop = {"x": {"merge": ["y", "base"]}, "y": {"select": ["x"]}, "z": {"merge": "pool"}}
+    ends = {"x": {"merge": "pool"}, "y": {"tune": "pool", "budget": 1}}
+    named = [("joint", steps), ("loop", loop), ("ends", ends)]
+    own = [{"name": name, "steps": some} for name, some in named]
+    found = errors(study(strategies=[*own, "joint2"]))
+    lines = (tmp_path / "study.yaml").read_text().splitlines()
+
+    def line(text, after=0):
+        return next(i for i, one in enumerate(lines, 1) if one.strip() == text and i > after)
+
+    for place, said in [
+        (f"{line('- name: joint')} strategies.0.name", "there is a strategy 'joint' already, in tunemerge.strategies."),
+        (f"{line('tune: pool.x')} strategies.0.steps.a.tune", "unknown model 'pool.x'; did you mean 'pool.b' or"),
+        (f"{line('- bse')} strategies.0.steps.m.merge.1", "unknown model 'bse'; did you mean 'base'?"),
+        (f"{line('- c')} strategies.0.steps.out.on.1", "no task 'c' that arms are tuned on"),
+        (f"{line('tune: e')} strategies.0.steps.out.tune", "e is an ensemble"),
+        (f"{line('steps:')} strategies.0.steps", "the shares of the budget add up to 0.75, not 1: 0.5 of a + 0.25 of"),
+        (f"{line('x:', line('- name: loop'))} strategies.1.steps.x", "steps that wait for each other: x <- y <- x"),
+        (f"{line('steps:', line('- name: ends'))} strategies.2.steps", "x, y are read by no other step"),
+        (f"{line('tune: pool')} strategies.2.steps.y.tune", "the pool is several models"),
+        (f"{line('- joint2')} strategies.3", "unknown strategy 'joint2'; did you mean 'joint'"),
+    ]:
+        assert any(f"study.yaml:{place}: {said}" in one for one in found), "\n".join([place, said, *found])
+    assert len(found) == 10, found
+
+
+def test_wrong_keys_of_written_strategies_have_their_lines(study, tmp_path):
+    own = {"name": "mine", "stages": {}, "steps": {"a": {"tune": "base", "bugdet": 1}, "b": {"merge": 3}}}
+    found = errors(study(strategies=["joint", own]))
+    lines = [one.strip() for one in (tmp_path / "study.yaml").read_text().splitlines()]
+    assert any(f"study.yaml:{lines.index('bugdet: 1') + 1}: unknown key" in one for one in found)
+    text = "\n".join(found)
+    assert "unknown key 'strategies.1.stages'; did you mean 'steps'?" in text
+    assert "unknown key 'strategies.1.steps.a.bugdet'; did you mean 'budget'?" in text
+    assert "strategies.1.steps.b.merge: Input should be a valid list, found 3" in text
+
+
+def test_a_written_strategy_is_an_arm_a_method(study):
+    steps = {"m": {"merge": ["base", "pool.a"]}, "out": {"tune": "m", "budget": 1}}
+    assert errors(study(strategies=[{"name": "half", "steps": steps}, "joint"])) == []

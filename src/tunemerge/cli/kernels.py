@@ -8,7 +8,6 @@ import sys
 from types import ModuleType
 from typing import cast
 
-
 _OBJECTS = 100_000
 """Python looks for cyclic garbage after so many new objects; by default 140 times as often, mostly in imports."""
 

@@ -26,6 +26,7 @@ from tunemerge.strategies.setting import (
     UnpairedError,
 )
 from tunemerge.strategies.strategy import STRATEGIES, Strategy
+from tunemerge.strategies.written import WrittenStrategy, as_strategy
 from tunemerge.study.config import StudyConfig
 from tunemerge.tasks.labels import is_classifier
 from tunemerge.tasks.task import TASKS
@@ -122,8 +123,9 @@ def build_arms(
 def asked_for(config: StudyConfig) -> list[Strategy]:
     """The strategies that the study runs; the first two are those of the project's question."""
     default = [name for name, s in STRATEGIES if not s.for_private or len(config.private) > 1]
-    names = default if config.strategies is None else config.strategies
-    return sorted((STRATEGIES[n] for n in names), key=lambda s: (_ROLE_ORDER[s.role], s.name not in MAIN, s.name))
+    asked = default if config.strategies is None else config.strategies
+    strategies = [as_strategy(one) if isinstance(one, WrittenStrategy) else STRATEGIES[one] for one in asked]
+    return sorted(strategies, key=lambda s: (_ROLE_ORDER[s.role], s.name not in MAIN, s.name))
 
 
 def _strangers(config: StudyConfig) -> list[Finding]:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
+from tunemerge.strategies.written import WrittenStrategy
 from tunemerge.tune.config import TuneConfig
 
 
@@ -14,6 +15,11 @@ def _distinct(names: list[str]) -> list[str]:
     if twice:
         raise ValueError(f"{', '.join(twice)} given twice")
     return names
+
+
+def _distinct_strategies(asked: list[str | WrittenStrategy]) -> list[str | WrittenStrategy]:
+    _distinct([one if isinstance(one, str) else one.name for one in asked])
+    return asked
 
 
 def _with_text_keys(labels: Any) -> Any:
@@ -153,8 +159,8 @@ class StudyConfig(_Part):
     unseen: Annotated[list[Name], AfterValidator(_distinct)] = Field(
         [], description="tasks that are only evaluated: what generalises", examples=[["books"]]
     )
-    strategies: Names | None = Field(
-        None, description="orders and controls to run (`tunemerge list strategies`); absent: all",
+    strategies: Annotated[list[str | WrittenStrategy], AfterValidator(_distinct_strategies)] | None = Field(
+        None, description="orders and controls (`tunemerge list strategies`), and your own as steps; absent: all",
         examples=[["merge_then_tune", "tune_then_merge", "joint"]],
     )  # fmt: skip
     methods: Names = Field(

@@ -12,7 +12,6 @@ from tunemerge.findings import Finding, FindingsError
 from tunemerge.graph.step import Leaf
 from tunemerge.merge.method import METHODS
 from tunemerge.store.artifacts import Store
-from tunemerge.strategies.strategy import STRATEGIES
 from tunemerge.study.advice import weak_evidence
 from tunemerge.study.config import StudyConfig
 from tunemerge.study.estimate import enough_disk, enough_memory
@@ -73,11 +72,17 @@ def _of_the_arms(
 ) -> list[Finding]:
     """What a plan would say of orders and budgets, where rows or models can't be had."""
     methods = [m for m in config.methods if m in METHODS]
-    strategies = None if config.strategies is None else [s for s in config.strategies if s in STRATEGIES]
+    wrong = {f.where.split(".")[1] for f in names if f.where.startswith("strategies.")}
+    strategies = [s for i, s in enumerate(config.strategies or []) if str(i) not in wrong]
     strange = [f for f in names if not f.where.startswith(("strategies.", "methods."))]
-    if strange or not methods or strategies == [] or not any(t.role in ("task", "target") for t in rows.tasks.values()):
+    if (
+        strange
+        or not methods
+        or (wrong and not strategies)
+        or not any(t.role in ("task", "target") for t in rows.tasks.values())
+    ):
         return []
-    known = config.model_copy(update={"methods": methods, "strategies": strategies})
+    known = config.model_copy(update={"methods": methods, "strategies": strategies or config.strategies})
     leaves = models_with_stand_ins(config, models)
     try:
         return list(make_plan(known, rows_with_stand_ins(rows), leaves.get("base"), _pool(leaves)).findings)

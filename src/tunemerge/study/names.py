@@ -12,6 +12,7 @@ from tunemerge.registry import Registry, nearest
 from tunemerge.stats.metrics import METRICS
 from tunemerge.strategies.strategy import STRATEGIES
 from tunemerge.study.config import StudyConfig
+from tunemerge.study.written import written_findings
 from tunemerge.tasks.task import TASKS
 
 _REGISTERED: tuple[tuple[str, Registry[Any]], ...] = (
@@ -44,7 +45,7 @@ def unknown_names(config: StudyConfig, left_out: frozenset[str] = frozenset()) -
     """
     found = []
     registered: list[tuple[str, Registry[Any], str]] = [
-        *((f"strategies.{i}", STRATEGIES, n) for i, n in enumerate(config.strategies or [])),
+        *((f"strategies.{i}", STRATEGIES, n) for i, n in enumerate(config.strategies or []) if isinstance(n, str)),
         *((f"methods.{i}", METHODS, n) for i, n in enumerate(config.methods)),
         ("task", TASKS, config.task),
         ("metric", METRICS, config.metric),
@@ -58,6 +59,7 @@ def unknown_names(config: StudyConfig, left_out: frozenset[str] = frozenset()) -
             found.append(
                 error("by-hand", text, key, "name its file under `plugins`: what runs the steps loads it then")
             )
+    found += written_findings(config, left_out)
     tasks = [
         *((f"{key}.{i}", n) for key in ("retention", "unseen") for i, n in enumerate(getattr(config, key))),
         *([("target", config.target)] if config.target else []),

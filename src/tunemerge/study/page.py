@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import types
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -10,6 +11,7 @@ import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from tunemerge.strategies.written import WrittenStep, WrittenStrategy
 from tunemerge.study.config import Budget, PoolModel, StudyConfig, TaskConfig
 from tunemerge.tune.config import TuneConfig
 
@@ -30,6 +32,8 @@ _SECTIONS: tuple[tuple[str, type[BaseModel], str], ...] = (
     ("A task", TaskConfig, "tasks.NAME"),
     ("A model of the pool", PoolModel, "pool.NAME"),
     ("A budget", Budget, "budget"),
+    ("A strategy of your own", WrittenStrategy, "strategies[]"),
+    ("A step of it", WrittenStep, "strategies[].steps.NAME"),
     ("Tuning", TuneConfig, "tuning"),
 )
 _ROLES = """\
@@ -99,7 +103,7 @@ def _type(annotation: Any, metadata: list[Any]) -> str:
 
 def _anchor(title: str, model: type[BaseModel]) -> str:
     prefix = next(prefix for _, other, prefix in _SECTIONS if other is model)
-    return f"{title} {prefix.replace('.', '')}".strip().lower().replace(" ", "-")
+    return re.sub(r"[^a-z0-9 -]", "", f"{title} {prefix}".strip().lower()).replace(" ", "-")
 
 
 def _yaml(default: Any) -> str:
@@ -112,10 +116,15 @@ def _yaml(default: Any) -> str:
     return f"`{_flow(default)}`"
 
 
+def _key(key: Any) -> str:
+    """Names of ours as they are: PyYAML would quote `on`, which YAML 1.1 takes for true."""
+    return key if isinstance(key, str) and key.isidentifier() else _flow(key)
+
+
 def _flow(value: Any) -> str:
     """YAML on one line."""
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{_flow(k)}: {_flow(v)}" for k, v in value.items()) + "}"
+        return "{" + ", ".join(f"{_key(k)}: {_flow(v)}" for k, v in value.items()) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(map(_flow, value)) + "]"
     if isinstance(value, float):

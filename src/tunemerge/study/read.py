@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from tunemerge.findings import Finding, FindingsError, error, note
 from tunemerge.registry import nearest
+from tunemerge.strategies.written import WrittenStep, WrittenStrategy
 from tunemerge.study.config import Budget, PoolModel, StudyConfig, TaskConfig
 from tunemerge.study.places import Places, dotted
 from tunemerge.tune.config import TuneConfig
@@ -144,16 +145,18 @@ def _fitting(problem: ValidationError, data: Mapping[str, Any]) -> list[tuple[Ke
 
 def _seems(value: Any, branch: str) -> str:
     """The branch of pydantic's union that a value was meant for."""
-    if branch == "PoolModel":
+    if branch in ("PoolModel", "WrittenStrategy"):
         return branch if isinstance(value, dict) else "str"
     if branch in ("str", "int"):
-        return "PoolModel" if isinstance(value, dict) else "str"
+        return "" if isinstance(value, dict) else "str"
     return branch if branch.startswith("list") == isinstance(value, list) else ""
 
 
 def _branch_at(loc: tuple[Any, ...]) -> int:
     """Where in an error's place pydantic names the branch of a union, instead of a key of the file."""
     if loc[:1] == ("pool",) and loc[-1] != "[key]":
+        return 2
+    if loc[:1] == ("strategies",):
         return 2
     if loc[:1] == ("seeds",):
         return 1
@@ -172,4 +175,6 @@ def _value(data: Any, key: tuple[Any, ...]) -> Any:
 
 
 def _model_at(loc: KeyPath) -> type[BaseModel]:
+    if loc[:1] == ("strategies",) and len(loc) > 1:
+        return WrittenStep if "steps" in loc else WrittenStrategy
     return _PARTS.get(str(loc[0]), StudyConfig) if loc else StudyConfig

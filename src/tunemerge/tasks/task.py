@@ -47,4 +47,4 @@ TASKS: Registry[Task] = Registry("task", "tunemerge.tasks", "tunemerge.tasks")
 
 def code_of_task(params: Mapping[str, Any]) -> dict[str, str]:
     """For the key of a step with these parameters: the digest of its task's code, where that is a plug-in's."""
-    return TASKS.code(params["task"])
+    return TASKS.code(params["task"]) if "task" in params else {}
