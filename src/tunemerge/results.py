@@ -65,10 +65,12 @@ class TaskScore(_Model):
 class ArmResult(_Model):
     """One arm. `role`: "order" (compared in the verdict), "alternative" (same budget, no merge), "control".
 
-    `models_at_inference`: how many have to be kept. `matched`: within the budget; arms that spend more stand apart
-    and are never handed back. `ceiling`: it pools the rows of private tasks, so nobody may have it; no verdict looks at
-    it. `validation` and `test` are means over seeds of the mean over tasks; the lists are per
-    seed, in the order of `seeds`. `marginal` is what the arm added to what existed, a mean over seeds; `total` includes
+    `chosen`: what was chosen on validation inside the arm, and how often over all seeds: {"method": {"ties": 5,
+    "linear": 3}} (then `method` is None), {"learning_rate": {"0.0001": 8}}. `models_at_inference`: how many have to be
+    kept. `matched`: within the budget; arms that spend more stand apart and are never handed back. `ceiling`: it pools
+    the rows of private tasks, so nobody may have it; no verdict looks at it. `validation` and `test` are means over
+    seeds of the mean over tasks; the lists are per seed, in the order of `seeds`. `marginal` is what the arm added to
+    what existed, a mean over seeds; `total` includes
     making the pool (None for given checkpoints, of whose cost at most `total_examples` is known). `steps` are the keys
     of all its steps over all seeds; `models` the keys of the steps whose artifacts answer a task, a list a seed
     (several: an ensemble).
@@ -80,6 +82,7 @@ class ArmResult(_Model):
     role: Literal["order", "alternative", "control"]
     description: str
     paper: str | None
+    chosen: dict[str, dict[str, int]] = {}
     deliverable: bool
     models_at_inference: int
     tuned: bool
@@ -98,6 +101,11 @@ class ArmResult(_Model):
     total_examples: int | None = None
     steps: list[str]
     models: dict[str, list[list[str]]] = {}
+
+    @property
+    def merges(self) -> bool:
+        """Whether merging with a method is part of it."""
+        return self.method is not None or "method" in self.chosen
 
 
 class Unavailable(_Model):
@@ -176,13 +184,15 @@ class FindingResult(_Model):
 
 
 class BudgetInfo(_Model):
-    """What every tuned arm spends on adaptation, in training examples a seed; `asked` is what the study file says."""
+    """What every tuned arm spends on adaptation, in training examples a seed; `asked` is what the study file says. It
+    is spent with each of several `learning_rates`: `spent_by_arm` counts all of these trials."""
 
     unit: str
     asked: float
     examples: int
     steps: int
     batch_size: int
+    learning_rates: list[float] = []
     spent_by_arm: dict[str, int]
 
 

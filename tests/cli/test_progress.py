@@ -28,7 +28,7 @@ class Run:
             self.tell(StepFinished, i, None, True)
 
     def tell(self, kind, number, *more, label="step"):
-        self.watch(kind(SimpleNamespace(key=str(number)), label, *more))
+        self.watch(kind(SimpleNamespace(key=str(number), op="tune"), label, *more))
 
     def minutes_left(self):
         words = self.watch._eta().split()

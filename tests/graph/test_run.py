@@ -20,6 +20,7 @@ from tunemerge.graph.run import (
     run_plan,
 )
 from tunemerge.graph.step import Leaf, Step
+from tunemerge.graph.twins import content_key
 from tunemerge.store.artifacts import Store
 
 
@@ -92,11 +93,38 @@ def test_leaves_are_read_where_they_are(store, tmp_path):
 def test_cost_and_provenance_are_kept(store):
     first = ops.number(1, label="one")
     second = ops.number(2, first, label="two", pause=0.05)
-    made = run(Plan.of([second]), store)[second.key]
+    artifacts = run(Plan.of([second]), store)
+    made = artifacts[second.key]
     assert made.cost["examples"] == 2
     assert 0.05 <= made.cost["seconds"] < 10
     assert made.cost["peak_memory"] > 1_000_000
-    assert made.meta == {"label": "two", "params": dict(second.params), "inputs": {"numbers": [first.key]}}
+    made_from = {"params": dict(second.params), "inputs": {"numbers": [first.key]}}
+    assert made.meta == {"label": "two", **made_from, "content_key": content_key(second, artifacts)}
+
+
+def test_what_was_done_on_the_same_content_is_not_done_again(store, tmp_path):
+    counter = str(tmp_path / "count")
+    first, second = ops.number(3, label="x"), ops.number(3, label="y", pause=0.001)
+    old, new = ops.number(5, first, count=counter), ops.number(5, second, count=counter, label="again")
+    assert new.key != old.key
+    done = run(Plan.of([old]), store)[old.key]
+    events = []
+    made = run(Plan.of([new]), store, events)[new.key]
+    assert computed(events) == ["y"]
+    assert (tmp_path / "count").read_text() == "1\n"
+    assert (made.digest, made.cost, made.meta["label"]) == (done.digest, done.cost, "again")
+    assert store.get(new.key) == made
+    store.verify(made)
+
+
+def test_a_damaged_twin_is_no_twin(store, tmp_path):
+    counter = str(tmp_path / "count")
+    old = ops.number(5, ops.number(3), count=counter)
+    done = run(Plan.of([old]), store)[old.key]
+    (done.path / "number").write_text("7")
+    new = ops.number(5, ops.number(3, pause=0.001), count=counter)
+    assert value(run(Plan.of([new]), store)[new.key]) == 8
+    assert (tmp_path / "count").read_text() == "1\n1\n"
 
 
 def test_what_a_process_does_once_is_in_no_cost(store, monkeypatch):

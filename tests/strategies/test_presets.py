@@ -20,6 +20,8 @@ from tunemerge.strategies.setting import (
 from tunemerge.strategies.strategy import STRATEGIES
 from tunemerge.tune.config import TuneConfig
 
+INIT = {"seed": 0, "task": "text-classification"}
+
 
 def leaf(name: str) -> Leaf:
     return Leaf(f"digest-{name}", Path(name), "rows", name)
@@ -30,11 +32,11 @@ def rows(name: str, size: int) -> Rows:
 
 
 def setting(tasks=(("a", 30), ("b", 10)), pool=("a", "b"), target=None, budget=8) -> Setting:
-    base = Step("init", {"seed": 0}, {"model": (leaf("base"),)}, "init base")
+    base = Step("init", INIT, {"model": (leaf("base"),)}, "init base")
     return Setting(
         seed=0,
         base_model=base,
-        pool={n: Step("init", {"seed": 0}, {"model": (leaf(f"pool-{n}"),)}, n) for n in pool},
+        pool={n: Step("init", INIT, {"model": (leaf(f"pool-{n}"),)}, n) for n in pool},
         adapt={n: rows(n, size) for n, size in tasks},
         source={n: rows(f"{n}-source", 100) for n in pool},
         target=target,
@@ -44,7 +46,7 @@ def setting(tasks=(("a", 30), ("b", 10)), pool=("a", "b"), target=None, budget=8
         task={"task": "text-classification", "labels": ["no", "yes"]},
         tuning=TuneConfig(batch_size=16).model_dump(mode="json"),
         metric="accuracy",
-        merging=lambda n: Merging("linear", [{"weight": [1.0] * n}]),
+        merging=lambda n: [Merging("linear", [{"weight": [1.0] * n}])],
     )
 
 

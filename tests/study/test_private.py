@@ -83,10 +83,10 @@ def test_scores_task_by_task_choose_what_one_search_over_all_rows_would(finished
         task["private"] = False
     strategies = ["tune_then_merge", "best_single"]
     other = run(private_study(study.folder, tiny_bert, tasks=open_tasks, name="open", strategies=strategies))
-    chosen = {s.label: s.trials for s in other.steps if s.op in ("search", "select")}
-    private = {s.label: [] for s in results.steps if s.op in ("choose", "select")}
+    chosen = {s.label: s.trials for s in other.steps if s.op in ("search", "pick")}
+    private = {s.label: [] for s in results.steps if s.op in ("choose", "pick")}
     for step in results.steps:
-        if step.op in ("choose", "select"):
+        if step.op in ("choose", "pick"):
             private[step.label].append(step.trials)
     assert chosen and all(trials in private[label] for label, trials in chosen.items())
     private = next(a for a in results.arms if a.name == "tune_then_merge/linear")

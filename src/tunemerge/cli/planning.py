@@ -145,6 +145,8 @@ def expression(node: Node, pool: set[str]) -> str:
     """An arm as one line: tune(ties(amazon, imdb), 16), optimizer steps after the model; `pool` are given by name."""
     if isinstance(node, Leaf) or node.op == "init" or node.key in pool:
         return name_of(node)
+    if node.op == "select":
+        return _selected(node, pool)
     models = ", ".join(expression(n, pool) for n in node.inputs["model" if node.op == "tune" else "models"])
     probe = node.params.get("tuning", {}).get("method") == "head"
     name = "probe" if probe else node.params.get("method", node.op)
@@ -152,10 +154,23 @@ def expression(node: Node, pool: set[str]) -> str:
     return f"{name}({models}{steps})"
 
 
+def _selected(node: Step, pool: set[str]) -> str:
+    """best of 3 rates: tune(...), best of linear, ties(...), best of (..., ...)."""
+    (choice,) = node.inputs["choice"]
+    assert isinstance(choice, Step)
+    candidates = choice.params["candidates"]
+    first = expression(node.inputs["models"][0], pool)
+    if "learning_rate" in candidates[0]:
+        return f"{first} at the best of {len(candidates)} rates"
+    if "method" in candidates[0]:
+        return f"best of {'|'.join(c['method'] for c in candidates)}({first.partition('(')[2]}"
+    return f"best of ({', '.join(expression(n, pool) for n in node.inputs['models'])})"
+
+
 def _steps_table(plan: StudyPlan, costs: Mapping[str, Estimate], every_step: bool) -> Table:
     """The steps of the first seed, in the order in which they can run, with what each reads and who shares it.
 
-    Unless `every_step`, a search is part of the merge that it is for, and predictions are one row a split.
+    Unless `every_step`, a search or choice is part of what it is for, and predictions are one row a split.
     """
     seed = next(iter(plan.settings))
     users: dict[str, set[str]] = {}
@@ -163,7 +178,7 @@ def _steps_table(plan: StudyPlan, costs: Mapping[str, Estimate], every_step: boo
         for step in ancestors((prediction,)) if s == seed else ():
             users.setdefault(step.key, set()).add(arm)
     steps = [s for s in plan.graph.steps if s.key in users]
-    folded = () if every_step else ("search", "predict")
+    folded = () if every_step else ("search", "choose", "pick", "score", "predict")
     shown = [s for s in steps if s.op not in folded]
     number = {s.key: i for i, s in enumerate(shown, 1)}
     table = _table(
@@ -176,7 +191,7 @@ def _steps_table(plan: StudyPlan, costs: Mapping[str, Estimate], every_step: boo
     )
     for step in shown:
         reads = ", ".join(str(number[p.key]) for p in dict.fromkeys(step.parents()) if p.key in number)
-        group = [step, *(p for p in step.parents() if isinstance(p, Step) and p.op == "search" and p.op in folded)]
+        group = [step, *(p for p in step.parents() if isinstance(p, Step) and p.op != "predict" and p.op in folded)]
         table.add_row(str(number[step.key]), Text(step.label), reads, str(len(users[step.key])), _cost(group, costs))
     predictions = sorted((s for s in steps if s.op == "predict" and s.op in folded), key=_rows)
     for rows, found in groupby(predictions, key=_rows):
@@ -185,7 +200,7 @@ def _steps_table(plan: StudyPlan, costs: Mapping[str, Estimate], every_step: boo
         what = f"{fmt.plural(len(group), 'prediction')} of {rows}"
         table.add_row("", Text(what), "", str(len(arms)), _cost(group, costs))
     if folded:
-        table.caption, table.caption_justify = "every search and prediction by itself: --steps", "left"
+        table.caption, table.caption_justify = "every search, choice and prediction by itself: --steps", "left"
     return table
 
 

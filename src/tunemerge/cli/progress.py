@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable
 from types import TracebackType
 
 from rich.console import Console
@@ -32,7 +33,8 @@ class Watch:
         self.whole = self.progress.add_task("study", total=None, note="")
         self.begun: float | None = None
         self.cached = self.done = self.total = self.told = 0
-        self.seconds: Mapping[str, float] = {}
+        self.ran = Counter[str]()
+        self.seconds: dict[str, float] = {}
         self.trusted = 0.0
         self.parts: dict[str, float] = {}
 
@@ -43,9 +45,9 @@ class Watch:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.progress.stop()
         if kind is None and self.total:
-            self.console.print(
-                f"{self.done} steps run, {self.cached} taken from the store", style="dim", highlight=False
-            )
+            ops = ", ".join(f"{n} {op}" for op, n in self.ran.items())
+            said = f"{self.done} steps run{f' ({ops})' if ops else ''}, {self.cached} taken from the store"
+            self.console.print(said, style="dim", highlight=False)
 
     def planned(self, plan: StudyPlan, costs: Forecast) -> None:
         """Before the first event: how many steps there are, and what those that are left may take."""
@@ -65,7 +67,7 @@ class Watch:
             self.progress.update(self.lines[key], completed=event.fraction, note=event.message)
             self.progress.update(self.whole, note=self._eta())
         elif isinstance(event, StepFinished):
-            self._finished(key, event.cached)
+            self._finished(key, event.step.op, event.cached)
         elif isinstance(event, StepFailed):
             self._drop(key)
             again = "; trying once more" if event.retried else ""
@@ -78,10 +80,14 @@ class Watch:
                 f"resuming: {self.cached} of {self.total} steps are in the store", highlight=False, style="dim"
             )
 
-    def _finished(self, key: str, cached: bool) -> None:
+    def _finished(self, key: str, op: str, cached: bool) -> None:
         self._drop(key)
         self.cached += cached
         self.done += not cached
+        if cached:
+            self.seconds.pop(key, None)  # one that was not in the store, but whose work was
+        else:
+            self.ran[op] += 1
         self.parts[key] = 1.0
         self.progress.update(self.whole, completed=self.cached + self.done, note=self._eta())
         tenth = 10 * (self.cached + self.done) // max(1, self.total)

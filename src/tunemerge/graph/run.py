@@ -12,6 +12,7 @@ from tunemerge.graph.events import Event, OnEvent, StepFailed, StepFinished, Ste
 from tunemerge.graph.executors.base import Done, Executor, Failed, Progress, request_for
 from tunemerge.graph.plan import Plan, parent_steps
 from tunemerge.graph.step import Step
+from tunemerge.graph.twins import Twins
 from tunemerge.store.artifacts import Artifact, Store
 from tunemerge.store.holds import holding
 from tunemerge.store.journal import Journal
@@ -33,8 +34,9 @@ def run_plan(
     """The artifacts, by key, of all steps of the plan that the store has when the targets are there.
 
     A step that only cached steps need is not run, so it may be missing in the answer, or be there without its model
-    (`Store.get` with `stripped`); a target is never missing, and with `whole` has its model. Meanwhile nobody removes
-    a step of the plan from the store.
+    (`Store.get` with `stripped`); a target is never missing, and with `whole` has its model. Nor is one run whose work
+    was done before on inputs of the same content, however they were made (`twins.py`). Meanwhile nobody removes a step
+    of the plan from the store.
     Where a step fails, those that are running finish and are published, nothing new starts, and then
     StepFailedError is raised. On Ctrl-C, or any other exception, the workers are killed and it goes on up.
     """
@@ -71,6 +73,9 @@ class _Run:
     tries: dict[str, int] = field(default_factory=dict)
     failure: StepFailedError | None = None
 
+    def __post_init__(self) -> None:
+        self.twins = Twins(self.store)
+
     def to_the_end(self) -> None:
         state = look_up(self.plan, self.store, whole=self.whole)
         self.artifacts, self.known, needed = dict(state.artifacts), state.stripped, state.missing
@@ -81,7 +86,8 @@ class _Run:
         waiting = [step for step in self.plan.steps if step.key in needed]
         while waiting or self.running:
             if not self.failure:
-                for step in [s for s in waiting if self._ready(s)][: self.executor.slots - len(self.running)]:
+                while len(self.running) < self.executor.slots and any(map(self._ready, waiting)):
+                    step = next(filter(self._ready, waiting))
                     waiting.remove(step)
                     self._start(step)
             if not self.running:
@@ -92,10 +98,16 @@ class _Run:
         return all(parent.key in self.artifacts for parent in parent_steps(step))
 
     def _start(self, step: Step) -> None:
+        request = request_for(step, self.artifacts, self.store)
+        twin = self.twins.adopt(step, request.content, request.meta)
+        if twin is not None:
+            self.artifacts[step.key] = twin
+            self.tell(StepFinished(step, step.label, twin, cached=True))
+            return
         self.running[step.key] = step
         self.tries[step.key] = self.tries.get(step.key, 0) + 1
         self.attempts.started(step)
-        self.executor.submit(request_for(step, self.artifacts, self.store))
+        self.executor.submit(request)
         self.tell(StepStarted(step, step.label))
 
     def _progress(self, progress: Progress) -> None:
@@ -107,6 +119,7 @@ class _Run:
         artifact = self.store.get(ending.key) if isinstance(ending, Done) else None
         if isinstance(ending, Done) and artifact is not None:
             self.artifacts[step.key] = artifact
+            self.twins.add(artifact)
             self.attempts.finished(step, ending.cached)
             self.tell(StepFinished(step, step.label, artifact, cached=ending.cached))
             return

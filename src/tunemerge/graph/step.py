@@ -49,13 +49,18 @@ class Step:
     @cached_property
     def key(self) -> str:
         """Known when the plan is made: from the keys of the inputs, never from their content."""
+        return self.key_with({})
+
+    def key_with(self, known: Mapping[str, str]) -> str:
+        """The key that this step would have if inputs whose key is in `known` were called by what stands there."""
         operation = OPERATIONS[self.op]
+        inputs = {name: [known.get(n.key, n.key) for n in nodes] for name, nodes in sorted(self.inputs.items())}
         return digest_json(
             {
                 "op": self.op,
                 "version": operation.version,
                 "params": json.loads(json.dumps(dict(self.params), allow_nan=False)),
-                "inputs": {name: [n.key for n in nodes] for name, nodes in sorted(self.inputs.items())},
+                "inputs": inputs,
                 "environment": {**operation.environment(), **operation.uses(self.params)},
             }
         )

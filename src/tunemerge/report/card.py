@@ -68,8 +68,9 @@ def front_matter(results: Results, arm: ArmResult) -> dict[str, Any]:
         meta["pipeline_tag"] = _slug(kinds[0])
     if models:
         meta["base_model"] = list(dict.fromkeys(models))
-        meta["base_model_relation"] = "merge" if arm.method else "finetune"
-    meta["tags"] = ["tunemerge", *(["merge", _slug(arm.method)] if arm.method else []), _slug(arm.strategy)]
+        meta["base_model_relation"] = "merge" if arm.merges else "finetune"
+    merge = ["merge", *([_slug(arm.method)] if arm.method else [])] if arm.merges else []
+    meta["tags"] = ["tunemerge", *merge, _slug(arm.strategy)]
     meta["metrics"] = [_METRICS.get(results.metric, results.metric)]
     meta["model-index"] = [{"name": _slug(f"{results.name}-{arm.name}"), "results": _evidence(results, arm)}]
     return meta
@@ -96,6 +97,9 @@ def _made(r: Results, arm: ArmResult, seed: int | None) -> str:
         + (f", merge method {code(arm.method)}" if arm.method else "")
         + "."
     ]
+    here = view.chosen_here(r, arm, seed)
+    if here:
+        lines.append(f"Chosen for it on validation: {md('; '.join(here))}.")
     if arm.paper:
         lines.append(f"Source of the strategy: arXiv {md(arm.paper)}.")
     lines.append(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 
 from tunemerge.results import CostLine, Interval
 
@@ -85,6 +86,12 @@ def contrast(found: Interval, metric: str) -> str:
 def size(value: float, metric: str) -> str:
     """An unsigned difference with its unit: "1.4 points"."""
     return f"{bare(abs(value), metric)}{' points' if is_percent(metric) else ''}"
+
+
+def learning_rates(tried: Sequence[float]) -> str:
+    """ "5e-05", or "best of 3 by validation (2e-05, 5e-05, 0.0001)"."""
+    named = ", ".join(f"{rate:g}" for rate in tried)
+    return named if len(tried) == 1 else f"best of {len(tried)} by validation ({named})"
 
 
 def _scaled(value: float, unit: str) -> str:

@@ -14,6 +14,7 @@ from tunemerge.results import CostLine, Results, StepResult
 
 _W, _H, _GAP, _COLUMN, _PAD = 264.0, 82.0, 14.0, 328.0, 16.0
 OPERATIONS = ("init", "tune", "merge", "search", "predict")
+_CHOICES = ("choose", "pick", "select")  # drawn as a search
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def _edge(parent: str, child: str, plan: Layout, cls: str) -> Svg:
 
 
 def _box(node: Node, x: float, y: float, handed: str | None) -> Svg:
-    op = node.op if node.op in OPERATIONS else "other"
+    op = "search" if node.op in _CHOICES else node.op if node.op in OPERATIONS else "other"
     shared = len(node.arms) > 1
     cost = f"{fmt.flops(node.flops)} · {fmt.seconds(node.seconds)}" if node.flops else fmt.seconds(node.seconds)
     tip = f"{node.op}: {node.label} ({', '.join(map(fmt.short, node.keys))}); {cost}; {', '.join(node.arms)}"

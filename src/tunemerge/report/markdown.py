@@ -102,7 +102,7 @@ def _cost_lines(r: Results) -> list[str]:
     unknown = [a.name for a in r.arms if a.total is None]
     lines = [
         f"- Matched budget: {fmt.count(r.budget.examples)} training examples an arm and seed, "
-        f"{r.budget.steps} steps of {r.budget.batch_size}.",
+        f"{r.budget.steps} steps of {r.budget.batch_size}{view.times(r)}.",
         f"- The study: {fmt.plural(len(r.steps), 'step')}, {fmt.flops(fmt.all_flops(r.study_cost))}, "
         f"{fmt.seconds(r.study_cost.seconds)}; {fmt.plural(r.failed_attempts, 'failed or interrupted attempt')} apart.",
     ]

@@ -43,7 +43,7 @@ def _table(results: Results) -> Table:
             style = "bold" if arm.handed_back else "dim" if role == "control" else ""
             table.add_row(
                 _sign(arm),
-                _flat(_name(arm)),
+                _flat("; ".join([_name(arm), *view.choices(arm)])),
                 fmt.score(arm.test.value, results.metric),
                 fmt.interval(arm.test, results.metric),
                 fmt.score(arm.validation, results.metric),
@@ -67,10 +67,8 @@ def _legend(results: Results) -> Text:
         "+": "spends more, stands apart",
     }
     used = [f"{sign} {meaning}" for sign, meaning in meanings.items() if any(_sign(a) == sign for a in results.arms)]
-    return Text(
-        "; ".join([*used, f"test: {fmt.metric_name(results.metric)}; costs are marginal, a mean over seeds"]),
-        style="dim",
-    )
+    costs = f"costs are marginal, a mean over seeds{view.times(results)}"
+    return Text("; ".join([*used, f"test: {fmt.metric_name(results.metric)}; {costs}"]), style="dim")
 
 
 def _verdict(results: Results) -> Panel:

@@ -47,7 +47,33 @@ def marks(arm: ArmResult) -> list[str]:
         found.append("untuned")
     if arm.role == "order" and not arm.method_chosen and not arm.ceiling:
         found.append("method not chosen on validation")
+    return [*found, *choices(arm)]
+
+
+def choices(arm: ArmResult) -> list[str]:
+    """What was chosen inside the arm, and how often: "method ties 5x, linear 3x"."""
+    found = []
+    for what, counts in arm.chosen.items():
+        often = sorted(((n, value) for value, n in counts.items() if n), key=lambda c: -c[0])
+        found.append(f"{_words(what)} " + ", ".join(f"{value} {n}×" for n, value in often))
     return found
+
+
+def chosen_here(results: Results, arm: ArmResult, seed: int | None) -> list[str]:
+    """What was chosen in making the arm's model of one seed, choice by choice."""
+    keys = set(arm.steps)
+    steps = [s for s in results.steps if s.op == "pick" and s.key in keys and s.seed in (None, seed)]
+    trials = [(s, t) for s in steps for t in s.trials if t.chosen]
+    return [f"{fmt.parameters(t.parameters)} ({s.label.partition(': ')[2]})" for s, t in trials]
+
+
+def chose(results: Results, what: str) -> bool:
+    """Whether some arm chose this (method, learning_rate) inside it."""
+    return any(what in arm.chosen for arm in results.arms)
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def standing(row: ContrastResult) -> str:
@@ -115,14 +141,21 @@ def baseline(results: Results) -> str:
     what = tasks if results.setting == "several tasks" else "one target"
     return (
         f"{fmt.plural(len(results.arms), 'arm')} × {fmt.plural(len(results.seeds), 'seed')}, {what}, "
-        f"{fmt.count(results.budget.examples)} training examples an arm and seed"
+        f"{fmt.count(results.budget.examples)} training examples an arm and seed{times(results)}"
     )
+
+
+def times(results: Results) -> str:
+    """How often the budget was spent, where several learning rates were tried."""
+    tried = len(results.budget.learning_rates)
+    return f", × {tried} learning-rate trials" if tried > 1 else ""
 
 
 def final_steps(results: Results, arm: ArmResult, seed: int | None) -> list[StepResult]:
     """The steps that made the arm's model for a seed: those that no other step of the arm but a prediction reads."""
     keys = set(arm.steps)
-    own = [s for s in results.steps if s.key in keys and s.op not in {"predict", "search"} and s.seed in {None, seed}]
+    models = [s for s in results.steps if s.key in keys and s.op in {"init", "tune", "merge", "select"}]
+    own = [s for s in models if s.seed in {None, seed}]
     read = {k for s in results.steps if s.key in keys and s.op != "predict" for k in s.inputs}
     return [s for s in own if s.key not in read]
 

@@ -1,58 +1,90 @@
-"""The steps "score" and "select" of the graph: one of several models, by validation. A pointer, made of hard links."""
+"""The steps "score", "pick" and "select" of the graph: one of several models, by validation.
+
+Picking and selecting are two steps, so that what is selected holds the bytes of the model and nothing else: who reads
+it sees whether the choice fell otherwise, and nothing of what it was made among.
+"""
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
+from collections.abc import Sequence
+from math import isfinite
 from pathlib import Path
 
-import numpy as np
-
-from tunemerge.evaluate.predict import FILE, read_predictions
+from tunemerge.errors import TunemergeError
+from tunemerge.evaluate.predict import FILE as PREDICTIONS
+from tunemerge.evaluate.predict import read_predictions
 from tunemerge.graph.cost import Cost
 from tunemerge.graph.operation import Job, operation
-from tunemerge.stats.metrics import METRICS, Metric, score
+from tunemerge.search.operation import FILE
+from tunemerge.stats.metrics import METRICS, score
+from tunemerge.store.atomic import link
 
 SCORE_FILE = "score.json"
 
+Score = tuple[float, float]  # of the metric, and minus the log loss
 
-@operation("score", version=1)
+
+@operation("score", version=2, uses=lambda params: METRICS.code(params["metric"]))
 def score_one(job: Job) -> Cost:
     """Inputs predictions (one set); params metric. Writes their score, higher is better, and nothing of any row."""
-    value = _score(job.one("predictions"), METRICS[job.params["metric"]])
-    (job.out / SCORE_FILE).write_text(json.dumps({"score": value}))
+    value, loss = _of_predictions(job.one("predictions"), job.params["metric"])
+    (job.out / SCORE_FILE).write_text(json.dumps({"score": value, "minus_log_loss": loss}))
     return Cost()
 
 
-def _score(folder: Path, metric: Metric) -> float:
-    p = read_predictions(folder / FILE)
-    return score(metric, p.target, p.logits, p.weight)
+@operation("pick", version=1, uses=lambda params: METRICS.code(params["metric"]))
+def pick(job: Job) -> Cost:
+    """Params candidates (what each model is called, a mapping), metric. Inputs predictions or their scores (for each
+    model its validation sets, in the order of the models), or searches (for each, a merge, that of its coefficients).
 
-
-@operation("select", version=1, uses=lambda params: METRICS.code(params["metric"]))
-def select(job: Job) -> Cost:
-    """Inputs models, and predictions or their scores (for each model its validation sets, in the order of the models);
-    params metric.
-
-    Writes the files of the model with the best mean score (the first where several share it), and `choice.json`.
+    Writes `choice.json`: the model with the best mean score, of equals the one with the lowest log loss (where there
+    are probabilities and predictions to have it from), then the first.
     """
-    metric, models = METRICS[job.params["metric"]], job.inputs["models"]
-    values = [_score(folder, metric) for folder in job.inputs.get("predictions", ())]
-    values += [json.loads((folder / SCORE_FILE).read_text())["score"] for folder in job.inputs.get("scores", ())]
-    means = np.reshape(values, (len(models), -1)).mean(axis=1)
-    chosen = int(np.argmax(means))
-    for file in models[chosen].iterdir():
+    candidates, searches = job.params["candidates"], job.inputs.get("searches", ())
+    values = [_of_search(folder) for folder in searches]
+    values += [_of_score(folder) for folder in job.inputs.get("scores", ())]
+    values += [_of_predictions(folder, job.params["metric"]) for folder in job.inputs.get("predictions", ())]
+    size = len(values) // len(candidates)
+    scores = [_mean(values[i : i + size]) for i in range(0, len(values), size)]
+    for candidate, (value, _) in zip(candidates, scores, strict=True):
+        if not isfinite(value):
+            raise TunemergeError(
+                f"{job.params['metric']} of {candidate} is {value} on validation: a split lacks what it needs "
+                "(two classes, for one)"
+            )
+    chosen = scores.index(max(scores))
+    trials = [{"parameters": c, "score": s} for c, (s, _) in zip(candidates, scores, strict=True)]
+    choice = {"trials": trials, "chosen": chosen, "parameters": candidates[chosen]}
+    (job.out / FILE).write_text(json.dumps(choice, indent=1, allow_nan=False) + "\n")
+    return Cost(trials=0 if searches else len(candidates))  # what a search tried is in its own cost
+
+
+@operation("select", version=2)
+def select(job: Job) -> Cost:
+    """Inputs models, choice (a "pick"). A pointer: links to the files of the model that was picked."""
+    choice = json.loads((job.one("choice") / FILE).read_text(encoding="utf-8"))
+    for file in job.inputs["models"][choice["chosen"]].iterdir():
         if file.name != "manifest.json":
-            _link(file, job.out / file.name)
-    trials = [{"parameters": {"model": i}, "score": float(s)} for i, s in enumerate(means)]
-    (job.out / "choice.json").write_text(json.dumps({"trials": trials, "chosen": chosen, "parameters": {}}))
-    return Cost(trials=len(models))
+            link(file, job.out / file.name)
+    return Cost()
 
 
-def _link(file: Path, target: Path) -> None:
-    """A second name for the same bytes; a copy on disks that can't."""
-    try:
-        os.link(file, target)
-    except OSError:
-        shutil.copy2(file, target)
+def _of_search(folder: Path) -> Score:
+    choice = json.loads((folder / FILE).read_text(encoding="utf-8"))
+    return float(choice["trials"][choice["chosen"]]["score"]), 0.0
+
+
+def _of_score(folder: Path) -> Score:
+    found = json.loads((folder / SCORE_FILE).read_text(encoding="utf-8"))
+    return found["score"], found["minus_log_loss"]
+
+
+def _of_predictions(folder: Path, metric: str) -> Score:
+    p = read_predictions(folder / PREDICTIONS)
+    loss = score(METRICS["log_loss"], p.target, p.logits, p.weight) if p.logits.shape[1] > 1 else 0.0
+    return score(METRICS[metric], p.target, p.logits, p.weight), loss
+
+
+def _mean(scores: Sequence[Score]) -> Score:
+    return sum(s for s, _ in scores) / len(scores), sum(loss for _, loss in scores) / len(scores)

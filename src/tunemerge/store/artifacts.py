@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from tunemerge.errors import StoreError
-from tunemerge.store.atomic import replace_folder, write_file
+from tunemerge.store.atomic import link, replace_folder, write_file
 from tunemerge.store.digest import FileEntry, digest_folder, seal, unseal
 from tunemerge.store.journal import Journal
 from tunemerge.store.lock import locked
@@ -172,19 +172,46 @@ class Store:
             for name in (MANIFEST, MARK):
                 if name in files:
                     raise StoreError(f"{folder / name}: a step may not write a file of this name, it is the store's")
-            manifest: dict[str, Any] = {
-                "format": FORMAT,
-                "key": key,
-                "op": op,
-                "digest": digest,
-                "files": files,
-                "cost": dict(cost),
-                "meta": dict(meta),
-            }
-            write_file(folder / MANIFEST, seal(manifest))
+        return self._publish(key, op, folder, digest, files, cost, meta)
+
+    def _publish(
+        self,
+        key: str,
+        op: str,
+        folder: Path,
+        digest: str,
+        files: Mapping[str, FileEntry],
+        cost: Mapping[str, float],
+        meta: Mapping[str, Any],
+    ) -> Artifact:
+        same = {"digest": digest, "files": dict(files), "cost": dict(cost), "meta": dict(meta)}
+        with _errors_named("storing", self.path(key)):
+            write_file(folder / MANIFEST, seal({"format": FORMAT, "key": key, "op": op, **same}))
             self.discard(key)
             replace_folder(folder, self.path(key))
-        return Artifact(key, op, self.path(key), digest, manifest["cost"], manifest["meta"])
+        return Artifact(key, op, self.path(key), digest, dict(cost), dict(meta))
+
+    def adopt(self, key: str, twin: Artifact, meta: Mapping[str, Any]) -> Artifact | None:
+        """Publish what `twin` holds under another key too, by links: its files, digest and cost, with other `meta`.
+
+        None where the twin is damaged or gone, or where another process is at work on the key.
+        """
+        with self.lock(key, wait=False) as held:
+            if not held:
+                return None
+            folder = self.scratch(key)
+            try:
+                self.verify(twin)
+                files = _manifest(twin.path, twin.key)["files"]
+                with _errors_named("linking", folder):
+                    for name in files:
+                        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                        link(twin.path / name, folder / name)
+                return self._publish(key, twin.op, folder, twin.digest, files, twin.cost, meta)
+            except DamagedError:
+                return None
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def read(self, artifact: Artifact, name: str) -> bytes:
         """One file of an artifact, compared with the manifest; a damaged artifact is removed (StoreError)."""

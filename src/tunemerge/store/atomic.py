@@ -45,6 +45,14 @@ def make_folder(path: Path) -> None:
     fsync_path(path.parent)
 
 
+def link(file: Path, target: Path) -> None:
+    """A second name for the same bytes; a copy on disks that can't."""
+    try:
+        os.link(file, target)
+    except OSError:
+        shutil.copy2(file, target)
+
+
 def write_file(path: Path, data: bytes) -> None:
     """Write or replace a file; a crash leaves the old bytes or the new ones, and an error the old ones."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")

@@ -68,7 +68,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Merging:
-    """A merge method inside a study: how many candidates its coefficient is chosen from, and its parameters."""
+    """A merge method inside a study, and the candidates that its coefficient is chosen from."""
 
     method: str
     candidates: Sequence[Mapping[str, Any]]
@@ -112,7 +112,9 @@ class Setting:
 
     `budget` is in optimizer steps of `batch_size` examples; every tuned arm spends exactly all of it. `pool` maps a
     name to a model, `adapt` and `source` a task's name to its rows, in the study file's order. Where there is one
-    `target`, `adapt` has only that task. `ceilings`: whether steps may read the rows of several private tasks.
+    `target`, `adapt` has only that task. Where there are several learning `rates`, every tuning is a trial of each.
+    `merging(n)` says by which methods n models are merged (of several, one is chosen), or why they can't be.
+    `ceilings`: whether steps may read the rows of several private tasks.
     """
 
     seed: int
@@ -127,7 +129,8 @@ class Setting:
     task: Mapping[str, Any]
     tuning: Mapping[str, Any]
     metric: str
-    merging: Callable[[int], Merging | str] | None = None
+    rates: tuple[float, ...] = ()
+    merging: Callable[[int], Sequence[Merging] | str] | None = None
     ceilings: bool = False
 
     # What there is
@@ -177,17 +180,30 @@ class Setting:
     # What can be asked for
 
     def tune(self, model: Node, rows: Rows, budget: int, *, head_only: bool = False, name: str = "") -> Step:
-        """Tune `model` on `rows` for `budget` optimizer steps; people know the result by `name`."""
+        """Tune `model` on `rows` for `budget` optimizer steps; people know the result by `name`.
+
+        With several learning rates: one whole tuning with each, and the best of them on the validation part of `rows`.
+        """
         if budget < 1:
             raise BudgetError(f"the budget leaves no optimizer step for {rows.name}")
         read = owners((*rows.train, *rows.validation))
         if len(read) > 1 and not self.ceilings:
             raise PooledError(read)
-        tuning = {**self.tuning, "method": "head"} if head_only else dict(self.tuning)
-        params = {**self.task, "seed": self.seed, "examples": budget * self.batch_size, "tuning": tuning}
-        inputs = {"model": (model,), "train": rows.train, "validation": rows.validation}
+        name = name or "tuned " + name_of(model)
         what = f"{name_of(model)}, {budget} steps on {rows.name}"
-        return Step("tune", params, inputs, f"{name or 'tuned ' + name_of(model)}: {what}")
+        inputs = {"model": (model,), "train": rows.train, "validation": rows.validation}
+
+        def trial(rate: float, label: str) -> Step:
+            tuning = {**self.tuning, "learning_rate": rate, **({"method": "head"} if head_only else {})}
+            params = {**self.task, "seed": self.seed, "examples": budget * self.batch_size, "tuning": tuning}
+            return Step("tune", params, inputs, label)
+
+        if len(self.rates) < 2:
+            rate = self.rates[0] if self.rates else self.tuning["learning_rate"]
+            return trial(rate, f"{name}: {what}")
+        tuned = {rate: trial(rate, f"{name} at {rate:g}: {what}") for rate in self.rates}
+        candidates = [{"learning_rate": rate} for rate in tuned]
+        return self._best(list(tuned.values()), candidates, rows, f"{name}: {what}, best rate by validation")
 
     def tune_each(self, budget: int, start: Node | None = None) -> list[Step]:
         """Each pair's model, or a copy of `start` for each pair, tuned with its share of `budget`."""
@@ -200,16 +216,26 @@ class Setting:
         ]
 
     def merge(self, models: Sequence[Node]) -> Node:
-        """Merge with the arm's method; its coefficient is chosen on validation. One model merges to itself."""
+        """Merge with the arm's method, its coefficient chosen on validation; with several methods, by the one whose
+        merge scores best there. One model merges to itself."""
         if not models:
             return self.base
         if len(models) == 1:
             return models[0]
         if self.merging is None:
             raise UnavailableError("the strategy merges, but is registered without merges=True")
-        merging = self.merging(len(models))
-        if isinstance(merging, str):
-            raise UnavailableError(merging)
+        methods = self.merging(len(models))
+        if isinstance(methods, str):
+            raise UnavailableError(methods)
+        merges = [self._merge(models, method) for method in methods]
+        if len(merges) == 1:
+            return merges[0]
+        names = " + ".join(name_of(m) for m in models)
+        searches = tuple(search for merge in merges for search in merge.inputs["choice"])
+        candidates = [{"method": m.method} for m in methods]
+        return self._select(merges, candidates, {"searches": searches}, f"best merge: {names}, method by validation")
+
+    def _merge(self, models: Sequence[Node], merging: Merging) -> Step:
         base = () if self.base_model is None else (self.base_model,)
         inputs: dict[str, tuple[Node, ...]] = {"models": tuple(models), "base": base}
         method = {"method": merging.method, "average": list(merging.average), "seed": self.seed}
@@ -233,17 +259,33 @@ class Setting:
         )
         return Step("choose", {}, {"scores": parts}, f"coefficients of {what}")
 
-    def select(self, models: Sequence[Node]) -> Node:
-        """The one of `models` with the best validation score (a pointer, not a new model)."""
+    def select(self, models: Mapping[str, Node]) -> Node:
+        """The one of `models` with the best validation score on all tasks (a pointer, not a new model)."""
         if len(models) == 1:
-            return models[0]
-        made = tuple(predict([m], rows, self.scoring, final=False) for m in models for rows in self.mix.validation)
-        params = {**self.task, "metric": self.metric}
-        inputs: dict[str, tuple[Node, ...]] = {"models": tuple(models), "predictions": made}
-        if len(owners(made)) > 1:  # only scores may meet
-            scores = tuple(Step("score", params, {"predictions": (p,)}, f"score: {p.label}") for p in made)
-            inputs = {"models": tuple(models), "scores": scores}
-        return Step("select", params, inputs, "best single: by validation")
+            return next(iter(models.values()))
+        candidates = [{"model": name} for name in models]
+        return self._best(list(models.values()), candidates, self.mix, "best single: by validation")
+
+    def _best(self, models: Sequence[Node], candidates: Sequence[Mapping[str, Any]], rows: Rows, label: str) -> Step:
+        """Chosen by predictions on the validation part of `rows`; of several private tasks only scores meet."""
+        made = tuple(predict([m], leaf, self.scoring, final=False) for m in models for leaf in rows.validation)
+        if len(owners(made)) < 2:
+            return self._select(models, candidates, {"predictions": made}, label)
+        metric = {"metric": self.metric}
+        scores = tuple(Step("score", metric, {"predictions": (p,)}, f"score: {p.label}") for p in made)
+        return self._select(models, candidates, {"scores": scores}, label)
+
+    def _select(
+        self,
+        models: Sequence[Node],
+        candidates: Sequence[Mapping[str, Any]],
+        evidence: Mapping[str, tuple[Node, ...]],
+        label: str,
+    ) -> Step:
+        name, _, what = label.partition(": ")
+        params = {"candidates": [dict(c) for c in candidates], "metric": self.metric}
+        choice = Step("pick", params, evidence, f"choice of {name}: {what}")
+        return Step("select", {}, {"models": tuple(models), "choice": (choice,)}, label)
 
 
 def predict(models: Sequence[Node], rows: Leaf, scoring: Mapping[str, Any], *, final: bool) -> Step:

@@ -180,7 +180,11 @@ class _Building:
         return self._built[name]
 
     def _models(self, names: list[str]) -> list[Node]:
-        return [m for n in names for m in (self._s.pool.values() if n == POOL else [self._model(n)])]
+        return list(self._named(names).values())
+
+    def _named(self, names: list[str]) -> dict[str, Node]:
+        pool = self._s.pool.items()
+        return {name: model for n in names for name, model in (pool if n == POOL else [(n, self._model(n))])}
 
     def _step(self, name: str, step: WrittenStep) -> Node:
         if step.tune is not None:
@@ -188,7 +192,7 @@ class _Building:
             return self._s.tune(self._model(step.tune), self._rows(step.on), budget, head_only=step.head_only)
         if step.merge is not None:
             return self._s.merge(self._models(step.merge))
-        return self._s.select(self._models(step.select or []))
+        return self._s.select(self._named(step.select or []))
 
     def _rows(self, names: list[str]) -> Rows:
         first, *rest = [self._s.mix if name == MIX else self._s.adapt[name] for name in names]

@@ -43,7 +43,10 @@ _MOST_STEPS = 2**20
 
 @dataclass(frozen=True)
 class Arm:
-    """One strategy with one merge method (or one model of the pool), and its answer for every seed."""
+    """One strategy with one merge method (or one model of the pool), and its answer for every seed.
+
+    `method` is None where nothing is merged, and where the method is chosen for each seed.
+    """
 
     name: str
     strategy: Strategy
@@ -78,11 +81,12 @@ class Arm:
 
 
 class Variant(NamedTuple):
-    """An arm before it is built: a strategy with the merge method, or the model of the pool, that it is read with."""
+    """An arm before it is built: a strategy with what it is read with, a model of the pool or merge methods (several:
+    each merge has the best of them)."""
 
     strategy: Strategy
     name: str
-    method: str | None
+    methods: tuple[str, ...]
     pool_model: str | None
 
 
@@ -97,9 +101,10 @@ def build_arms(
     by_graph: dict[tuple[str, ...], str] = {}
     variants = [v for s in asked_for(config) for v in _variants(s, config, settings)]
     for variant in variants:
-        strategy, name, method, _ = variant
+        strategy, name, methods, _ = variant
+        refused: dict[str, str] = {}
         try:
-            answers = {seed: _read(variant, config, setting) for seed, setting in settings.items()}
+            answers = {seed: _read(variant, config, setting, refused) for seed, setting in settings.items()}
         except BudgetError:
             too_dear.append(name)
             continue
@@ -107,7 +112,9 @@ def build_arms(
             unpaired |= isinstance(e, UnpairedError)
             unavailable.append((name, str(e)))
             continue
-        arm = Arm(name, strategy, method, answers)
+        unavailable += [(f"{name}/{method}", why) for method, why in refused.items()]
+        able = [m for m in methods if m not in refused]
+        arm = Arm(name, strategy, able[0] if len(able) == 1 else None, answers)
         graph = tuple(k for seed in settings for k in (type(answers[seed]).__name__, *_keys(arm.nodes(seed))))
         if graph in by_graph:
             unavailable.append((name, f"the same graph as {by_graph[graph]}: reported as that arm"))
@@ -176,19 +183,41 @@ def _keys(nodes: tuple[Node, ...]) -> list[str]:
 
 def _variants(strategy: Strategy, config: StudyConfig, settings: Mapping[int, Setting]) -> Iterator[Variant]:
     """Every arm of a strategy."""
+    setting = next(iter(settings.values()))
     if strategy.merges:
-        yield from (Variant(strategy, f"{strategy.name}/{m}", m, None) for m in config.methods)
+        each = [Variant(strategy, f"{strategy.name}/{m}", (m,), None) for m in config.methods]
+        before = config.choose_method == "before_tuning" and any(_tunes_its_merge(v, config, setting) for v in each)
+        yield from [Variant(strategy, strategy.name, tuple(config.methods), None)] if before else each
     elif strategy.each_of_pool:
-        pool = next(iter(settings.values())).pool
-        yield from (Variant(strategy, f"{strategy.name}/{p}", None, p) for p in pool)
+        yield from (Variant(strategy, f"{strategy.name}/{p}", (), p) for p in setting.pool)
     else:
-        yield Variant(strategy, strategy.name, None, None)
+        yield Variant(strategy, strategy.name, (), None)
 
 
-def _read(variant: Variant, config: StudyConfig, setting: Setting) -> Answer:
-    strategy, _, method, pool_model = variant
-    if method is not None:
-        setting = replace(setting, merging=lambda models: _merging(method, config, setting, models))
+def _tunes_its_merge(variant: Variant, config: StudyConfig, setting: Setting) -> bool:
+    """Whether the answer is made from merges and is none itself: then the best merge can be known before it is made."""
+    try:
+        answer = _read(variant, config, setting)
+    except UnavailableError:
+        return False
+    nodes = Arm("", variant.strategy, None, {0: answer}).nodes(0)
+    return not any(isinstance(n, Step) and n.op == "merge" for n in nodes)
+
+
+def _read(variant: Variant, config: StudyConfig, setting: Setting, refused: dict[str, str] | None = None) -> Answer:
+    """The strategy's answer. Methods that can't merge what it asks for are put into `refused`, unless none can."""
+    strategy, _, methods, pool_model = variant
+
+    def merging(models: int) -> list[Merging] | str:
+        found = {m: _merging(m, config, setting, models) for m in methods}
+        able = [m for m in found.values() if isinstance(m, Merging)]
+        problems = {name: why for name, why in found.items() if isinstance(why, str)}
+        if able and refused is not None:
+            refused.update(problems)
+        return able or "; ".join(dict.fromkeys(problems.values()))
+
+    if methods:
+        setting = replace(setting, merging=merging)
     return strategy.build(setting, pool_model) if pool_model else strategy.build(setting)
 
 

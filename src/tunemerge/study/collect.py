@@ -30,8 +30,8 @@ from tunemerge.results import (
 )
 from tunemerge.search.operation import FILE as CHOICE_FILE
 from tunemerge.study import verdict as verdicts
-from tunemerge.study.hindsight import at_chance, overfitting
-from tunemerge.study.ledger import arm_cost, line, steps_cost
+from tunemerge.study.hindsight import at_chance, overfitting, rates_at_edge
+from tunemerge.study.ledger import arm_cost, line, union_cost
 from tunemerge.study.plan import StudyPlan
 from tunemerge.study.scores import Evidence, score_arms
 from tunemerge.tune.model import CURVE_FILE
@@ -54,17 +54,19 @@ def collect(plan: StudyPlan, evidence: Evidence, facts: RunFacts) -> Results:
     """Everything that the study found out. Reads stored predictions; trains and evaluates nothing."""
     config, artifacts = plan.config, evidence.artifacts
     costs = {arm.name: arm_cost(plan, arm, artifacts) for arm in plan.arms}
-    arms = score_arms(evidence, costs)
+    steps = _steps(plan, evidence, facts.cached)
+    arms = [arm.model_copy(update={"chosen": _chosen(arm, steps)}) for arm in score_arms(evidence, costs)]
     summaries = [_summary(arm, evidence.metric.sign) for arm in arms if not arm.ceiling]
+    rates = config.learning_rates or [config.tuning.learning_rate]
     judged = verdicts.judge(summaries, evidence.contrast, config.margin, len(plan.settings))
-    decision = verdicts.verdict(summaries, judged, config.margin, config.seed_list, config.metric)
+    decision = verdicts.verdict(summaries, judged, config.margin, config.seed_list, config.metric, rates)
     chosen = {s.name for s in verdicts.chosen_by_validation(summaries)}
     arms = [
         arm.model_copy(update={"method_chosen": arm.name in chosen, "handed_back": arm.name == decision.handed_back})
         for arm in arms
     ]
-    steps = _steps(plan, evidence, facts.cached)
     findings = [*plan.findings, *_exploratory(facts), *overfitting(steps), *at_chance(plan, steps)]
+    findings += rates_at_edge(arms, rates)
     return Results(
         name=config.name,
         tunemerge=version("tunemerge"),
@@ -85,13 +87,13 @@ def collect(plan: StudyPlan, evidence: Evidence, facts: RunFacts) -> Results:
         pool=_pool(plan),
         tasks=_tasks(plan),
         seeds=config.seed_list,
-        budget=_budget(plan, arms),
+        budget=_budget(plan, arms, rates),
         verdict=decision,
         arms=arms,
         unavailable=[Unavailable(name=name, reason=reason) for name, reason in plan.unavailable],
         contrasts=[_contrast_result(j) for j in judged],
         steps=steps,
-        study_cost=line(steps_cost(plan.graph.steps, artifacts)),
+        study_cost=line(union_cost(plan.graph.steps, artifacts)),
         failed_attempts=facts.failed_attempts,
         failed_seconds=facts.failed_seconds,
         test_openings=facts.test_openings,
@@ -113,7 +115,7 @@ def _summary(arm: ArmResult, sign: float) -> verdicts.ArmSummary:
         role=arm.role,
         deliverable=arm.deliverable,
         matched=arm.matched,
-        merges=arm.method is not None,
+        merges=arm.merges,
         validation=sign * arm.validation,
         validation_by_seed=tuple(sign * x for x in arm.validation_by_seed),
         cost=arm.marginal.train_flops + arm.marginal.forward_flops,
@@ -160,7 +162,7 @@ def _tasks(plan: StudyPlan) -> list[TaskInfo]:
     ]
 
 
-def _budget(plan: StudyPlan, arms: Sequence[ArmResult]) -> BudgetInfo:
+def _budget(plan: StudyPlan, arms: Sequence[ArmResult], rates: Sequence[float]) -> BudgetInfo:
     budget = plan.config.budget
     setting = next(iter(plan.settings.values()))
     return BudgetInfo(
@@ -169,6 +171,7 @@ def _budget(plan: StudyPlan, arms: Sequence[ArmResult]) -> BudgetInfo:
         examples=setting.budget * setting.batch_size,
         steps=setting.budget,
         batch_size=setting.batch_size,
+        learning_rates=list(rates),
         spent_by_arm={arm.name: arm.marginal.examples for arm in arms},
     )
 
@@ -184,7 +187,7 @@ def _step(step: Step, seed: int | None, arms: list[str], evidence: Evidence, cac
     chosen: dict[str, Any] = {"trials": [], "chosen": None}
     if step.op == "tune":
         tuned = json.loads(evidence.store.read(artifact, CURVE_FILE))
-    if step.op in ("search", "choose", "select"):
+    if step.op in ("search", "choose", "pick"):
         chosen = json.loads(evidence.store.read(artifact, CHOICE_FILE))
     return StepResult(
         key=step.key,
@@ -203,6 +206,17 @@ def _step(step: Step, seed: int | None, arms: list[str], evidence: Evidence, cac
             for i, t in enumerate(chosen["trials"])
         ],
     )
+
+
+def _chosen(arm: ArmResult, steps: Sequence[StepResult]) -> dict[str, dict[str, int]]:
+    """What the arm's choices fell on, in the order in which it was tried, with how often; what was never chosen too."""
+    keys, found = set(arm.steps), dict[str, dict[str, int]]()
+    for trial in (t for s in steps if s.op == "pick" and s.key in keys for t in s.trials):
+        for what, value in trial.parameters.items():
+            name = f"{value:g}" if isinstance(value, float) else str(value)
+            counts = found.setdefault(what, {})
+            counts[name] = counts.get(name, 0) + trial.chosen
+    return found
 
 
 def _exploratory(facts: RunFacts) -> list[Finding]:

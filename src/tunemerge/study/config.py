@@ -22,6 +22,12 @@ def _distinct_strategies(asked: list[str | WrittenStrategy]) -> list[str | Writt
     return asked
 
 
+def _distinct_numbers(numbers: list[float]) -> list[float]:
+    if len(set(numbers)) < len(numbers):
+        raise ValueError(f"the same number given twice: {', '.join(f'{n:g}' for n in numbers)}")
+    return numbers
+
+
 def _with_text_keys(labels: Any) -> Any:
     """Raw labels are compared as text, so 0 and "0" are the same key."""
     return {str(k): v for k, v in labels.items()} if isinstance(labels, dict) else labels
@@ -31,6 +37,7 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 Name = Annotated[str, Field(pattern=NAME, max_length=60)]
 Names = Annotated[list[str], AfterValidator(_distinct)]
 Size = Annotated[float, Field(gt=0)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 SplitName = Literal["source", "adapt", "validation", "test"]
 Labels = Annotated[dict[str, str], BeforeValidator(_with_text_keys)]
 
@@ -167,6 +174,12 @@ class StudyConfig(_Part):
         ["linear", "task_arithmetic", "ties"], min_length=1,
         description="merge methods, an arm each for every order (`tunemerge list methods`)", examples=[["linear"]],
     )  # fmt: skip
+    choose_method: Literal["after_tuning", "before_tuning"] = Field(
+        "after_tuning",
+        description="where an order tunes its merge: an arm and a whole tuning for each method, the best by validation "
+        "afterwards; or merge with all, tune the merge that scores best on validation (each seed for itself)",
+        examples=["before_tuning"],
+    )  # fmt: skip
     candidates: int = Field(
         5, ge=1, le=100, description="coefficients tried on validation in every merge", examples=[3]
     )
@@ -184,6 +197,12 @@ class StudyConfig(_Part):
         examples=[8, [10, 11, 12, 13, 14]],
     )  # fmt: skip
     tuning: TuneConfig = Field(TuneConfig(), description="how to tune", examples=[{"learning_rate": 1e-4}])
+    learning_rates: Annotated[list[Rate], AfterValidator(_distinct_numbers)] = Field(
+        [],
+        description="every tuning of every arm is tried at each, all trials are charged; absent: "
+        "`tuning.learning_rate`, at which the pool is made in any case",
+        examples=[[2e-5, 5e-5, 1e-4]],
+    )  # fmt: skip
     task: str = Field(
         "text-classification", description="kind of task (`tunemerge list tasks`)", examples=["text-classification"]
     )

@@ -1,8 +1,9 @@
-"""What only a finished run shows of itself: tunings that went too far, pool models that learned nothing."""
+"""What only a finished run shows of itself: tunings that went too far, pool models that learned nothing, grids that
+ended too early."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from statistics import mean
 from typing import NamedTuple
 
@@ -11,8 +12,9 @@ import pandas as pd
 
 from tunemerge.findings import Finding, warning
 from tunemerge.graph.step import Step
+from tunemerge.registry import listed
 from tunemerge.report.curves import OPENED
-from tunemerge.results import CurvePoint, StepResult
+from tunemerge.results import ArmResult, CurvePoint, StepResult
 from tunemerge.study.plan import StudyPlan
 
 # A pool model is at chance while its log loss is above this share of what the label shares alone give (a fresh head is
@@ -22,8 +24,10 @@ _HARDLY, _BEYOND = 0.97, 1.64
 
 def overfitting(steps: Iterable[StepResult]) -> list[Finding]:
     """Tunings in which the validation loss ended well above its lowest while the training loss went on falling."""
+    every = list(steps)
+    given_up = _given_up(every)
     opened: dict[str, list[StepResult]] = {}
-    for step in steps:
+    for step in (s for s in every if s.key not in given_up):
         points = [p for p in step.curve if p.validation_loss is not None]
         if not points:
             continue
@@ -42,6 +46,35 @@ def overfitting(steps: Iterable[StepResult]) -> list[Finding]:
         )
         for label, found in opened.items()
     ]
+
+
+def _given_up(steps: Iterable[StepResult]) -> set[str]:
+    """Tunings at a learning rate that was not chosen."""
+    found = {s.key: s for s in steps}
+    out: set[str] = set()
+    for step in (s for s in found.values() if s.op == "select"):
+        choice, *models = step.inputs
+        trials = found[choice].trials
+        out |= {m for m, t in zip(models, trials, strict=True) if "learning_rate" in t.parameters and not t.chosen}
+    return out
+
+
+def rates_at_edge(arms: Iterable[ArmResult], rates: Sequence[float]) -> list[Finding]:
+    """Where most tunings of an arm took the smallest, or the largest, of several rates: a better may lie beyond."""
+    if len(rates) < 2:
+        return []
+    found = []
+    for edge, word, further in ((min(rates), "smallest", "smaller"), (max(rates), "largest", "larger")):
+        there = []
+        for arm in arms:
+            counts = arm.chosen.get("learning_rate", {})
+            here, every = counts.get(f"{edge:g}", 0), sum(counts.values())
+            if 2 * here > every:
+                there.append(f"{arm.name} ({here} of {every} tunings)")
+        if there:
+            text = f"the best learning rate is the {word} tried ({edge:g}) for {listed(there)}"
+            found.append(warning("rate-at-edge", text, "learning_rates", f"try a {further} one too"))
+    return found
 
 
 def at_chance(plan: StudyPlan, steps: Iterable[StepResult]) -> list[Finding]:

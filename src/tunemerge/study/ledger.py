@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 
 from tunemerge.graph.cost import Cost, total
 from tunemerge.graph.step import Step
+from tunemerge.graph.twins import CONTENT_KEY
 from tunemerge.results import CostLine
 from tunemerge.store.artifacts import Artifact
 from tunemerge.study.arms import Arm
@@ -34,6 +35,12 @@ def arm_cost(plan: StudyPlan, arm: Arm, artifacts: Mapping[str, Artifact]) -> Ar
 
 def steps_cost(steps: Iterable[Step], artifacts: Mapping[str, Artifact]) -> Cost:
     return total(Cost.of(artifacts[s.key].cost) for s in steps)
+
+
+def union_cost(steps: Iterable[Step], artifacts: Mapping[str, Artifact]) -> Cost:
+    """The cost of steps that are each paid once; so are twins, of which one has done the work of all."""
+    found = (artifacts[s.key] for s in steps)
+    return total(Cost.of(a.cost) for a in {a.meta.get(CONTENT_KEY, a.key): a for a in found}.values())
 
 
 def mean(costs: list[Cost]) -> Cost:

@@ -49,6 +49,33 @@ _ROLES = """\
 On `source` rows the pool is made, on `adapt` rows every arm spends its budget, on `validation` rows everything is
 chosen, and `test` rows are read once, at the end.
 """
+_CHOICES = """\
+## What is chosen on validation
+
+Each seed chooses for itself, on its own validation rows, and what a choice tried is charged to the arm.
+
+| what | among | by |
+|---|---|---|
+| the checkpoint of a tuning | its `tuning.evaluations` | log loss (`tuning.select`) |
+| the coefficients of a merge | `candidates` of its method, merged in memory | `metric`, a mean over all tasks |
+| the method of a merge that is tuned, with `choose_method` | `methods` | the score of the merge with its coefficients |
+| the learning rate, with `learning_rates` | a whole tuning at each | `metric` on the validation rows of that tuning |
+
+Where several score the same, the first of them is taken; of tunings, the one with the lowest log loss.
+
+`choose_method`: with `after_tuning`, `merge_then_tune` and every other order that tunes its merge is an arm for each
+method, tuned with the whole budget, and of these arms the one with the best mean validation score stands for the
+order. So k methods cost it k tunings, where `tune_then_merge` tunes once and merges k times. With `before_tuning`
+choosing costs both the same, k merges: such an order is one arm, which tunes the merge that scored best, and never
+learns which would have been best once tuned. `tune_then_merge` and `merge_only` end with the merge and are an arm for
+each method either way. Adding a method trains nothing, except at seeds where its merge wins.
+
+`learning_rates`: the budget is per trial. With k rates every tuned arm spends k times the budget, whatever its order: a
+tuning of it that has a share of the budget is done k times with that share. Tunings that follow one another choose one
+after the other: what is merged or tuned further is the chosen model of the step before. An expert of `tune_then_merge`
+is chosen by its own rows, not by the merge that it becomes a part of. So an order of several tunings may take another
+rate in each, and one of a single tuning can't; both pay the same for it. The pool is made at `tuning.learning_rate`.
+"""
 _WORDS = {str: "text", int: "whole number", float: "number", bool: "true or false"}
 _LIMITS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
 
@@ -56,7 +83,7 @@ _LIMITS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
 def study_page() -> str:
     """Markdown: a table for the study and for each of its parts, a key a line."""
     sections = [_section(title, model, prefix) for title, model, prefix in _SECTIONS]
-    return "\n".join([_INTRO, *sections, _ROLES]).rstrip("\n") + "\n"
+    return "\n".join([_INTRO, *sections, _ROLES, _CHOICES]).rstrip("\n") + "\n"
 
 
 def _section(title: str, model: type[BaseModel], prefix: str) -> str:

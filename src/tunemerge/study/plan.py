@@ -79,6 +79,7 @@ def make_plan(config: StudyConfig, rows: StudyRows, base: Leaf | None, given: Ma
         found.append(error("no-arm", f"no arm can be had: {why}", "strategies"))
     refuse_errors([*found, *unanswered(config, arms, unavailable, next(iter(settings.values())))])
     found += _rounded(config, next(iter(settings.values())))
+    found += _trials(config, next(iter(settings.values())))
     found += unanswered(config, arms, unavailable, next(iter(settings.values())))
     found += [note("arm-unavailable", reason, name) for name, reason in unavailable]
     evaluated = [t for t in rows.tasks.values() if t.role != "source"]
@@ -124,14 +125,28 @@ def _rounded(config: StudyConfig, setting: Setting) -> list[Finding]:
     return [note("budget-rounded", f"{config.budget.examples} examples are {batches}: {spent} are spent", "budget")]
 
 
+def _trials(config: StudyConfig, setting: Setting) -> list[Finding]:
+    """What several learning rates make of the budget."""
+    if len(setting.rates) < 2:
+        return []
+    rates, budget = listed(f"{rate:g}" for rate in setting.rates), setting.budget * setting.batch_size
+    text = (
+        f"every tuning of an arm is done at {rates}, and the best by its own validation rows goes on: each tuned arm "
+        f"spends {len(setting.rates)} x {budget} examples a seed, whatever its order; the pool is made at "
+        f"{config.tuning.learning_rate:g}"
+    )
+    return [note("learning-rate-trials", text, "learning_rates")]
+
+
 def _unequal_budgets(plan: StudyPlan) -> list[Finding]:
-    """Arms that should spend the budget and don't, within 1%."""
+    """Arms that should spend the budget, with every learning rate that is tried, and don't, within 1%."""
     found = []
     for arm in plan.arms:
         if arm.strategy.spends != "budget":
             continue
         for seed, setting in plan.settings.items():
-            spent, budget = plan.examples(arm, seed), setting.budget * setting.batch_size
+            budget = setting.budget * setting.batch_size * max(1, len(setting.rates))
+            spent = plan.examples(arm, seed)
             if abs(spent - budget) > 0.01 * budget:
                 found.append(
                     error("unequal-budget", f"{arm.name} would spend {spent} examples of {budget}", "budget",

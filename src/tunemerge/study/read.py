@@ -170,8 +170,7 @@ def _key(loc: tuple[Any, ...]) -> KeyPath:
 
 def _value(data: Any, key: tuple[Any, ...]) -> Any:
     for part in key:
-        inside = isinstance(data, Mapping) or (isinstance(data, list) and isinstance(part, int) and part < len(data))
-        data = (data.get(part) if isinstance(data, Mapping) else data[part]) if inside else None
+        data = data.get(part) if isinstance(data, Mapping) else None
     return data
 
 

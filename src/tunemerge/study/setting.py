@@ -102,15 +102,16 @@ def make_setting(
         metric=config.metric,
         ceilings=config.ceilings,
     )
+    rates = tuple(config.learning_rates)
     if given:
         pool: dict[str, Node] = {n: s for n, leaf in given.items() if (s := init(leaf, n)) is not None}
         known = [m.examples for m in config.pool.values() if isinstance(m, PoolModel) and m.examples is not None]
-        return replace(setting, pool=pool, source={}, pool_examples=sum(known))
+        return replace(setting, pool=pool, source={}, pool_examples=sum(known), rates=rates)
     if start is None:
-        return setting
+        return replace(setting, rates=rates)
     steps = {n: config.pool_budget.in_steps(setting.batch_size, r.size) for n, r in source.items()}
     pool = {n: setting.tune(start, r, steps[n], name=n) for n, r in source.items()}
-    return replace(setting, pool=pool, pool_examples=sum(steps.values()) * setting.batch_size)
+    return replace(setting, pool=pool, pool_examples=sum(steps.values()) * setting.batch_size, rates=rates)
 
 
 def _rows(task: TaskRows, seed: int, split: str) -> Rows:

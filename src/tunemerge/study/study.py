@@ -19,7 +19,7 @@ from tunemerge.graph.events import Event, StepFinished, StepStarted
 from tunemerge.graph.executors.base import Executor
 from tunemerge.graph.executors.local import LocalExecutor
 from tunemerge.graph.plan import Plan
-from tunemerge.graph.run import look_up, needed_keys, run_plan
+from tunemerge.graph.run import needed_keys, run_plan
 from tunemerge.progress import Tell, shown
 from tunemerge.registry import listed
 from tunemerge.report import write_report
@@ -155,15 +155,16 @@ class Study:
             write_file(self.run_folder / STUDY_FILE, self._text_in(self.run_folder).encode())
             write_plan(plan, self.run_folder)
         plan.rows.write(plan.graph.leaves)
-        cached = frozenset(s.key for s in plan.graph.steps) - look_up(plan.graph, self.store).missing
+        cached: set[str] = set()
         openings = self._open_test(plan.graph)
         with ExitStack() as stack:
             if on_event is None:
                 on_event = told(len(plan.graph.steps), stack.enter_context(shown(self.config.name, progress)))
+            heard = _noting_cached(cached, on_event)
             workers = stack.enter_context(LocalExecutor()) if executor is None else executor
-            artifacts = run_plan(plan.graph, self.store, workers, journal, on_event)
+            artifacts = run_plan(plan.graph, self.store, workers, journal, heard)
         failed, seconds = failed_attempts(journal, partial(is_live, self.store.root))
-        facts = RunFacts(cached, failed, seconds, openings, self.text)
+        facts = RunFacts(frozenset(cached), failed, seconds, openings, self.text)
         evidence = Evidence(plan, artifacts, self.store)
         results = collect(plan, evidence, facts)
         with self._run_folder_locked():
@@ -198,6 +199,17 @@ class Study:
             self.store.journal.append({"event": "test_opened", "plan": plan, "tests": tests, "study": self.config.name})
             plans.append(plan)
         return plans.index(plan) + 1
+
+
+def _noting_cached(keys: set[str], on_event: Callable[[Event], None]) -> Callable[[Event], None]:
+    """Hand events on, and note the steps that this run did not have to compute."""
+
+    def heard(event: Event) -> None:
+        if isinstance(event, StepFinished) and event.cached:
+            keys.add(event.step.key)
+        on_event(event)
+
+    return heard
 
 
 def told(total: int, tell: Tell) -> Callable[[Event], None]:

@@ -100,8 +100,10 @@ def verdict(
     margin: float,
     seeds: Sequence[int],
     metric: str,
+    rates: Sequence[float] = (),
 ) -> Verdict:
-    """The study's verdict in words; `metric` says how its differences are written.
+    """The study's verdict in words; `metric` says how its differences are written, `rates` at which learning rates the
+    arms were tuned.
 
     `details` are the contrasts that the headline does not tell already, and where winner and handed-back arm differ.
     """
@@ -109,10 +111,13 @@ def verdict(
     among_orders = [j for j in judged if by_name[j.b].role == "order"]
     against = next((j for j in judged if by_name[j.b].role == "alternative"), None)
     handed = hand_back(arms, margin)
+    at = wording.at_rates(rates)
 
     def result(kind: str, sentence: str, winner: str | None, told: Judged | None = None) -> Verdict:
         details = wording.but(by_name.get(winner or ""), handed[0] if handed else None, against)
         details += [wording.describe(j, metric) for j in judged if told is None or {j.a, j.b} != {told.a, told.b}]
+        if kind in ("inconclusive", "leads") and among_orders:
+            details += wording.one_rate(rates)
         if handed:
             details += wording.where_test_disagrees(handed[0], arms, metric)
         return Verdict(
@@ -126,17 +131,17 @@ def verdict(
         )
 
     if against and against.outcome == "worse":
-        return result("dont_merge", f"Don't merge: {wording.describe(against, metric)}.", against.b, against)
+        return result("dont_merge", f"Don't merge: {wording.describe(against, metric)}{at}.", against.b, against)
     if not among_orders:
         return result("inconclusive", "Fewer than two orders could be had here: nothing to compare.", None)
     winner = _beats_all(among_orders) or _beats_main(among_orders)
     if winner:
         best = next(j for j in map(_facing(winner), among_orders) if j and j.outcome == "better")
-        return result("better", f"{wording.describe(best, metric)}, at equal budget.", winner, best)
+        return result("better", f"{wording.describe(best, metric)}, at equal budget{at}.", winner, best)
     if all(j.outcome == "equivalent" for j in among_orders):
         cheapest = min((by_name[n] for j in among_orders for n in (j.a, j.b)), key=lambda a: (a.cost, a.name))
         no_difference = f"No difference that matters (within {fmt.size(margin, metric)}) between the orders"
-        sentence = f"{no_difference}: take the cheapest, {cheapest.name}."
+        sentence = f"{no_difference}{at}: take the cheapest, {cheapest.name}."
         return result("equivalent", sentence, cheapest.name)
     main = among_orders[0]
     if main.outcome == "leads":

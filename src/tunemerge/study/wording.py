@@ -88,6 +88,21 @@ def inconclusive(j: Judged, seeds: int, metric: str) -> str:
     )
 
 
+def at_rates(rates: Sequence[float]) -> str:
+    """How far a claim goes: the learning rates behind it."""
+    if not rates:
+        return ""
+    if len(rates) == 1:
+        return f", at this learning rate ({rates[0]:g})"
+    return f", each tuning at the best of {len(rates)} learning rates by validation"
+
+
+def one_rate(rates: Sequence[float]) -> list[str]:
+    """What must be said where nothing is claimed, with one learning rate for all."""
+    turns = "which order is ahead can turn with it (`learning_rates` tries several)"
+    return [f"all of it at this learning rate ({rates[0]:g}): {turns}"] if len(rates) == 1 else []
+
+
 def reason(handed: ArmSummary, best: ArmSummary) -> str:
     """Why this arm is handed back; `best` is the one with the best validation score among those that may be."""
     why = (

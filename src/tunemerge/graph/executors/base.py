@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from tunemerge.errors import UsageError
 from tunemerge.graph.operation import OPERATIONS
 from tunemerge.graph.step import Leaf, Node, Step
+from tunemerge.graph.twins import CONTENT_KEY, content_key
 from tunemerge.plugins import used_plugins
 from tunemerge.store.artifacts import Artifact, Store
 
@@ -21,7 +22,7 @@ class Request:
     """One step to compute. All of it is JSON, so that it can go to another process or machine.
 
     `module` defines the operation and is imported by the worker, which loads the `plugins` too, each with its path,
-    package and digest; `inputs` are pairs of key and path.
+    package and digest; `inputs` are pairs of key and path; `content` is the step's key by the content of its inputs.
     """
 
     key: str
@@ -31,7 +32,14 @@ class Request:
     params: Mapping[str, Any]
     inputs: Mapping[str, list[tuple[str, str]]]
     store: str
+    content: str
     plugins: list[dict[str, str | None]] = field(default_factory=list)
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """What the manifest says of how the artifact was made."""
+        inputs = {name: [key for key, _ in sources] for name, sources in self.inputs.items()}
+        return {"label": self.label, "params": dict(self.params), "inputs": inputs, CONTENT_KEY: self.content}
 
 
 @dataclass(frozen=True)
@@ -94,6 +102,7 @@ def request_for(step: Step, artifacts: Mapping[str, Artifact], store: Store) -> 
         params=json.loads(json.dumps(dict(step.params), allow_nan=False)),
         inputs={name: [source(node) for node in nodes] for name, nodes in step.inputs.items()},
         store=str(store.root),
+        content=content_key(step, artifacts),
         plugins=used_plugins(OPERATIONS[step.op].uses(step.params).values()),
     )
 

@@ -65,17 +65,7 @@ def _execute(request: Request, on_progress: Callable[[Progress], None]) -> Done 
             if not isinstance(cost, Cost):
                 raise TypeError(f"operation {request.op!r} returned {cost!r}, expected a Cost")
             cost = dataclasses.replace(cost, seconds=time.perf_counter() - start, peak_memory=_peak_memory())
-            store.publish(
-                request.key,
-                request.op,
-                out,
-                cost.as_dict(),
-                {
-                    "label": request.label,
-                    "params": dict(request.params),
-                    "inputs": {name: [key for key, _ in sources] for name, sources in request.inputs.items()},
-                },
-            )
+            store.publish(request.key, request.op, out, cost.as_dict(), request.meta)
         finally:
             shutil.rmtree(out, ignore_errors=True)
     return Done(request.key, cached=False)

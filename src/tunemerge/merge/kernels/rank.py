@@ -68,7 +68,7 @@ def _rank(bits, j):  # type: ignore[no-untyped-def]
             before = part[: j - start]
             for q in range(before.size):
                 equal = np.uint32(equal + np.uint32(before[q] == mine))
-        rank += few + equal
+        rank += few + equal  # type: ignore[assignment]
     return rank
 
 

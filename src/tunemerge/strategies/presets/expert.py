@@ -21,7 +21,7 @@ def best_single(s: Setting) -> Answer:
     """The best by validation of the pool's tuned models; every trial is charged."""
     if not s.pool:
         raise UnavailableError("there is no pool to choose from")
-    return s.select([s.tune(m, s.rows_for(name), s.budget) for name, m in s.pool.items()])
+    return s.select({name: s.tune(m, s.rows_for(name), s.budget) for name, m in s.pool.items()})
 
 
 @strategy("experts")
