@@ -92,11 +92,12 @@ class _Window:
 
     def __init__(self, sample: Array, ranks: Sequence[Sequence[float]], margin: float, room: int) -> None:
         from tunemerge.merge.kernels.select import HIGH_BINS, LOW_BITS
+        from tunemerge.merge.kernels.signatures import CHUNK
 
         shape = len(ranks), len(ranks[0])
         self._firsts, self._widths = np.zeros(shape, np.uint32), np.zeros(shape, np.uint32)
         self._above, self._filled = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
-        self._inside = np.empty((shape[0] * shape[1], room), np.uint32)
+        self._room, self._inside = room, np.empty((shape[0] * shape[1], room + CHUNK), np.uint32)
         for i, wanted in enumerate(ranks):
             from_top, off = np.cumsum(sample[i, HIGH_BINS - 1 :: -1]), margin * int(sample[i].sum())
             for c, rank in enumerate(wanted):
@@ -123,7 +124,7 @@ class _Window:
                     thresholds[i, c] = NOTHING
                 elif k >= size:
                     thresholds[i, c], spares[i, c] = EVERYTHING, size
-                elif left <= 0 or held == self._inside.shape[1]:
+                elif left <= 0 or held > self._room:
                     return None
                 elif left <= held:
                     thresholds[i, c], spares[i, c] = kth_largest(inside, left, first, self._widths[i, c])

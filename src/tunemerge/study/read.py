@@ -170,7 +170,8 @@ def _key(loc: tuple[Any, ...]) -> KeyPath:
 
 def _value(data: Any, key: tuple[Any, ...]) -> Any:
     for part in key:
-        data = data.get(part) if isinstance(data, Mapping) else None
+        inside = isinstance(data, Mapping) or (isinstance(data, list) and isinstance(part, int) and part < len(data))
+        data = (data.get(part) if isinstance(data, Mapping) else data[part]) if inside else None
     return data
 
 

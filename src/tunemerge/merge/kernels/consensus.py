@@ -12,6 +12,9 @@ _SIGNATURES = [
     for rows, base, out in WIDTHS
 ]
 
+_SHORT = 256
+"""Elements taken at once where more than one number an element and model is kept meanwhile."""
+
 # Row by row within a chunk, with nothing to branch on: these loops become vector instructions.
 
 
@@ -24,26 +27,27 @@ def add_agreeing(rows, base, keep, weights, scales, normalize, lam, out):  # typ
     The vote is decided in float32: ((row - base) * scale) * weight, each product rounded, added in the order
     of the models; a sum >= 0 elects plus. A delta of zero agrees with nobody.
     """
-    votes = np.empty(CHUNK, np.float32)
-    mixed, shares = np.empty(CHUNK, np.float64), np.empty(CHUNK, np.float64)
-    for start in range(0, out.size, CHUNK):
-        part, under = out[start : start + CHUNK], base[start : start + CHUNK]
+    votes, kept = np.empty(_SHORT, np.float32), np.empty((rows.shape[0], _SHORT), np.float32)
+    mixed, shares = np.empty(_SHORT, np.float64), np.empty(_SHORT, np.float64)
+    for start in range(0, out.size, _SHORT):
+        part, under = out[start : start + _SHORT], base[start : start + _SHORT]
         votes[:] = 0.0
         mixed[:] = 0.0
         shares[:] = 0.0
         for i in range(rows.shape[0]):
-            row, stays = rows[i, start : start + CHUNK], keep[i, start : start + CHUNK]
+            row, stays, own = rows[i, start : start + _SHORT], keep[i, start : start + _SHORT], kept[i]
             scale, weight = np.float32(scales[i]), np.float32(weights[i])
             for j in range(part.size):
                 vote = np.float32(np.float32(np.float32(row[j] - under[j]) * scale) * weight)
-                votes[j] += vote if stays[j] else np.float32(0.0)
+                own[j] = vote if stays[j] else np.float32(0.0)
+                votes[j] += own[j]
+        for j in range(part.size):
+            votes[j] = np.float32(1.0) if votes[j] >= 0 else np.float32(-1.0)
         for i in range(rows.shape[0]):
-            row, stays = rows[i, start : start + CHUNK], keep[i, start : start + CHUNK]
-            scale, weight = np.float32(scales[i]), np.float32(weights[i])
+            row, own = rows[i, start : start + _SHORT], kept[i]
             factor, share = weights[i] * scales[i], weights[i]
             for j in range(part.size):
-                vote = np.float32(np.float32(np.float32(row[j] - under[j]) * scale) * weight)
-                agrees = stays[j] & (((vote > 0) & (votes[j] >= 0)) | ((vote < 0) & (votes[j] < 0)))
+                agrees = own[j] * votes[j] > 0
                 mixed[j] += factor * (np.float64(row[j]) - np.float64(under[j])) if agrees else 0.0
                 shares[j] += share if agrees else 0.0
         if normalize:

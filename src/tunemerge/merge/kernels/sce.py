@@ -7,6 +7,7 @@ from numba import njit, types
 
 from tunemerge.merge.kernels.signatures import CHUNK, F32, LANE_SUMS, LANES, READ_F64, WIDTHS
 
+_SHORT = 256
 READ_MASK = types.Array(types.boolean, 1, "C", readonly=True)
 
 
@@ -60,23 +61,25 @@ def add_elected(rows, base, keep, weights, least, out):  # type: ignore[no-untyp
 
     The vote is the float32 sum of the deltas in the order of the models; a sum >= 0 elects plus.
     """
-    votes = np.empty(CHUNK, np.float32)
-    mixed, shares = np.empty(CHUNK, np.float64), np.empty(CHUNK, np.float64)
-    for start in range(0, out.size, CHUNK):
-        part, under = out[start : start + CHUNK], base[start : start + CHUNK]
-        stays = keep[start : start + CHUNK]
+    votes = np.empty(_SHORT, np.float32)
+    mixed, shares = np.empty(_SHORT, np.float64), np.empty(_SHORT, np.float64)
+    for start in range(0, out.size, _SHORT):
+        part, under = out[start : start + _SHORT], base[start : start + _SHORT]
+        stays = keep[start : start + _SHORT]
         votes[:] = 0.0
         mixed[:] = 0.0
         shares[:] = 0.0
         for i in range(rows.shape[0]):
-            row = rows[i, start : start + CHUNK]
+            row = rows[i, start : start + _SHORT]
             for j in range(part.size):
                 votes[j] += np.float32(row[j] - under[j])
+        for j in range(part.size):
+            elected = np.float32(1.0) if votes[j] >= 0 else np.float32(-1.0)
+            votes[j] = elected if stays[j] else np.float32(0.0)
         for i in range(rows.shape[0]):
-            row, weight = rows[i, start : start + CHUNK], weights[i]
+            row, weight = rows[i, start : start + _SHORT], weights[i]
             for j in range(part.size):
-                vote = np.float32(row[j] - under[j])
-                agrees = stays[j] & (((vote > 0) & (votes[j] >= 0)) | ((vote < 0) & (votes[j] < 0)))
+                agrees = np.float32(row[j] - under[j]) * votes[j] > 0
                 mixed[j] += weight * (np.float64(row[j]) - np.float64(under[j])) if agrees else 0.0
                 shares[j] += weight if agrees else 0.0
         for j in range(part.size):

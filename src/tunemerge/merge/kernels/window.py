@@ -11,6 +11,29 @@ from tunemerge.merge.kernels.signatures import CHUNK, COUNTS, READ_ROWS_U32, REA
 _BINS = 1 << 11
 
 
+@njit(inline="always")
+def append_flagged(bits, flags, words, hot, place, inside):  # type: ignore[no-untyped-def]
+    """Append what is flagged where it fits; returns `place` moved by how many that are.
+
+    Few are: `words`, the uint64 view of `flags`, says which eight have any.
+    """
+    found = 0
+    for w in range(words.size):
+        hot[found] = w
+        found += words[w] != 0
+    if place + flags.size <= inside.size:
+        at = np.uint64(place)
+        for q in range(found):
+            first = np.uint64(hot[q]) * np.uint64(8)
+            for j in range(8):
+                inside[at] = bits[first + np.uint64(j)]
+                at += flags[first + np.uint64(j)]
+        return np.int64(at)
+    for w in range(flags.size):
+        place += flags[w]
+    return place
+
+
 @njit(
     [types.void(rows, base, READ_ROWS_U32, READ_ROWS_U32, COUNTS, ROWS_U32, COUNTS) for rows, base, _ in WIDTHS],
     cache=True,
@@ -19,10 +42,11 @@ _BINS = 1 << 11
 def gather_window(rows, base, firsts, widths, above, found, filled):  # type: ignore[no-untyped-def]
     """Count magnitudes of model i above its window c, and append those within to found[i * cuts + c], in order.
 
-    A window is [first, first + width). filled[i, c] is how many there are; found's length means that they didn't fit.
+    A window is [first, first + width). filled[i, c] is how many there are; where they are not CHUNK fewer than
+    found has places, some didn't fit.
     """
-    floats = np.empty(CHUNK, np.float32)
-    bits = floats.view(np.uint32)
+    floats, flags = np.zeros(CHUNK, np.float32), np.empty(CHUNK, np.uint8)
+    bits, words, hot = floats.view(np.uint32), flags.view(np.uint64), np.empty(CHUNK // 8 + 1, np.int64)
     cuts = firsts.shape[1]
     for start in range(0, base.size, CHUNK):
         under = base[start : start + CHUNK]
@@ -34,14 +58,10 @@ def gather_window(rows, base, firsts, widths, above, found, filled):  # type: ig
                 for j in range(under.size):
                     larger += bits[j] >= first + width
                 above[i, c] += larger
-                place = np.uint64(filled[i, c])
-                if place + np.uint64(under.size) < inside.size:
-                    for j in range(under.size):
-                        inside[place] = bits[j]
-                        place += np.uint64(bits[j] - first < width)
-                    filled[i, c] = place
-                else:
-                    filled[i, c] = inside.size
+                for j in range(under.size):
+                    flags[j] = bits[j] - first < width
+                flags[under.size :] = 0
+                filled[i, c] = append_flagged(bits, flags, words, hot, filled[i, c], inside)
 
 
 @njit([(READ_U32, types.int64, types.int64, types.int64)], cache=True, nogil=True)
