@@ -37,15 +37,35 @@ class Interval(_Model):
     high: float
 
 
+class SplitsInfo(_Model):
+    """How rows were split. With `folds`, `seeds` of the results are runs: run r is fold r % folds of repetition
+    r // folds, and "test" scores are on what each run held out. `overlap`: n_test / n_train of the corrected resampled
+    t test. `build_digest`: SHA-256 of the file of a splitter of one's own."""
+
+    by: Literal["label", "time", "build"]
+    folds: int | None = None
+    repetitions: int | None = None
+    overlap: float | None = None
+    column: str | None = None
+    horizon: str | None = None
+    embargo: str | None = None
+    build: str | None = None
+    build_digest: str | None = None
+
+
 class TaskInfo(_Model):
     """One task. `role`: "task" (one of several), "target", "source" (only its pool model is used), "retention"
-    or "unseen"."""
+    or "unseen". `rows` and `units` count those of the first run's splits; `unit`: the column of the unit, where the
+    study names one."""
 
     name: str
     role: Literal["task", "target", "source", "retention", "unseen"]
     kind: str
     labels: list[str]
     rows: dict[str, int]
+    units: dict[str, int] = {}
+    unit: str | None = None
+    weight: str | None = None
     data: str
     licence: str | None = None
     private: bool = False
@@ -73,7 +93,7 @@ class ArmResult(_Model):
     what existed, a mean over seeds; `total` includes
     making the pool (None for given checkpoints, of whose cost at most `total_examples` is known). `steps` are the keys
     of all its steps over all seeds; `models` the keys of the steps whose artifacts answer a task, a list a seed
-    (several: an ensemble).
+    (several: an ensemble). `stayed_out`: with folds, the score on test rows that stayed out of all of them.
     """
 
     name: str
@@ -93,6 +113,7 @@ class ArmResult(_Model):
     validation: float
     validation_by_seed: list[float]
     test: Interval
+    stayed_out: Interval | None = None
     test_by_seed: list[float]
     tasks: dict[str, TaskScore]
     worst_task: str
@@ -215,6 +236,7 @@ class Results(_Model):
     pool: dict[str, str]
     tasks: list[TaskInfo]
     seeds: list[int]
+    splits: SplitsInfo | None = None
     budget: BudgetInfo
     verdict: Verdict
     arms: list[ArmResult]

@@ -1,4 +1,4 @@
-"""Splits by seed: the test set is drawn once and frozen, the other splits vary with the seed."""
+"""Splits by seed and by fold: the test set is drawn once and frozen, the other splits vary with the seed or fold."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import pandas as pd
 from tunemerge.errors import UsageError
 
 NAMES = ("test", "validation", "adapt", "source")
+# What a fold leaves for validation, of all rows, where nobody says.
+VALIDATION = 0.1
 
 
 def make_splits(rows: pd.DataFrame, sizes: Mapping[str, float], seed: int, name: str) -> dict[str, pd.DataFrame]:
@@ -29,14 +31,70 @@ def make_splits(rows: pd.DataFrame, sizes: Mapping[str, float], seed: int, name:
     return out
 
 
+def frozen_rows(rows: pd.DataFrame, size: float | None, name: str) -> tuple[pd.DataFrame | None, pd.DataFrame]:
+    """The frozen test set (None where no size is given), the same as that of `make_splits`, and the rest."""
+    if size is None:
+        return None, rows
+    return _take(rows, _count(size, len(rows)), f"{name}/test")
+
+
+def fold_of(rows: pd.DataFrame, folds: int, repetition: int, name: str) -> np.ndarray:
+    """The fold (0, 1, ...) of each row, int64 (n,). Units stay whole; labels and sizes are as even as they allow.
+
+    Each unit in a random order goes to the fold with the fewest rows of its label, of these to the smallest. Raises
+    UsageError with fewer units than folds.
+    """
+    first = rows.drop_duplicates("unit")
+    if len(first) < folds:
+        raise UsageError(f"{name}: {len(first)} units can't be dealt to {folds} folds")
+    rng = _rng(f"{name}/folds/{folds}/{repetition}")
+    sizes = rows["unit"].value_counts()
+    order = rng.permutation(len(first))
+    # Large units first: what comes last evens out what came before.
+    order = order[np.argsort(-sizes.reindex(first["unit"]).to_numpy()[order], kind="stable")]
+    names, labels = first["unit"].to_numpy()[order], first["label"].to_numpy()[order]
+    total = np.zeros(folds)
+    by_label = {label: np.zeros(folds) for label in set(labels)}
+    home = {}
+    for unit, label, n in zip(names, labels, sizes.reindex(names), strict=True):
+        fold = int(np.lexsort((total, by_label[label]))[0])
+        home[unit] = fold
+        by_label[label][fold] += n
+        total[fold] += n
+    return rows["unit"].map(home).to_numpy(np.int64)
+
+
+def inner_splits(
+    rest: pd.DataFrame, sizes: Mapping[str, float], total: int, run: str, name: str
+) -> dict[str, pd.DataFrame]:
+    """Validation, adapt and source rows out of what a fold leaves; `run` names repetition and fold.
+
+    Fractions are of `total` rows; without an own size validation has a tenth of these, and adapt takes what is left.
+    Raises UsageError when the rows don't suffice.
+    """
+    asked = {"validation": VALIDATION, **{k: v for k, v in sizes.items() if k != "test"}}
+    wanted = {k: _count(asked[k], total) for k in ("validation", "source", "adapt") if k in asked}
+    needed = sum(wanted.values()) + ("adapt" not in wanted)
+    if needed > len(rest):
+        raise UsageError(f"{name}: splits ask for {needed} rows ({wanted}), a fold leaves {len(rest)} of {total}")
+    out: dict[str, pd.DataFrame] = {}
+    for key, n in wanted.items():
+        out[key], rest = _take(rest, n, f"{name}/{key}/{run}")
+    return out if "adapt" in out else {**out, "adapt": rest}
+
+
 def _count(size: float, total: int) -> int:
     return round(size * total) if size < 1 else int(size)
+
+
+def _rng(salt: str) -> np.random.Generator:
+    return np.random.default_rng(int.from_bytes(hashlib.sha256(salt.encode()).digest()[:8], "little"))
 
 
 def _take(rows: pd.DataFrame, n: int, salt: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """About n rows in whole units, each label in its share, and the rest; both in the order of `rows`."""
     first = rows.drop_duplicates("unit")
-    rng = np.random.default_rng(int.from_bytes(hashlib.sha256(salt.encode()).digest()[:8], "little"))
+    rng = _rng(salt)
     units = first["unit"].to_numpy()
     # Shuffle, then order by the unit's relative rank within its label: every prefix is stratified.
     order = rng.permutation(len(units))

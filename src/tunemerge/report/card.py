@@ -104,7 +104,7 @@ def _made(r: Results, arm: ArmResult, seed: int | None) -> str:
         lines.append(f"Source of the strategy: arXiv {md(arm.paper)}.")
     lines.append(
         f"It spent {fmt.count(arm.marginal.examples)} training examples, {fmt.flops(fmt.all_flops(arm.marginal))} and "
-        f"{fmt.seconds(arm.marginal.seconds)} on top of what existed (a mean over {fmt.plural(len(r.seeds), 'seed')})."
+        f"{fmt.seconds(arm.marginal.seconds)} on top of what existed (a mean over {view.counted(r)})."
     )
     if steps:
         rows = [(md(s.label), code(fmt.short(s.key)), code(s.digest)) for s in steps]
@@ -141,7 +141,7 @@ def _scores(r: Results, arm: ArmResult) -> str:
 def _limits(r: Results, arm: ArmResult) -> str:
     labels = sorted({label for t in r.tasks for label in t.labels})
     kind = ", ".join(sorted({t.kind for t in r.tasks}))
-    tests = sum(t.rows.get("test", 0) for t in r.tasks)
+    tests = sum(sum(t.rows.get(split, 0) for split in ("test", "held_out")) for t in r.tasks)
     lines = [
         f"- For {md(kind)} with the labels {', '.join(md(x) for x in labels)}, on texts like those of the data above.",
         f"- Evaluated on {fmt.count(tests)} held-out rows; nothing is known about other languages or domains.",
@@ -158,7 +158,7 @@ def render_card(results: Results, arm: str | None = None, seed: int | None = Non
     found = next(a for a in r.arms if a.name == clean_results(results).arms[results.arms.index(found)].name)
     seed = r.verdict.handed_back_seed if seed is None and found.handed_back else seed
     metadata = yaml.safe_dump(front_matter(r, found), sort_keys=False, allow_unicode=True, width=1000)
-    title = f"# {md(r.name)}: {md(found.name)}" + (f", seed {seed}" if seed is not None else "")
+    title = f"# {md(r.name)}: {md(found.name)}" + (f", {view.run_name(r, seed)}" if seed is not None else "")
     stand = "This is the model that the study hands back." if found.handed_back else (
         f"This is not the model that the study hands back ({md(r.verdict.handed_back or 'it hands back none')})."
     )  # fmt: skip
@@ -168,7 +168,7 @@ def render_card(results: Results, arm: str | None = None, seed: int | None = Non
         f"**Verdict of the study ({view.KINDS[r.verdict.kind].lower()}):** {md(r.verdict.sentence)}",
         "\n".join(f"- {md(d)}" for d in r.verdict.details),
         *(f"> {md(n)}" for n in view.notes(r)),
-        "## Evidence", f"Test scores of this arm, means over {fmt.plural(len(r.seeds), 'seed')}:", _scores(r, found),
+        "## Evidence", f"Test scores of this arm, means over {view.counted(r)}:", _scores(r, found),
         f"All arms of the study, {view.baseline(r)}:", leaderboard_table(r),
         *([contrast_table(r)] if r.contrasts else []),
         "## How it was made", _made(r, found, seed),

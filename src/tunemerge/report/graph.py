@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tunemerge.report import format as fmt
+from tunemerge.report import view
 from tunemerge.report.curves import seedless
 from tunemerge.report.layout import Layout, layered
 from tunemerge.report.svg import Svg, el, figure, fit, number, text, titled
@@ -135,7 +136,7 @@ def graph(results: Results, ident: str) -> Svg | None:
     cost = _sum(results, found)
     shared = sum(len(n.arms) > 1 for n in found.values())
     desc = f"{fmt.plural(len(found), 'box', 'boxes')}, {shared} shared by several arms; {cost} in all."
-    title = "Graph of steps" + (f" of seed {seed}" if seed is not None else "")
+    title = "Graph of steps" + (f" of {view.run_name(results, seed)}" if seed is not None else "")
     return figure(ident, title, desc, [*plain, *bold, *boxes], width=width, height=plan.height + 2 * _PAD, cls="dag")
 
 

@@ -61,6 +61,11 @@ def leaderboard_table(results: Results) -> str:
         for a in results.arms
     ]  # fmt: skip
     head = ("Arm", "Kind", "Test", f"{100 * results.level:g}% interval", "Validation", "Examples", "Compute", "Time")
+    if view.stayed_out(results):
+        metric = results.metric
+        beside = [f"{fmt.score(o.value, metric)} {fmt.interval(o, metric)}" if (o := a.stayed_out) else fmt.NONE
+                  for a in results.arms]  # fmt: skip
+        return table((*head, view.STAYED_OUT), [(*row, o) for row, o in zip(rows, beside, strict=True)], range(2, 9))
     return table(head, rows, range(2, 8))
 
 
@@ -79,7 +84,7 @@ def contrast_table(results: Results) -> str:
         "Holm p",
         "Verdict",
         "Detectable",
-        "Seeds to settle",
+        f"{'Repetitions' if view.folded(results) else 'Seeds'} to settle",
     )
     return table(head, rows, (1, 2, 3, 5, 6))
 
@@ -98,10 +103,19 @@ def _task_table(results: Results) -> str:
     return table(["Arm", *map(md, names)], rows, range(1, len(names) + 1))
 
 
+def _row_lines(r: Results) -> list[str]:
+    """How the rows were split, and how many rows and units there are in the first run."""
+    lines = [f"- Split: {md(words)}."] if (words := view.split_words(r)) else []
+    for t in r.tasks:
+        rows = ", ".join(view.rows_of(t))
+        lines.append(f"- {md(t.name)}: {md(rows)}.")
+    return lines
+
+
 def _cost_lines(r: Results) -> list[str]:
     unknown = [a.name for a in r.arms if a.total is None]
     lines = [
-        f"- Matched budget: {fmt.count(r.budget.examples)} training examples an arm and seed, "
+        f"- Matched budget: {fmt.count(r.budget.examples)} training examples an arm and {view.run_word(r)}, "
         f"{r.budget.steps} steps of {r.budget.batch_size}{view.times(r)}.",
         f"- The study: {fmt.plural(len(r.steps), 'step')}, {fmt.flops(fmt.all_flops(r.study_cost))}, "
         f"{fmt.seconds(r.study_cost.seconds)}; {fmt.plural(r.failed_attempts, 'failed or interrupted attempt')} apart.",
@@ -116,17 +130,22 @@ def render_markdown(results: Results) -> str:
     r = view.ordered(clean_results(results))
     parts = [f"# {md(r.name)}: {md(r.verdict.sentence)}", f"**{view.KINDS[r.verdict.kind]}.** {view.baseline(r)}."]
     parts.append("\n".join(f"- {md(d)}" for d in r.verdict.details))
-    seed = f", seed {r.verdict.handed_back_seed}" if r.verdict.handed_back_seed is not None else ""
+    run = view.run_name(r, r.verdict.handed_back_seed)
+    seed = f", {run}" if run else ""
     reason = md(fmt.sentence(r.verdict.handed_back_reason))
     parts.append(f"**Handed back:** {md(r.verdict.handed_back or 'nothing')}{seed}. {reason}")
     parts += [f"> {md(note)}" for note in view.notes(r)]
     name = f"{md(fmt.metric_name(r.metric))}, {'higher' if r.higher_is_better else 'lower'} is better"
-    lead = f"Test {name}; costs are marginal, a mean over seeds. {view.TIME_WORDS}"
+    lead = f"Test {name}; costs are marginal, a mean over {view.run_word(r)}s. {view.TIME_WORDS}"
+    if view.folded(r):
+        lead += f" {view.FOLD_WORDS}"
     parts += [f"## Leaderboard\n\n{lead}", leaderboard_table(r)]
     if r.contrasts:
-        parts += ["## Contrasts", contrast_table(r), view.CONTRAST_WORDS]
+        parts += ["## Contrasts", contrast_table(r), view.contrast_words(r)]
     if len(_scored(r)) > 1:  # of one task the leaderboard has all
         parts += ["## Tasks", _task_table(r)]
+    if view.split_words(r) or any(t.unit for t in r.tasks):
+        parts += ["## Rows", "\n".join(_row_lines(r))]
     parts += ["## Cost", "\n".join(_cost_lines(r))]
     found = view.findings(r)
     if found:

@@ -67,7 +67,7 @@ def _legend(results: Results) -> Text:
         "+": "spends more, stands apart",
     }
     used = [f"{sign} {meaning}" for sign, meaning in meanings.items() if any(_sign(a) == sign for a in results.arms)]
-    costs = f"costs are marginal, a mean over seeds{view.times(results)}"
+    costs = f"costs are marginal, a mean over {view.run_word(results)}s{view.times(results)}"
     return Text("; ".join([*used, f"test: {fmt.metric_name(results.metric)}; {costs}"]), style="dim")
 
 
@@ -77,7 +77,8 @@ def _verdict(results: Results) -> Panel:
     body.append(" ".join(verdict.sentence.split()), style="bold")
     for detail in verdict.details:
         body.append(f"\n- {' '.join(detail.split())}")
-    seed = f" (seed {verdict.handed_back_seed})" if verdict.handed_back_seed is not None else ""
+    run = view.run_name(results, verdict.handed_back_seed)
+    seed = f" ({run})" if run else ""
     body.append(f"\n\nHanded back: {' '.join((verdict.handed_back or 'nothing').split())}{seed}. ")
     body.append(fmt.sentence(" ".join(verdict.handed_back_reason.split())))
     for note in view.notes(results):

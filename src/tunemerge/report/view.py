@@ -8,7 +8,7 @@ from statistics import mean
 
 from tunemerge.report import format as fmt
 from tunemerge.report.curves import seedless
-from tunemerge.results import ArmResult, ContrastResult, FindingResult, Results, StepResult
+from tunemerge.results import ArmResult, ContrastResult, FindingResult, Results, StepResult, TaskInfo
 
 ROLES = {"order": "Orders of merging and tuning", "alternative": "Same budget, no merge", "control": "Controls"}
 KINDS = {
@@ -76,6 +76,45 @@ def _words(name: str) -> str:
     return name.replace("_", " ")
 
 
+def run_word(results: Results) -> str:
+    """What a run is: a seed, or a fold."""
+    return "fold" if folded(results) else "seed"
+
+
+def run_name(results: Results, run: int | None) -> str:
+    """ "seed 3", "fold 4 of 5", or "fold 4 of 5, repetition 2"; nothing for no run. `run` is a number of `seeds`."""
+    if run is None:
+        return ""
+    splits = results.splits
+    if splits is None or not splits.folds:
+        return f"seed {run}"
+    again = f", repetition {run // splits.folds}" if (splits.repetitions or 1) > 1 else ""
+    return f"fold {run % splits.folds + 1} of {splits.folds}{again}"
+
+
+def counted(results: Results) -> str:
+    """ "5 seeds", or "5 folds", or "5 folds × 2 repetitions"."""
+    splits = results.splits
+    if splits is None or not splits.folds:
+        return fmt.plural(len(results.seeds), "seed")
+    again = f" × {splits.repetitions} repetitions" if (splits.repetitions or 1) > 1 else ""
+    return fmt.plural(splits.folds, "fold") + again
+
+
+def split_words(results: Results) -> str:
+    """How the rows were split, where the study says; empty where by seed alone."""
+    splits = results.splits
+    if splits is None:
+        return ""
+    how = {"label": "stratified by label", "time": f"by time ({splits.column})", "build": f"by {splits.build}"}[
+        splits.by
+    ]
+    gaps = [f"{name} {value}" for name in ("horizon", "embargo") if (value := getattr(splits, name))]
+    folds = f"{counted(results)}, " if splits.folds else ""
+    overlap = f"; n_test/n_train {splits.overlap:.2f}" if splits.overlap is not None else ""
+    return folds + ", ".join([how, *gaps]) + overlap
+
+
 def standing(row: ContrastResult) -> str:
     """A contrast's verdict in words that name the arm."""
     return {
@@ -102,11 +141,37 @@ def has(results: Results, field: str) -> bool:
 TIME_WORDS = (
     "Time is that of the steps on this machine, beside whatever else ran: arms are compared by examples and compute."
 )
-CONTRAST_WORDS = (
-    "Detectable: the true difference that a study like this one finds in 4 of 5 cases, at 5% before Holm. Seeds to "
-    "settle: how many would move the interval off 0, were difference and spread to stay; nothing where it is "
-    "settled, or only more test rows would."
+FOLD_WORDS = (
+    "Test scores are those on what each run held out. Training rows of different folds overlap, so intervals and p "
+    "values come from the corrected resampled t test (Nadeau and Bengio 2003), not from the spread over runs alone."
 )
+STAYED_OUT = "On the test rows that stayed out of all folds"
+
+
+def contrast_words(results: Results) -> str:
+    """What the columns of the contrasts mean."""
+    what, rows = ("Repetitions", "more rows") if folded(results) else ("Seeds", "more test rows")
+    return (
+        "Detectable: the true difference that a study like this one finds in 4 of 5 cases, at 5% before Holm. "
+        f"{what} to settle: how many would move the interval off 0, were difference and spread to stay; nothing where "
+        f"it is settled, or only {rows} would."
+    )
+
+
+def folded(results: Results) -> bool:
+    """Whether the runs are folds."""
+    return bool(results.splits and results.splits.folds)
+
+
+def stayed_out(results: Results) -> bool:
+    """Whether there are test rows beside the folds."""
+    return any(arm.stayed_out for arm in results.arms)
+
+
+def rows_of(task: TaskInfo) -> list[str]:
+    """ "600 test", or "600 test (40 patient units)", for every split of the first run."""
+    unit = f" ({{}} units of {task.unit})" if task.unit else ""
+    return [f"{n:,} {split}{unit.format(f'{task.units.get(split, 0):,}')}" for split, n in task.rows.items()]
 
 
 def notes(results: Results) -> list[str]:
@@ -140,8 +205,8 @@ def baseline(results: Results) -> str:
     tasks = fmt.plural(sum(t.role in {"task", "target"} for t in results.tasks), "task")
     what = tasks if results.setting == "several tasks" else "one target"
     return (
-        f"{fmt.plural(len(results.arms), 'arm')} × {fmt.plural(len(results.seeds), 'seed')}, {what}, "
-        f"{fmt.count(results.budget.examples)} training examples an arm and seed{times(results)}"
+        f"{fmt.plural(len(results.arms), 'arm')} × {counted(results)}, {what}, "
+        f"{fmt.count(results.budget.examples)} training examples an arm and {run_word(results)}{times(results)}"
     )
 
 

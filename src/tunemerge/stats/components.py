@@ -1,7 +1,8 @@
 """Scores and differences of arms with intervals that cover both training seeds and test units.
 
 Scores are oriented so that higher is better: metrics of which less is better (log loss, calibration error) are negated,
-in estimates and in differences alike. The procedure is that of `twoway`, applied to the pseudo-values of `pseudo`.
+in estimates and in differences alike. Runs that share a test set go through `twoway`, applied to the pseudo-values of
+`pseudo`; runs that are folds, each tested on the rows that it held out, through `folds`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunemerge.errors import UsageError
+from tunemerge.stats.folds import Folds, fold_scores, repetitions_to_settle, resampled
 from tunemerge.stats.metrics import Metric
 from tunemerge.stats.predictions import Predictions
 from tunemerge.stats.pseudo import pseudo_values
@@ -29,7 +31,8 @@ FEWEST_SEEDS = 5
 class Estimate:
     """An arm's score, mean over tasks and seeds, with its 95% interval (cut at the metric's bounds).
 
-    `by_seed` are means over tasks. With one seed the interval covers the test units alone: `covers_seeds` is False.
+    `by_seed` are means over tasks; of folds a value each. With one seed the interval covers the test units alone:
+    `covers_seeds` is False.
     """
 
     value: float
@@ -49,7 +52,8 @@ class Contrast:
     97.5% exactly where the 95% interval leaves 0 out. `smallest_detectable`: the difference that this many seeds and
     units would find with 80% power at 5%. `seeds_to_settle`: how many seeds would bring the half-width under
     |difference|, were it to stay as it is; None when no number would, since the test units' share stays.
-    `covers_seeds` is False with one seed: the intervals then cover the test units alone.
+    `covers_seeds` is False with one seed: the intervals then cover the test units alone. `folds`: how many, where
+    the runs are folds; `by_seed` then has a value a run, and `seeds_to_settle` counts repetitions of all folds.
     """
 
     difference: float
@@ -64,21 +68,26 @@ class Contrast:
     smallest_detectable: float
     seeds_to_settle: int | None
     covers_seeds: bool
+    folds: int | None = None
 
 
-def estimate(arm: Arm, metric: Metric) -> Estimate:
+def estimate(arm: Arm, metric: Metric, folds: Folds | None = None, overlap: float = 0.0) -> Estimate:
     """One arm's score: mean over tasks of the mean over seeds of the metric over rows.
 
-    `arm` maps each task to its predictions, one a seed, all of the same rows in the same order.
+    `arm` maps each task to its predictions, one a seed, all of the same rows in the same order; with `folds` one a run,
+    each of the rows that it held out. `overlap`: of runs that are folds but share these test rows (see `two_way`).
 
     Raises UsageError when rows differ between seeds, when a task has fewer than 2 units, or when the metric is
     undefined on a task's rows.
     """
-    _check([arm])
-    values = [_pseudo(arm, task, metric) for task in arm]
-    parts = two_way(values)
+    if folds:
+        parts, units = _over_folds([arm], metric, folds)
+    else:
+        _check([arm])
+        values = [_pseudo(arm, task, metric) for task in arm]
+        parts, units = two_way(values, overlap), _fewest(values)
     lower, upper = sorted((metric.sign * metric.lower, metric.sign * metric.upper))
-    low, high = _interval(parts, 0.95, lower, upper, _fewest(values))
+    low, high = _interval(parts, 0.95, lower, upper, units)
     return Estimate(
         value=float(parts.mean),
         low=max(low, lower),
@@ -89,19 +98,22 @@ def estimate(arm: Arm, metric: Metric) -> Estimate:
     )
 
 
-def contrast(a: Arm, b: Arm, metric: Metric) -> Contrast:
+def contrast(a: Arm, b: Arm, metric: Metric, folds: Folds | None = None) -> Contrast:
     """Arm a minus arm b. `a` and `b` map the same tasks to predictions, one a seed: same seeds, same rows, same order.
+    With `folds` one a run, each of the rows that this run held out.
 
     Raises UsageError when tasks, seeds or rows differ, when a task has fewer than 2 units, or when the metric is
     undefined on a task's rows.
     """
-    _check([a, b])
-    values = [_pseudo(a, task, metric) - _pseudo(b, task, metric) for task in a]
-    parts = two_way(values)
+    if folds:
+        parts, units = _over_folds([a, b], metric, folds)
+    else:
+        _check([a, b])
+        values = [_pseudo(a, task, metric) - _pseudo(b, task, metric) for task in a]
+        parts, units = two_way(values), _fewest(values)
     same = all(np.array_equal(p.logits, q.logits) for task in a for p, q in zip(a[task], b[task], strict=True))
     # Arms with the very same predictions differ by 0 on any test set: nothing to widen.
     span = 0.0 if same else metric.upper - metric.lower
-    units = _fewest(values)
     low, high = _interval(parts, 0.95, -span, span, units)
     low90, high90 = _interval(parts, 0.9, -span, span, units)
     p = _p(parts, span, units)
@@ -116,9 +128,34 @@ def contrast(a: Arm, b: Arm, metric: Metric) -> Contrast:
         by_seed=tuple(parts.by_seed.tolist()),
         probability_a_better=1 - p / 2 if parts.mean > 0 else p / 2,
         smallest_detectable=float(smallest_detectable(parts)) if parts.variance > 0 else (high - low) / 2,
-        seeds_to_settle=seeds_to_settle(parts, FEWEST_SEEDS),
+        seeds_to_settle=repetitions_to_settle(parts, folds) if folds else seeds_to_settle(parts, FEWEST_SEEDS),
         covers_seeds=len(parts.by_seed) > 1,
+        folds=folds.number if folds else None,
     )
+
+
+def _over_folds(arms: Sequence[Arm], metric: Metric, folds: Folds) -> tuple[TwoWay, int]:
+    """The score of one arm, or of the first minus the second, over runs; and the fewest units that a task was tested
+    on, over all folds."""
+    first = arms[0]
+    if not first:
+        raise UsageError("no tasks to compare on; expected at least one")
+    for run in range(len(next(iter(first.values())))):
+        # The rows of a fold are the same for all arms, as those of a shared test set are.
+        _check([{task: [p[run]] for task, p in arm.items()} for arm in arms], run + 1)
+    by_task = []
+    for task in first:
+        scores = [fold_scores(arm[task], metric) for arm in arms]
+        for run, value in enumerate(scores[0]):
+            if np.isnan(value):
+                seen = np.unique(first[task][run].target).tolist()
+                raise UsageError(
+                    f"task {task!r}, run {run + 1}: {metric.name} is undefined on the rows that this fold holds out "
+                    f"(classes found: {seen}); take fewer folds, or another metric"
+                )
+        by_task.append(scores[0] if len(scores) == 1 else scores[0] - scores[1])
+    units = min(len({str(u) for p in seeds[: folds.number] for u in p.unit}) for seeds in first.values())
+    return resampled(np.mean(by_task, axis=0), folds.overlap), units
 
 
 def _fewest(values: Sequence[Floats]) -> int:
@@ -159,7 +196,8 @@ def _pseudo(arm: Arm, task: str, metric: Metric) -> Floats:
     return values
 
 
-def _check(arms: Sequence[Arm]) -> None:
+def _check(arms: Sequence[Arm], begin: int = 1) -> None:
+    """The same tasks, seeds and rows in all arms; the first of the seeds is number `begin`."""
     first = arms[0]
     if not first:
         raise UsageError("no tasks to compare on; expected at least one")
@@ -172,7 +210,7 @@ def _check(arms: Sequence[Arm]) -> None:
     for task in first:
         reference = first[task][0]
         for arm in arms:
-            for number, p in enumerate(arm[task]):
+            for number, p in enumerate(arm[task], begin - 1):
                 for column in ("unit", "target", "weight"):
                     _same_rows(task, number, column, getattr(reference, column), getattr(p, column))
                 if p.logits.shape[1] != reference.logits.shape[1]:

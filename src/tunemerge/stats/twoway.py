@@ -50,7 +50,7 @@ class TwoWay:
         return np.asarray(2 * stdtr(self.df, -t), np.float64)
 
 
-def two_way(tasks: Sequence[Floats]) -> TwoWay:
+def two_way(tasks: Sequence[Floats], overlap: float = 0.0) -> TwoWay:
     """Components from one array [..., S, N_t] a task; seeds are shared across tasks, units of tasks are independent.
 
     With the mean over tasks of d as estimate: Vs = var(seed means)/S, Vu = sum_t var(unit means_t)/N_t / T^2,
@@ -63,6 +63,9 @@ def two_way(tasks: Sequence[Floats]) -> TwoWay:
     first hurdle, pass 2.5% of nulls and 6-7% of null studies with three pairs (benchmarks/null_studies.py: 5 seeds,
     3,000 units, seed SD 1.2); weighted linearly, which is never more degrees of freedom, 1.8% and 5%. The price is
     power: 3 points at 5 seeds and 600 units passed that hurdle in 32% of studies instead of 41%.
+
+    `overlap` is n_test / n_train of runs that are folds and share a test set that stayed out: their training rows
+    overlap, so Vs = var(seed means) (1/S + overlap), as in `folds`.
 
     Raises ValueError when a task has fewer than 2 units.
     """
@@ -81,7 +84,7 @@ def two_way(tasks: Sequence[Floats]) -> TwoWay:
         residuals.append(_residual(d, by_seed, by_unit) / (seeds * n) / count**2)
     by_seed = np.mean(seed_means, axis=0)
     unit, residual = np.sum(units, axis=0), np.sum(residuals, axis=0)
-    seed = by_seed.var(axis=-1, ddof=1) / seeds if seeds > 1 else np.zeros_like(unit)
+    seed = by_seed.var(axis=-1, ddof=1) * (1 / seeds + overlap) if seeds > 1 else np.zeros_like(unit)
     variance = np.maximum(np.maximum(seed + unit - residual, seed), unit)
     unit_df = _ratio(unit**2, np.sum(unit_noise, axis=0), min(d.shape[-1] for d in tasks) - 1)
     share = _ratio(seed, variance, 0.0)

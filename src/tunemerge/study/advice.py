@@ -49,10 +49,11 @@ def weak_evidence(config: StudyConfig, rows: StudyRows) -> list[Finding]:
     found = []
     seeds = len(config.seed_list)
     if seeds < FEWEST_SEEDS:
-        text = f"with {seeds} seed{'s' * (seeds > 1)} no win is claimed, only who leads; {FEWEST_SEEDS} can settle it"
-        found.append(note("few-seeds", text, "seeds"))
+        runs = f"{seeds} fold{'s' * (seeds > 1)}" if config.folds else f"{seeds} seed{'s' * (seeds > 1)}"
+        text = f"with {runs} no win is claimed, only who leads; {FEWEST_SEEDS} can settle it"
+        found.append(note("few-seeds", text, "splits.folds" if config.folds else "seeds"))
     for name, task in rows.tasks.items():
-        leaf = next(iter(task.parts.values())).get("test")
+        leaf = next(iter(task.parts.values())).get(config.scored if task.role in ("task", "target") else "test")
         units = rows.tables[leaf.digest]["unit"].nunique() if leaf and leaf.digest in rows.tables else _FEW_UNITS
         if units < _FEW_UNITS and task.role != "source":
             text = f"{units} test units: one of them is {100 / units:.0f} points of accuracy"

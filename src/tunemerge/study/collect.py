@@ -23,6 +23,7 @@ from tunemerge.results import (
     FindingResult,
     Interval,
     Results,
+    SplitsInfo,
     StepResult,
     TaskInfo,
     Trial,
@@ -87,6 +88,7 @@ def collect(plan: StudyPlan, evidence: Evidence, facts: RunFacts) -> Results:
         pool=_pool(plan),
         tasks=_tasks(plan),
         seeds=config.seed_list,
+        splits=_splits(plan),
         budget=_budget(plan, arms, rates),
         verdict=decision,
         arms=arms,
@@ -154,12 +156,32 @@ def _tasks(plan: StudyPlan) -> list[TaskInfo]:
             kind=plan.config.task,
             labels=list(t.labels),
             rows=dict(t.sizes),
+            units=dict(t.units),
+            unit=t.config.unit,
+            weight=t.config.weight,
             data=t.config.data or ", ".join(t.config.files.values()),
             licence=t.config.licence,
             private=t.config.private,
         )
         for t in plan.rows.tasks.values()
     ]
+
+
+def _splits(plan: StudyPlan) -> SplitsInfo | None:
+    splits = plan.config.splits
+    if splits is None:
+        return None
+    return SplitsInfo(
+        by="build" if splits.build else splits.by,
+        folds=splits.folds,
+        repetitions=len(plan.settings) // splits.folds if splits.folds else None,
+        overlap=plan.rows.overlap if splits.folds else None,
+        column=splits.column,
+        horizon=splits.horizon,
+        embargo=splits.embargo,
+        build=splits.build,
+        build_digest=plan.rows.splitter,
+    )
 
 
 def _budget(plan: StudyPlan, arms: Sequence[ArmResult], rates: Sequence[float]) -> BudgetInfo:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
@@ -39,11 +39,79 @@ Names = Annotated[list[str], AfterValidator(_distinct)]
 Size = Annotated[float, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 SplitName = Literal["source", "adapt", "validation", "test"]
+ScoredSplit = Literal["test", "held_out"]
+# A length of time ("5d"), or a number where the column of the time is one.
+Span = Annotated[str, BeforeValidator(lambda v: str(v) if isinstance(v, int | float) else v)]
 Labels = Annotated[dict[str, str], BeforeValidator(_with_text_keys)]
 
 
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Run(NamedTuple):
+    """One run of every arm: a seed, or one fold of a repetition of the cross-validation whose number is `seed`."""
+
+    seed: int
+    fold: int | None
+
+
+class SplitsConfig(_Part):
+    """How the rows of all tasks are split. Every split is stratified by label, and keeps the rows of a `unit` together.
+    Sizes are rows (1 and more) or fractions (below 1) of all rows of a task; a task's own `splits` replace them."""
+
+    folds: int | None = Field(
+        None, ge=2, le=100, examples=[5],
+        description="cross-validation: every run holds out one fold, on which its arms are scored; each run draws its "
+        "validation, adapt and source rows from the other folds",
+    )  # fmt: skip
+    by: Literal["label", "time"] = Field(
+        "label", description="`time`: walk-forward, what is tested comes after what is trained on, and one calendar "
+        "cut holds for all tasks; sizes are then fractions of all rows (with folds: of the rows before the fold)",
+        examples=["time"],
+    )  # fmt: skip
+    column: str | None = Field(None, description="with `by: time`: column of the date, or number", examples=["day"])
+    horizon: Span | None = Field(
+        None, description="with `by: time`: how far after its date a row's label is known; rows that would be known "
+        "only after a cut are left out before it", examples=["5d"],
+    )  # fmt: skip
+    embargo: Span | None = Field(
+        None, description="with `by: time`: a further gap before every cut", examples=["1d"]
+    )  # fmt: skip
+    build: str | None = Field(
+        None, description="`FILE:FUNCTION` that returns a splitter as scikit-learn's are, for the folds; it is given "
+        "the rows' table, labels and units, and the function the seed if it takes one", examples=["folds.py:make"],
+    )  # fmt: skip
+    test: Size | None = Field(
+        None, description="test rows, the same for all runs; with folds they stay out of all of them; "
+        "absent: 0.2, with folds none", examples=[0.2],
+    )  # fmt: skip
+    validation: Size | None = Field(None, description="absent: 0.1", examples=[0.1])
+    adapt: Size | None = Field(None, description="absent: what is left", examples=[0.3])
+    source: Size | None = Field(None, description="rows that the pool is made on; absent: none", examples=[0.3])
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> SplitsConfig:
+        if self.by == "time" and self.build:
+            raise ValueError("`build` decides the folds by itself: leave `by` out")
+        if self.by == "time" and not self.column:
+            raise ValueError("`by: time` needs `column`, for example {by: time, column: date}")
+        given = [key for key in ("column", "horizon", "embargo") if getattr(self, key) is not None]
+        if self.by != "time" and given:
+            raise ValueError(f"`{given[0]}` goes with `by: time`")
+        if self.build and self.folds is None:
+            raise ValueError("`build` needs `folds`, as many as the splitter makes")
+        if self.build and not self.build.rpartition(":")[0]:
+            raise ValueError("`build` is FILE:FUNCTION, for example folds.py:make")
+        if self.by == "time" and any(size >= 1 for size in self.sizes.values()):
+            raise ValueError("with `by: time` sizes are fractions, below 1")
+        return self
+
+    @property
+    def sizes(self) -> dict[str, float]:
+        """Those that are given."""
+        names = ("test", "validation", "adapt", "source")
+        return {name: size for name in names if (size := getattr(self, name)) is not None}
 
 
 class TaskConfig(_Part):
@@ -58,16 +126,21 @@ class TaskConfig(_Part):
         examples=[{"adapt": "a.csv", "validation": "v.csv", "test": "t.csv"}],
     )  # fmt: skip
     splits: dict[SplitName, Size] = Field(
-        {}, description="rows (1 and more) or a fraction of all rows (below 1); test rows are the same for all seeds",
+        {}, description="rows (1 and more) or a fraction of all rows (below 1); test rows are the same for all seeds; "
+        "absent: those of the study's `splits`",
         examples=[{"test": 600, "validation": 0.1, "adapt": 0.2, "source": 0.4}],
     )  # fmt: skip
     text: str = Field("text", description="column of the text", examples=["review"])
     label: str = Field("label", description="column of the label", examples=["stars"])
     unit: str | None = Field(
-        None, description="column of what the statistics resample (a document, a patient); absent: the row",
+        None, description="column of what is one piece of evidence (a document, a patient, a day): its rows stay "
+        "together in every split, and the statistics resample and count it; absent: the row (the same text is one)",
         examples=["patient"],
     )  # fmt: skip
-    weight: str | None = Field(None, description="column of row weights in metrics", examples=["weight"])
+    weight: str | None = Field(
+        None, description="column of row weights in all metrics; training counts every row once",
+        examples=["weight"],
+    )  # fmt: skip
     where: dict[str, str | int] = Field(
         {}, description="keep only the rows with these values in these columns", examples=[{"site": "yelp"}]
     )
@@ -87,8 +160,6 @@ class TaskConfig(_Part):
             raise ValueError("give either `data` (with `splits`) or `files`")
         if self.files and self.splits:
             raise ValueError("`splits` is for `data`; with `files` the splits are given")
-        if self.data and not self.splits:
-            raise ValueError("`data` needs `splits`, for example {adapt: 0.2, validation: 0.2, test: 0.3}")
         return self
 
 
@@ -192,10 +263,13 @@ class StudyConfig(_Part):
         Budget.model_validate({"epochs": 2}), description="tuning of each pool model that is made here",
         examples=[{"examples": 1600}],
     )  # fmt: skip
-    seeds: Annotated[int, Field(ge=1, le=1000)] | list[Annotated[int, Field(ge=0, lt=2**31)]] = Field(
-        5, description="how many (0, 1, ...), or the seeds themselves; under 5 no win is claimed",
-        examples=[8, [10, 11, 12, 13, 14]],
+    seeds: Annotated[int, Field(ge=1, le=1000)] | list[Annotated[int, Field(ge=0, lt=2**24)]] | None = Field(
+        None, description="how many (0, 1, ...), or the seeds themselves; under 5 no win is claimed; absent: 5. With "
+        "folds: how often the cross-validation is repeated with other folds; absent: once", examples=[8, [10, 11, 12]],
     )  # fmt: skip
+    splits: SplitsConfig | None = Field(
+        None, description="how the rows of all tasks are split, where a task does not say", examples=[{"folds": 5}]
+    )
     tuning: TuneConfig = Field(TuneConfig(), description="how to tune", examples=[{"learning_rate": 1e-4}])
     learning_rates: Annotated[list[Rate], AfterValidator(_distinct_numbers)] = Field(
         [],
@@ -222,7 +296,7 @@ class StudyConfig(_Part):
 
     @field_validator("seeds")
     @classmethod
-    def _distinct_seeds(cls, seeds: int | list[int]) -> int | list[int]:
+    def _distinct_seeds(cls, seeds: int | list[int] | None) -> int | list[int] | None:
         if isinstance(seeds, list) and (len(set(seeds)) != len(seeds) or not seeds):
             raise ValueError(f"the seeds must be different numbers, at least one, found {seeds}")
         return seeds
@@ -233,5 +307,25 @@ class StudyConfig(_Part):
         return [name for name, task in self.tasks.items() if task.private]
 
     @property
+    def folds(self) -> int | None:
+        """How many folds a repetition has; None without cross-validation."""
+        return self.splits.folds if self.splits else None
+
+    @property
+    def runs(self) -> dict[int, Run]:
+        """Every run by its number. A fold takes the place of a seed: run r of k folds is fold r % k of repetition
+        r // k, and r also seeds its training."""
+        seeds = self.seeds if isinstance(self.seeds, list) else range(self.seeds or (1 if self.folds else 5))
+        if not self.folds:
+            return {seed: Run(seed, None) for seed in seeds}
+        return {seed * self.folds + fold: Run(seed, fold) for seed in seeds for fold in range(self.folds)}
+
+    @property
     def seed_list(self) -> list[int]:
-        return list(range(self.seeds)) if isinstance(self.seeds, int) else list(self.seeds)
+        """The numbers of the runs."""
+        return list(self.runs)
+
+    @property
+    def scored(self) -> ScoredSplit:
+        """The split on which arms are compared: the test rows, or what each run's fold holds out."""
+        return "held_out" if self.folds else "test"

@@ -85,7 +85,7 @@ def _of_the_arms(
     known = config.model_copy(update={"methods": methods, "strategies": strategies or config.strategies})
     leaves = models_with_stand_ins(config, models)
     try:
-        return list(make_plan(known, rows_with_stand_ins(rows), leaves.get("base"), _pool(leaves)).findings)
+        return list(make_plan(known, rows_with_stand_ins(rows, known), leaves.get("base"), _pool(leaves)).findings)
     except FindingsError as e:
         return list(e.findings)
     except TunemergeError:  # a model that is not there would have to be read

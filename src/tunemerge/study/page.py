@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from tunemerge.strategies.written import WrittenStep, WrittenStrategy
-from tunemerge.study.config import Budget, PoolModel, StudyConfig, TaskConfig
+from tunemerge.study.config import Budget, PoolModel, SplitsConfig, StudyConfig, TaskConfig
 from tunemerge.tune.config import TuneConfig
 
 _INTRO = """\
@@ -30,6 +30,7 @@ what the file says: `tunemerge run study.yaml --set tuning.learning_rate=1e-4`. 
 _SECTIONS: tuple[tuple[str, type[BaseModel], str], ...] = (
     ("The study", StudyConfig, ""),
     ("A task", TaskConfig, "tasks.NAME"),
+    ("Splits", SplitsConfig, "splits"),
     ("A model of the pool", PoolModel, "pool.NAME"),
     ("A budget", Budget, "budget"),
     ("A strategy of your own", WrittenStrategy, "strategies[]"),
@@ -48,6 +49,36 @@ _ROLES = """\
 
 On `source` rows the pool is made, on `adapt` rows every arm spends its budget, on `validation` rows everything is
 chosen, and `test` rows are read once, at the end.
+
+## Cross-validation, time and units
+
+With `splits: {folds: 5}` a fold takes the place of a seed. Each run holds out one fold: on those rows its arms are
+scored and compared; its validation, adapt and source rows are drawn from the other folds, so nothing is chosen on
+what is scored. All arms run on the same folds. Every unit is held out once a repetition; `seeds: 2` repeats the whole
+with other folds, where one repetition is the default. Training rows of different folds overlap, which makes s²/J too
+small a variance for a mean over J runs; intervals and p values come from the corrected resampled t test, s² (1/J +
+n_test/n_train) with J - 1 degrees of freedom (Nadeau and Bengio 2003), n_train being all rows that the folds leave a
+run. With `test` rows beside folds, these stay out of all folds: they decide nothing, and every arm's score on them
+stands beside the other. A task with `files` keeps its test and source files as they are; its adapt and validation
+rows are pooled and folded.
+
+With `by: time` rows are ordered source, adapt, validation, test, and one calendar cut holds for all tasks, so that no
+model has seen another task's test period. With folds, the time before the test rows is cut into folds + 1 stretches
+of equally many rows (of all tasks together): each fold is one stretch, trained on all that comes before it. A row is
+left out of what lies before a cut if its date + `horizon` + `embargo` is not before it. Nothing is scaled or fitted
+across a cut. A unit that is tested is dropped from all earlier rows too (with a finding that counts them).
+
+`splits: {build: folds.py:make, folds: 5}` takes any splitter with scikit-learn's `split(X, y, groups)`:
+
+```python
+from sklearn.model_selection import StratifiedGroupKFold
+
+def make(seed):
+    return StratifiedGroupKFold(5, shuffle=True, random_state=seed)
+```
+
+Every split is a leaf of the study's graph whose key is its content: editing the splitter so that rows move runs what
+reads them again, and nothing else. The digest of its file stands in results.json.
 """
 _CHOICES = """\
 ## What is chosen on validation

@@ -16,7 +16,7 @@ from tunemerge.strategies.setting import Setting, predict
 from tunemerge.study.advice import unanswered
 from tunemerge.study.arms import Arm, build_arms
 from tunemerge.study.config import Budget, StudyConfig
-from tunemerge.study.rows import StudyRows
+from tunemerge.study.rows import StudyRows, TaskRows
 from tunemerge.study.setting import make_setting
 
 # Roles of tasks whose source rows may make a model of the pool.
@@ -85,12 +85,12 @@ def make_plan(config: StudyConfig, rows: StudyRows, base: Leaf | None, given: Ma
     evaluated = [t for t in rows.tasks.values() if t.role != "source"]
     predictions = {
         (arm.name, seed, t.name, split): predict(
-            arm.model(seed, t.name), t.parts[seed][split], settings[seed].scoring, final=split == "test"
+            arm.model(seed, t.name), t.parts[seed][split], settings[seed].scoring, final=split != "validation"
         )
         for seed in settings
         for arm in arms
         for t in evaluated
-        for split in (("validation", "test") if t.role in ("task", "target") else ("test",))
+        for split in scored_splits(config, t)
     }
     graph = Plan.of(ancestors(list(predictions.values())))
     plan = StudyPlan(config, rows, settings, tuple(arms), tuple(unavailable), predictions, graph, ())
@@ -102,9 +102,17 @@ def make_plan(config: StudyConfig, rows: StudyRows, base: Leaf | None, given: Ma
     return replace(plan, findings=tuple(found))
 
 
+def scored_splits(config: StudyConfig, task: TaskRows) -> tuple[str, ...]:
+    """The splits of a task that arms are scored on: with folds its test rows as well, where it has any."""
+    if task.role not in ("task", "target"):
+        return ("test",)
+    beside = ("test",) if config.folds and "test" in next(iter(task.parts.values())) else ()
+    return ("validation", config.scored, *beside)
+
+
 def _pool_budget_too_small(config: StudyConfig, rows: StudyRows) -> list[Finding]:
     """An error where the pool's budget leaves no optimizer step for a model of the pool."""
-    sizes = {n: t.sizes["source"] for n, t in rows.tasks.items() if "source" in t.sizes and t.role in TRAINED}
+    sizes = {n: t.sizes["source"] for n, t in rows.tasks.items() if t.sizes.get("source") and t.role in TRAINED}
     batch, budget = config.tuning.batch_size, config.pool_budget
     short = {n: size for n, size in sizes.items() if budget.in_steps(batch, size) < 1}
     if not short:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from tunemerge.findings import Finding, FindingsError, error, note
 from tunemerge.registry import nearest
 from tunemerge.strategies.written import WrittenStep, WrittenStrategy
-from tunemerge.study.config import Budget, PoolModel, StudyConfig, TaskConfig
+from tunemerge.study.config import Budget, PoolModel, SplitsConfig, StudyConfig, TaskConfig
 from tunemerge.study.places import Places, dotted
 from tunemerge.tune.config import TuneConfig
 from tunemerge.yamlfile import KeyPath, Lines, load_yaml, parse_yaml
@@ -24,6 +24,7 @@ _PARTS: dict[str, type[BaseModel]] = {
     "budget": Budget,
     "pool_budget": Budget,
     "tuning": TuneConfig,
+    "splits": SplitsConfig,
 }
 # The keys that arms are made of.
 _ARMS = ("base", "pool", "tasks", "target", "retention", "unseen", "strategies", "methods")

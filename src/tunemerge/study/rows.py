@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import pandas as pd
 
 from tunemerge.data.load import ROW_COLUMNS, Columns, read_table, rows_of
-from tunemerge.data.split import make_splits
 from tunemerge.errors import UsageError
 from tunemerge.findings import Finding, error
 from tunemerge.graph.step import Leaf, Role
-from tunemerge.store.digest import digest_json
+from tunemerge.store.digest import digest_file, digest_json
 from tunemerge.store.sealed import write_sealed
 from tunemerge.study.config import StudyConfig, TaskConfig
 from tunemerge.study.private import undeclared_labels, without_values
 from tunemerge.study.rows_check import check_label_sets, check_leaks, check_splits, strange_labels
+from tunemerge.study.splitting import TaskTables, split_tasks
 
 TaskRole = Literal["task", "target", "source", "retention", "unseen"]
 Frames = dict[str, pd.DataFrame]
 
 NEEDS: Mapping[TaskRole, tuple[str, ...]] = {
-    "task": ("adapt", "validation", "test"),
-    "target": ("adapt", "validation", "test"),
     "source": ("source", "validation"),  # nothing where the pool is given
     "retention": ("test",),
     "unseen": ("test",),
@@ -35,7 +33,8 @@ NEEDS: Mapping[TaskRole, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class TaskRows:
-    """One task: its rows by seed and split. The test split is the same for all seeds."""
+    """One task: its rows by run and split. The test split is the same for all runs. `sizes` and `units` count the rows
+    and units of the first run's splits."""
 
     name: str
     role: TaskRole
@@ -43,15 +42,22 @@ class TaskRows:
     parts: Mapping[int, Mapping[str, Leaf]]
     sizes: Mapping[str, int]
     labels: tuple[str, ...]
+    units: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class StudyRows:
-    """All tasks, the study's label set, and the table behind every leaf (by digest), written when a run starts."""
+    """All tasks, the study's label set, and the table behind every leaf (by digest), written when a run starts.
+
+    `overlap`: with folds, the rows that a run is scored on over those that the folds leave it (n_test / n_train).
+    `splitter`: the digest of the file of a splitter of one's own.
+    """
 
     tasks: Mapping[str, TaskRows]
     labels: tuple[str, ...]
     tables: Mapping[str, pd.DataFrame]
+    overlap: float = 0.0
+    splitter: str | None = None
 
     def write(self, leaves: Iterable[Leaf]) -> None:
         """Put the tables of these leaves where steps read them, and right a file that was damaged."""
@@ -74,12 +80,13 @@ def role_of(name: str, config: StudyConfig) -> TaskRole:
 
 def read_rows(config: StudyConfig, folder: Path, store_root: Path) -> tuple[StudyRows, list[Finding]]:
     """Read and split every task's rows. Nothing is written. `folder` is what paths are relative to."""
-    found: list[Finding] = []
-    frames: dict[str, dict[int, Frames]] = {}
-    cache: dict[Path, pd.DataFrame | UsageError] = {}
-    for name, task in config.tasks.items():
-        frames[name], problems = _by_seed(name, task, config, folder, cache)
-        found += problems
+    given, columns, found = _read_all(config, folder)
+    only_trained = frozenset(n for n in config.tasks if role_of(n, config) == "source")
+    splitting = split_tasks(config, given, only_trained, folder)
+    found += splitting.findings
+    frames = {n: splitting.parts.get(n) or {run: {} for run in config.seed_list} for n in config.tasks}
+    for name in splitting.parts:
+        found += _check_runs(name, config, frames[name])
     found += check_leaks({name: list(by_seed.values()) for name, by_seed in frames.items()}, config.private)
     labels = {name: _labels(by_seed.values()) for name, by_seed in frames.items()}
     trained = {n: labels[n] for n in frames if role_of(n, config) in ("task", "target", "source") and labels[n]}
@@ -99,55 +106,66 @@ def read_rows(config: StudyConfig, folder: Path, store_root: Path) -> tuple[Stud
             }
             for seed, parts in by_seed.items()
         }
-        sizes = {split: len(rows) for split, rows in next(iter(by_seed.values())).items()}
-        tasks[name] = TaskRows(name, role_of(name, config), config.tasks[name], leaves, sizes, labels[name])
+        first = next(iter(by_seed.values()))
+        sizes = {split: len(rows) for split, rows in first.items()}
+        units = {split: int(rows["unit"].nunique()) for split, rows in first.items()}
+        tasks[name] = TaskRows(name, role_of(name, config), config.tasks[name], leaves, sizes, labels[name], units)
+    build = config.splits.build if config.splits else None
+    file = folder / build.rpartition(":")[0] if build else None
+    digest = digest_file(file) if file and file.is_file() else None
+    return StudyRows(tasks, shared, tables, splitting.overlap, digest), without_values(
+        [*undeclared_labels(config), *found], config.tasks, columns
+    )
+
+
+def _read_all(config: StudyConfig, folder: Path) -> tuple[dict[str, TaskTables], dict[str, list[str]], list[Finding]]:
+    """The tables of every task whose rows can be used, the columns of all that could be read, and what is wrong. Files
+    are read once."""
+    found: list[Finding] = []
+    given: dict[str, TaskTables] = {}
+    cache: dict[Path, pd.DataFrame | UsageError] = {}
+    for name, task in config.tasks.items():
+        if role_of(name, config) == "source" and config.pool and config.target in config.tasks:
+            continue
+        tables, problems = _read(name, task, folder, cache)
+        found += problems
+        if not any(f.severity == "error" for f in problems):
+            given[name] = tables
     columns = {
         n: list(
             dict.fromkeys(str(c) for f in (t.data, *t.files.values()) if f for c in _columns(cache.get(folder / f)))
         )
         for n, t in config.tasks.items()
     }
-    return StudyRows(tasks, shared, tables), without_values([*undeclared_labels(config), *found], config.tasks, columns)
+    return given, columns, found
 
 
 def _columns(table: pd.DataFrame | UsageError | None) -> Iterable[object]:
     return table.columns if isinstance(table, pd.DataFrame) else ()
 
 
-def _by_seed(
-    name: str, task: TaskConfig, config: StudyConfig, folder: Path, cache: dict[Path, pd.DataFrame | UsageError]
-) -> tuple[dict[int, Frames], list[Finding]]:
-    """The splits of a task for every seed (none where its rows can't be used), and what is wrong with them."""
-    role = role_of(name, config)
-    out: dict[int, Frames] = {seed: {} for seed in config.seed_list}
-    if role == "source" and config.pool and config.target in config.tasks:
-        return out, []
-    given, found = _read(name, task, folder, cache)
-    if any(f.severity == "error" for f in found):
-        return out, found
-    sizes = {str(split): size for split, size in task.splits.items()}
-    for seed in config.seed_list:
-        try:
-            out[seed] = make_splits(given["data"], sizes, seed, name) if task.data else given
-        except UsageError as e:
-            return out, [*found, error("bad-data", str(e), f"tasks.{name}.splits")]
-        # What is wrong for one seed is mostly wrong for all, with other counts: the first is enough.
+def _check_runs(name: str, config: StudyConfig, by_run: Mapping[int, Frames]) -> list[Finding]:
+    """What is wrong with a task's splits. What is wrong for one run is mostly wrong for all, with other counts: the
+    first is enough."""
+    found: list[Finding] = []
+    for parts in by_run.values():
         known = {(f.code, f.where) for f in found}
-        problems = [*_missing(name, role, task, out[seed]), *check_splits(out[seed], f"tasks.{name}")]
+        problems = [*_missing(name, config, parts), *check_splits(parts, f"tasks.{name}")]
         found += [f for f in problems if (f.code, f.where) not in known]
-    return out, found
+    return found
 
 
 def _read(
     name: str, task: TaskConfig, folder: Path, cache: dict[Path, pd.DataFrame | UsageError]
-) -> tuple[Frames, list[Finding]]:
-    """The rows of every table of a task (by split, or "data"), and what is wrong with them. Files are read once."""
+) -> tuple[TaskTables, list[Finding]]:
+    """Every table of a task (by split, or "data"), as rows and as it is, and what is wrong with them."""
     columns = Columns(
         task.text, task.label, task.unit, task.weight, task.labels, {k: str(v) for k, v in task.where.items()}
     )
     given = {"data": task.data} if task.data else task.files
     found: list[Finding] = []
     rows: Frames = {}
+    raw: Frames = {}
     for split, file in given.items():
         path, where = folder / str(file), f"tasks.{name} ({file})"
         if path not in cache:
@@ -159,19 +177,29 @@ def _read(
         if isinstance(table, UsageError):
             found.append(error("bad-data", str(table), f"tasks.{name}"))
             continue
+        raw[split] = table
         rows[split], problems = rows_of(table, columns, where, f"name it: `{{role}}: COLUMN` in tasks.{name}")
         found += problems
-    return rows, found
+    return TaskTables(rows, raw), found
 
 
-def _missing(name: str, role: TaskRole, task: TaskConfig, parts: Frames) -> list[Finding]:
+def needs(role: TaskRole, config: StudyConfig) -> tuple[str, ...]:
+    """The splits that a task of this role needs."""
+    if role in ("task", "target"):
+        return ("adapt", "validation", config.scored)
+    return NEEDS[role]
+
+
+def _missing(name: str, config: StudyConfig, parts: Frames) -> list[Finding]:
     """Splits that the task's role needs and that aren't there."""
     found = []
-    for split in NEEDS[role]:
+    role, task = role_of(name, config), config.tasks[name]
+    for split in needs(role, config):
         if split not in parts:
             key = "splits" if task.data else "files"
+            where = f"tasks.{name}.{key}" if task.splits or task.files else "splits"
             text = f"{role} {name!r} needs {split} rows"
-            found.append(error("missing-split", text, f"tasks.{name}.{key}", f"add `{split}:`"))
+            found.append(error("missing-split", text, where, f"add `{split}:`"))
         elif parts[split].empty:
             found.append(error("empty-split", f"the {split} split has no rows", f"tasks.{name}"))
     return found
@@ -184,8 +212,10 @@ def _labels(by_seed: Iterable[Frames]) -> tuple[str, ...]:
 
 def _leaf(rows: pd.DataFrame, split: str, private: bool, task: str, store_root: Path, tables: Frames) -> Leaf:
     table = rows[ROW_COLUMNS].reset_index(drop=True)
-    digest = digest_json({c: table[c].tolist() for c in ROW_COLUMNS})
+    content = {c: table[c].tolist() for c in ROW_COLUMNS}
+    # What one fold holds out, another may choose on: the same rows are then two leaves.
+    digest = digest_json({**content, "split": split} if split == "held_out" else content)
     tables[digest] = table
     path = store_root / "rows" / f"{digest}.parquet"
-    role: Role = "test" if split == "test" else "rows"
+    role: Role = "test" if split in ("test", "held_out") else "rows"
     return Leaf(digest, path, role, f"{task} {split}", task if private else "")

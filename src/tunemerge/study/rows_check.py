@@ -24,11 +24,11 @@ def check_splits(parts: Frames, where: str) -> list[Finding]:
         labels = set(rows["label"])
         if len(labels) == 1:
             found.append(error("one-class", f"all {split} rows have the label {labels.pop()!r}", where))
-        if split == "test" and len(rows) and rows["unit"].nunique() < 2:
-            found.append(error("one-unit", "all test rows belong to one unit; intervals need two", where))
+        if split in ("test", "held_out") and len(rows) and rows["unit"].nunique() < 2:
+            found.append(error("one-unit", f"all {split} rows belong to one unit; intervals need two", where))
     known = set().union(*(set(parts[s]["label"]) for s in TRAINED if s in parts))
     if known:
-        for split in ("validation", "test"):
+        for split in ("validation", "test", "held_out"):
             if split in parts:
                 found += strange_labels(parts[split], split, known, where)
     return found

@@ -13,6 +13,7 @@ from tunemerge.evaluate.predict import FILE as PREDICTIONS
 from tunemerge.evaluate.predict import read_predictions
 from tunemerge.results import ArmResult, Interval, TaskScore
 from tunemerge.stats.components import Contrast, Estimate, contrast, estimate
+from tunemerge.stats.folds import Folds
 from tunemerge.stats.metrics import METRICS, Metric
 from tunemerge.stats.predictions import Predictions
 from tunemerge.store.artifacts import Artifact, Store
@@ -36,6 +37,7 @@ class Evidence:
         self._read = lru_cache(maxsize=None)(self._read_predictions)
         self.metric: Metric = METRICS[plan.config.metric]
         self.contrast = lru_cache(maxsize=None)(self._contrast)
+        self.folds = Folds(plan.config.folds, plan.rows.overlap) if plan.config.folds else None
 
     @cached_property
     def scored(self) -> list[str]:
@@ -78,10 +80,28 @@ class Evidence:
         return [float(x) for x in np.mean(by_task, axis=0)]
 
     def test(self, arm: str) -> dict[str, list[Predictions]]:
-        return {task: self.predictions(arm, task, "test") for task in self.scored}
+        """What arms are compared on: the test rows, or with folds what each run held out."""
+        return {task: self.predictions(arm, task, self.plan.config.scored) for task in self.scored}
+
+    def stayed_out(self, arm: str) -> Estimate | None:
+        """With folds: the score on the test rows that stayed out of all of them, where every task has such rows."""
+        if self.folds is None or not all("test" in self.plan.rows.tasks[t].sizes for t in self.scored):
+            return None
+        predictions = {task: self.predictions(arm, task, "test") for task in self.scored}
+        return estimate(predictions, self.metric, overlap=self.folds.overlap)
+
+    def of_task(self, arm: str, task: str) -> tuple[list[Predictions], Estimate]:
+        """An arm's predictions of one task, on what its score comes from, and that score."""
+        folded = self.folds is not None and task in self.scored
+        predictions = self.predictions(arm, task, self.plan.config.scored if folded else "test")
+        own = {task: predictions}
+        overlap = 0.0 if self.folds is None else self.folds.overlap
+        return predictions, estimate(own, self.metric, self.folds) if folded else estimate(
+            own, self.metric, overlap=overlap
+        )
 
     def _contrast(self, a: str, b: str) -> Contrast:
-        return contrast(self.test(a), self.test(b), self.metric)
+        return contrast(self.test(a), self.test(b), self.metric, self.folds)
 
 
 def score_arms(evidence: Evidence, costs: Mapping[str, ArmCost]) -> list[ArmResult]:
@@ -91,7 +111,8 @@ def score_arms(evidence: Evidence, costs: Mapping[str, ArmCost]) -> list[ArmResu
     out = []
     for arm in plan.arms:
         validation = evidence.validation(arm.name)
-        test = estimate(evidence.test(arm.name), evidence.metric)
+        test = estimate(evidence.test(arm.name), evidence.metric, evidence.folds)
+        stayed_out = evidence.stayed_out(arm.name)
         tasks = {
             task: _relative(s, task, arm, scores, plan, evidence.metric.sign) for task, s in scores[arm.name].items()
         }
@@ -113,6 +134,7 @@ def score_arms(evidence: Evidence, costs: Mapping[str, ArmCost]) -> list[ArmResu
                 validation=float(np.mean(validation)),
                 validation_by_seed=validation,
                 test=in_own_unit(test, evidence.metric),
+                stayed_out=in_own_unit(stayed_out, evidence.metric) if stayed_out else None,
                 test_by_seed=[evidence.metric.sign * x for x in test.by_seed],
                 tasks=tasks,
                 worst_task=min(evidence.scored, key=lambda t: evidence.metric.sign * tasks[t].score.value),
@@ -129,8 +151,7 @@ def score_arms(evidence: Evidence, costs: Mapping[str, ArmCost]) -> list[ArmResu
 def _task_scores(evidence: Evidence, arm: str) -> dict[str, TaskScore]:
     out = {}
     for task in evidence.evaluated:
-        predictions = evidence.predictions(arm, task, "test")
-        e = estimate({task: predictions}, evidence.metric)
+        predictions, e = evidence.of_task(arm, task)
         metrics = {
             name: float(np.mean([m.fn(p.target, p.logits, p.weight) for p in predictions])) for name, m in METRICS
         }

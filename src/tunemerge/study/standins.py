@@ -8,15 +8,15 @@ from pathlib import Path
 
 from tunemerge.graph.step import Leaf, Role
 from tunemerge.study.config import StudyConfig, TaskConfig
-from tunemerge.study.rows import NEEDS, StudyRows, TaskRows
+from tunemerge.study.rows import StudyRows, TaskRows, needs
 
 # For splits whose size nobody knows: no budget in epochs is too small for it.
 _ROWS = 10_000
 
 
-def rows_with_stand_ins(rows: StudyRows) -> StudyRows:
+def rows_with_stand_ins(rows: StudyRows, config: StudyConfig) -> StudyRows:
     """The same rows; a task's splits that are needed, or asked for, and aren't there become leaves of no content."""
-    tasks = {name: _task(task) for name, task in rows.tasks.items()}
+    tasks = {name: _task(task, config) for name, task in rows.tasks.items()}
     return replace(rows, tasks=tasks, labels=rows.labels or ("a", "b"))
 
 
@@ -26,8 +26,8 @@ def models_with_stand_ins(config: StudyConfig, models: Mapping[str, Leaf]) -> di
     return {name: models.get(name) or Leaf(f"stand-in {name}", Path(), "model", name) for name in names}
 
 
-def _task(task: TaskRows) -> TaskRows:
-    wanted = dict.fromkeys([*NEEDS[task.role], *map(str, task.config.splits), *map(str, task.config.files)])
+def _task(task: TaskRows, config: StudyConfig) -> TaskRows:
+    wanted = dict.fromkeys([*needs(task.role, config), *map(str, task.config.splits), *map(str, task.config.files)])
     parts = {
         seed: {**{s: _leaf(task.name, s, task.config.private) for s in wanted}, **own}
         for seed, own in task.parts.items()
@@ -36,7 +36,7 @@ def _task(task: TaskRows) -> TaskRows:
 
 
 def _leaf(task: str, split: str, private: bool) -> Leaf:
-    role: Role = "test" if split == "test" else "rows"
+    role: Role = "test" if split in ("test", "held_out") else "rows"
     return Leaf(f"stand-in {task} {split}", Path(), role, f"{task} {split}", task if private else "")
 
 

@@ -55,7 +55,8 @@ def describe(j: Judged, metric: str) -> str:
     if j.outcome == "equivalent":
         return f"{j.a} and {j.b} are equivalent within the margin ({by})"
     if j.outcome == "leads":
-        why = "not settled with so few seeds" if j.contrast.covers_seeds else "on these test rows, with one seed"
+        few = f"not settled with so few {'folds' if j.contrast.folds else 'seeds'}"
+        why = few if j.contrast.covers_seeds else "on these test rows, with one seed"
         return f"{j.a} leads {j.b} by {by}, {why}"
     if j.contrast.p < LEVEL:
         return f"{j.a} is ahead of {j.b} by {by}, which does not hold over all contrasts of the study ({holm})"
@@ -68,16 +69,23 @@ def leads(j: Judged, seeds: int, metric: str) -> str:
     said = f"{j.a} leads {j.b} by {interval(j, metric)}"
     if seeds == 1:
         return f"{said} on these test rows; with one seed nothing is claimed (at least {FEWEST_SEEDS} are needed)."
-    return f"{said}: not settled with {seeds} seeds (at least {FEWEST_SEEDS} are needed)."
+    what = "folds" if j.contrast.folds else "seeds"
+    return f"{said}: not settled with {seeds} {what} (at least {FEWEST_SEEDS} are needed)."
 
 
 def inconclusive(j: Judged, seeds: int, metric: str) -> str:
     """The headline where nothing is settled, with what would settle it."""
     needed = j.contrast.seeds_to_settle
+    folds = j.contrast.folds
     if j.contrast.p < LEVEL:
-        return f"{describe(j, metric)}: more seeds or test rows would settle a difference of this size."
+        more = "repetitions of the folds, or rows," if folds else "seeds or test rows"
+        return f"{describe(j, metric)}: more {more} would settle a difference of this size."
     if seeds == 1:
         what = f"and one seed says nothing about the randomness of training: take {FEWEST_SEEDS} or more"
+    elif folds and needed is None:
+        what = "and no number of repetitions of the folds would settle this one: it takes more rows"
+    elif folds:
+        what = f"and about {needed} repetition{'s' * (needed != 1)} of the folds would settle one of this size"
     elif needed is None:
         what = "and no number of seeds would settle this one: it takes more test data"
     else:
@@ -111,7 +119,7 @@ def reason(handed: ArmSummary, best: ArmSummary) -> str:
         else f"{handed.name} is the cheapest within the margin of the best validation score {ELIGIBLE} ({best.name}'s)"
     )
     several = len(handed.validation_by_seed) > 1
-    return why + "; of its seeds the one with the median validation score" * several
+    return why + "; of its runs the one with the median validation score" * several
 
 
 def but(winner: ArmSummary | None, handed: ArmSummary | None, against: Judged | None) -> list[str]:
