@@ -26,8 +26,8 @@ from tunemerge.checkpoint.model import open_checkpoint
 from tunemerge.evaluate.single import evaluate
 from tunemerge.merge.method import METHODS
 from tunemerge.merge.recipe.documents import parse_recipe
+from tunemerge.merge.recipe.plain import plain_document
 from tunemerge.merge.recipe.run import merge_recipe
-from tunemerge.merge.recipe.whole import whole_models
 from tunemerge.tasks.task import TASKS
 from tunemerge.tune.single import tune
 
@@ -74,7 +74,7 @@ def run(work: Path, wanted: list[str]) -> None:
         setting = method.grid(len(experts), 1)[0]
         everyone = [*experts, base]
         names = [open_checkpoint(model).tensors.keys() for model in everyone]
-        text = json.dumps(whole_models(METHODS[name], names, True, setting, average=TASK.head_names).data)
+        text = json.dumps(plain_document(METHODS[name], names, True, setting, average=TASK.head_names).data)
         for i, model in enumerate(everyone):
             text = text.replace(f'"model:{i}"', json.dumps(str(model)))
         merge_recipe(parse_recipe(text, work / "recipe.yaml"), out)

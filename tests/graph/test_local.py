@@ -9,7 +9,7 @@ import graph_operations as ops
 import pytest
 
 from tunemerge.errors import StepFailedError
-from tunemerge.graph.executors.local import LocalExecutor, available_cores
+from tunemerge.graph.executors.local import LocalExecutor
 from tunemerge.graph.plan import Plan
 from tunemerge.graph.run import (
     StepFailed,
@@ -215,8 +215,3 @@ def test_two_processes_compute_a_step_once(tmp_path):
     assert [(tmp_path / f"count{n}").read_text() for n in range(6)] == ["1\n"] * 6
     lines = Store(tmp_path / "store").journal.read()
     assert sum(line["event"] == "finished" and not line["cached"] for line in lines) == 6
-
-
-def test_available_cores_is_at_least_one_and_at_most_all():
-    assert 1 <= available_cores() <= (os.cpu_count() or 1)
-    assert LocalExecutor().slots == available_cores()

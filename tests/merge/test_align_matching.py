@@ -25,7 +25,7 @@ from tunemerge.merge.align.matching import match, voters
 from tunemerge.merge.align.permuted import PermutedModel
 from tunemerge.merge.align.similarity import Alikeness
 from tunemerge.merge.method import METHODS
-from tunemerge.merge.recipe.whole import plan_models, whole_models
+from tunemerge.merge.recipe.plain import plain_document, plan_models
 from tunemerge.merge.runner import run_tensors
 
 State = dict[str, NDArray[Any]]
@@ -100,7 +100,7 @@ def test_a_permuted_model_goes_through_the_engine_alike_with_any_threads(tmp_pat
     with open_model(open_checkpoint(tmp_path)) as model:
         view = PermutedModel(model, orders)
         names = [model.tensors.keys(), view.tensors.keys()]
-        plan = plan_models(whole_models(METHODS["linear"], names, False, {"weight": 0.5}), [model, view])
+        plan = plan_models(plain_document(METHODS["linear"], names, False, {"weight": 0.5}), [model, view])
         results = []
         for threads, block in ((1, 1 << 16), (2, 1 << 10)):
             out = {t.name: np.empty(t.shape, np.float32) for t in plan.tensors}

@@ -17,8 +17,8 @@ from tunemerge.merge.lines import Scaled, depths
 from tunemerge.merge.memory import merge, merge_state
 from tunemerge.merge.method import METHODS, SAMPLE, Tensor
 from tunemerge.merge.recipe.documents import load_recipe
+from tunemerge.merge.recipe.options import Options
 from tunemerge.merge.recipe.run import merge_recipe
-from tunemerge.merge.recipe.write import Options
 from tunemerge.testing.methods import sample
 
 MakeModel = Callable[..., Path]

@@ -220,7 +220,7 @@ def test_every_method_runs_on_adapted_models(tmp_path: Path) -> None:
     """A merge of two adapted models is planned in the base's dtype and rounded once."""
     from tunemerge.merge.blocks import BLOCK
     from tunemerge.merge.method import METHODS
-    from tunemerge.merge.recipe.whole import plan_models, whole_models
+    from tunemerge.merge.recipe.plain import plain_document, plan_models
     from tunemerge.merge.runner import run_tensors
 
     base = ArrayModel("base", {"q.weight": from_float32(random((30, 20), 1), "BF16")})
@@ -228,7 +228,7 @@ def test_every_method_runs_on_adapted_models(tmp_path: Path) -> None:
     models = [AdaptedModel(base, open_adapter(write_lora(tmp_path / f"{i}", m))) for i, m in enumerate(modules)]
     everyone = [*models, base]
     names = [model.tensors.keys() for model in everyone]
-    plan = plan_models(whole_models(METHODS["task_arithmetic"], names, True, {"weight": 0.5}), everyone)
+    plan = plan_models(plain_document(METHODS["task_arithmetic"], names, True, {"weight": 0.5}), everyone)
     out = np.empty(600, np.uint16)
 
     def sink_of(tensor: Any) -> Any:

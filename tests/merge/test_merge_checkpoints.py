@@ -24,10 +24,10 @@ from tunemerge.merge.memory import merge_state
 from tunemerge.merge.method import METHODS
 from tunemerge.merge.operation import merge as merge_step
 from tunemerge.merge.recipe.documents import parse_recipe
+from tunemerge.merge.recipe.options import Options
+from tunemerge.merge.recipe.plain import plain_document
 from tunemerge.merge.recipe.provenance import read_merged
 from tunemerge.merge.recipe.run import merge_recipe
-from tunemerge.merge.recipe.whole import whole_models
-from tunemerge.merge.recipe.write import Options
 from tunemerge.store.digest import digest_file, digest_folder
 
 MakeModel = Callable[..., Path]
@@ -52,7 +52,7 @@ def merge_files(
     everyone = [*models, *([base] if base else [])]
     names = [open_checkpoint(model).tensors.keys() for model in everyone]
     average = keys.pop("average", ())
-    document = whole_models(METHODS[method], names, base is not None, parameters or {}, average=average)
+    document = plain_document(METHODS[method], names, base is not None, parameters or {}, average=average)
     text = json.dumps({**document.data, **keys})
     for i, model in enumerate(everyone):
         text = text.replace(f'"model:{i}"', json.dumps(str(model)))
@@ -267,7 +267,7 @@ import os, signal, sys, time
 from pathlib import Path
 from tunemerge.merge.recipe.documents import parse_recipe
 from tunemerge.merge.recipe.run import merge_recipe
-from tunemerge.merge.recipe.write import Options
+from tunemerge.merge.recipe.options import Options
 def progress(fraction, message):
     if fraction > 0.3:
         print("half", flush=True)

@@ -21,7 +21,7 @@ STEPS = {
     "merge": Step("merge", {**TRAINED, "parameters": {}}),
     "merge without heads": Step("merge", {**TRAINED, "parameters": {}, "average": []}),
     "search": Step("search", {**TRAINED, "candidates": [{"density": 0.5}], **SCORED}),
-    "recipe": Step("recipe", {"document": {"merge_method": "ties"}, "seed": 0}),
+    "recipe": Step("recipe", {"document": {"merge_method": "ties"}, "device": "auto"}),
 }
 
 
@@ -50,7 +50,7 @@ def test_torch_and_the_device_are_in_the_key_where_torch_computes(
 ) -> None:
     steps = [
         Step("merge", {**TRAINED, "method": method, "parameters": {}}),
-        Step("recipe", {"document": {"merge_method": method}, "seed": 0}),
+        Step("recipe", {"document": {"merge_method": method}, "device": "auto"}),
     ]
     before = [key(step) for step in steps]
     changes: dict[str, Any] = {

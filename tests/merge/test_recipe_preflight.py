@@ -12,8 +12,8 @@ from tokenizing import words
 from tunemerge.checkpoint.dtypes import Array
 from tunemerge.merge.recipe import needs
 from tunemerge.merge.recipe.documents import read_recipe
+from tunemerge.merge.recipe.options import Options
 from tunemerge.merge.recipe.preflight import Preflight, preflight
-from tunemerge.merge.recipe.write import Options
 
 MakeModel = Callable[..., Path]
 
@@ -103,10 +103,27 @@ def test_documents_are_checked_against_what_earlier_ones_will_make(make_model: M
     assert codes(missing) == ["no-such-model", "not-checked", "not-checked", "not-checked"]
 
 
-def test_disk_and_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(needs, "free_bytes", lambda out: (Path("/disk"), 10))
-    monkeypatch.setattr(needs, "available_memory", lambda: 10)
+def test_disk_and_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(needs, "free_bytes", lambda out: (tmp_path, 10))
+    monkeypatch.setattr(needs, "free_memory", lambda: 10)
     assert codes(look(TEXT)) == ["disk-full", "memory-low"]
+
+
+def test_intermediates_need_the_disk_of_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = {"here": 10**9, "there": 10**9}
+    disks = {Path(".tunemerge"): Path("here"), tmp_path / "out": Path("there")}
+    monkeypatch.setattr(needs, "free_bytes", lambda path: (disks[path], free[str(disks[path])]))
+    monkeypatch.setattr(needs, "_disk", lambda folder: ["here", "there"].index(str(folder)))
+    text = DOCUMENTS.replace("OTHER", "b")
+
+    def short() -> list[str]:
+        return [f.where for f in look(text, tmp_path / "out").findings if f.code == "disk-full"]
+
+    assert short() == []
+    for disk in free:
+        with monkeypatch.context() as patch:
+            patch.setitem(free, disk, 10)
+            assert short() == [disk]
 
 
 def test_an_input_is_no_output(tmp_path: Path) -> None:

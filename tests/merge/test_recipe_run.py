@@ -14,6 +14,7 @@ from safetensors import safe_open
 
 from lora_files import linear, write_lora
 from tokenizing import words
+from tunemerge import machine
 from tunemerge.checkpoint.dtypes import Array
 from tunemerge.checkpoint.model import open_checkpoint
 from tunemerge.checkpoint.reader import read_tensor
@@ -21,9 +22,9 @@ from tunemerge.errors import UsageError
 from tunemerge.findings import Finding, FindingsError
 from tunemerge.merge.recipe import steps
 from tunemerge.merge.recipe.documents import load_recipe
+from tunemerge.merge.recipe.options import Options
 from tunemerge.merge.recipe.provenance import read_merged
 from tunemerge.merge.recipe.run import merge_recipe
-from tunemerge.merge.recipe.write import Options
 
 MakeModel = Callable[..., Path]
 WORDS, HEAD = "model.embed_tokens.weight", "lm_head.weight"
@@ -162,19 +163,24 @@ def test_an_intermediate_is_made_once(make_model: MakeModel, monkeypatch: pytest
 
     def counting(ready: Any, folder: Path, *rest: Any) -> Any:
         made.append(folder)
+        assert machine.threads() == 3
         return original(ready, folder, *rest)
 
     monkeypatch.setattr(steps, "write_model", counting)  # the output's is bound elsewhere
-    out = merged(MULTI.replace("WEIGHT", "0.5"))
+    out = merged(MULTI.replace("WEIGHT", "0.5"), threads=3)
     assert numbers(out)[WORDS] == 1.5 and len(made) == 1
     assert numbers(merged(MULTI.replace("WEIGHT", "2"), "two"))[WORDS] == 3 and len(made) == 1
     # the same models somewhere else, and another name: the same step
     shutil.move(a, "moved")
     again = MULTI.replace("WEIGHT", "2").replace("model: a", "model: moved").replace("half", "middle")
     assert numbers(merged(again, "three"))[WORDS] == 3 and len(made) == 1
-    merged(MULTI.replace("WEIGHT", "2").replace("model: a", "model: moved").replace("weight: 1}", "weight: 3}"), "four")
+    merged(
+        MULTI.replace("WEIGHT", "2").replace("model: a", "model: moved").replace("weight: 1}", "weight: 3}"),
+        "four",
+        threads=3,
+    )
     assert len(made) == 2
-    assert sorted(p.name for p in Path(".tunemerge").iterdir()) == ["artifacts", "journal.jsonl", "locks", "tmp"]
+    assert {p.name for p in Path(".tunemerge").iterdir()} >= {"artifacts", "journal.jsonl", "locks"}
 
 
 def test_what_is_wrong_with_the_last_document_is_known_before_the_first_is_made(make_model: MakeModel) -> None:
@@ -245,6 +251,10 @@ def test_a_merge_is_repeated_from_its_own_files(make_model: MakeModel) -> None:
     assert (Path("elsewhere/again") / "model.safetensors").read_bytes() == whole
     (Path("elsewhere/a") / "config.json").write_text(json.dumps(config(rope_theta=1)))
     with pytest.raises(FindingsError, match=r"a: config.json is [0-9a-f]{16}\.\.\. now, and was"):
+        merge_recipe(reading.recipe, Path("elsewhere/third"), Options(seed=7), recorded=recorded)
+    (Path("elsewhere/a") / "config.json").write_text(json.dumps(config()))
+    (Path("elsewhere/a") / "chat_template.jinja").write_text("new")
+    with pytest.raises(FindingsError, match=r"chat_template.jinja is [0-9a-f]{16}\.\.\. now, and was not there when"):
         merge_recipe(reading.recipe, Path("elsewhere/third"), Options(seed=7), recorded=recorded)
     assert not Path("elsewhere/third").exists()
 

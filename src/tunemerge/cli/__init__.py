@@ -10,4 +10,21 @@ def main() -> None:
     """The entry point of the command `tunemerge`."""
     from tunemerge.cli.app import app
 
-    app(prog_name="tunemerge")
+    try:
+        app(prog_name="tunemerge")
+    except SystemExit as end:
+        _leave(end.code)
+        raise
+
+
+def _leave(code: object) -> None:
+    """End at once where a decomposition that nobody waits for any more still runs in a thread, which can't be stopped:
+    Python would wait for it."""
+    import os
+    import sys
+    import threading
+
+    if any(thread.name.startswith("merge_") for thread in threading.enumerate()):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code if isinstance(code, int) else 0 if code is None else 1)

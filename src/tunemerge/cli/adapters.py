@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.table import Table
 
 from tunemerge.cli.bar import bar
+from tunemerge.cli.device import checked_device
 from tunemerge.cli.output import answer, screen
 from tunemerge.errors import UsageError
 from tunemerge.merge.lora.extract import Row
@@ -26,12 +27,20 @@ def extract_one(
     energy: float | None,
     whole: list[str],
     skip: list[str],
-    device: str | None,
+    device: str,
 ) -> None:
     console = screen()
     with bar(console, "extracting") as tell:
         found = extract_adapter(
-            model, base, out, rank=rank, energy=energy, whole=whole, skip=skip, device=device, progress=tell
+            model,
+            base,
+            out,
+            rank=rank,
+            energy=energy,
+            whole=whole,
+            skip=skip,
+            device=checked_device(device),
+            progress=tell,
         )
     console.print(_table(found.rows))
     lost = [row for row in found.rows if row.form == "lost"]

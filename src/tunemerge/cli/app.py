@@ -221,7 +221,7 @@ def extract_lora(
     energy: Annotated[float | None, typer.Option(help="least share of each change's energy, e.g. 0.95")] = None,
     whole: Annotated[list[str] | None, typer.Option(help="part of the names of tensors to keep whole")] = None,
     skip: Annotated[list[str] | None, typer.Option(help="part of the names of tensors to leave out")] = None,
-    device: Annotated[str | None, typer.Option(help="where torch computes: cuda where there is one, else cpu")] = None,
+    device: Annotated[str, typer.Option(help="where torch computes: auto, cpu or cuda")] = "auto",
     json: Json = False,
 ) -> None:
     """The low-rank adapter (PEFT) of what tuning changed."""

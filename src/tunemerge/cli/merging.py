@@ -13,24 +13,23 @@ from rich.text import Text
 
 from tunemerge.checkpoint.dtypes import itemsize
 from tunemerge.cli.bar import bar, print_findings
+from tunemerge.cli.device import checked_device
 from tunemerge.cli.output import answer, as_dicts, screen
 from tunemerge.errors import UsageError
 from tunemerge.findings import Finding, FindingsError, refuse_errors
 from tunemerge.merge.recipe.documents import Reading, read_recipe
 from tunemerge.merge.recipe.needs import memory_bytes
+from tunemerge.merge.recipe.options import Options
 from tunemerge.merge.recipe.preflight import Planned, Preflight, preflight
 from tunemerge.merge.recipe.provenance import Recorded, is_merged, read_merged
 from tunemerge.merge.recipe.run import merge_recipe
-from tunemerge.merge.recipe.write import Options
 from tunemerge.merge.runner import output_bytes
 from tunemerge.merge.target import free_bytes
-from tunemerge.tasks.precision import device as find_device
 from tunemerge.yamlfile import parse_documents, read_text
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGTB]?)B?\Z", re.IGNORECASE)
 _FACTORS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9, "T": 10**12}
 _KEYS = {"merge_method", "models", "slices", "modules"}
-DEVICES = ("auto", "cpu", "cuda")
 
 
 def merge_one(
@@ -49,7 +48,7 @@ def merge_one(
     console = screen()
     if threads is not None and threads < 1:
         raise UsageError(f"--threads {threads}: expected a positive number")
-    shard_bytes, device = shard_bytes_of(shard_size), _device(device)
+    shard_bytes, device = shard_bytes_of(shard_size), checked_device(device)
     reading, recorded = read_any(path)
     options = Options(
         seed=seed if seed is not None else recorded.seed if recorded else 0,
@@ -119,15 +118,6 @@ def shard_bytes_of(size: str) -> int:
     if count < 1:
         raise UsageError(f"--out-shard-size {size}: expected a size such as 5B, 500M or 2GB")
     return count
-
-
-def _device(wanted: str) -> str:
-    if wanted not in DEVICES:
-        raise UsageError(f"--device {wanted}: expected {', '.join(DEVICES)}")
-    there = find_device()
-    if wanted == "cuda" and there != "cuda":
-        raise UsageError("--device cuda: torch is built without CUDA, or no GPU is there; use --device auto")
-    return there if wanted == "auto" else wanted
 
 
 def _verdict(findings: Sequence[Finding], path: Path, console: Console, **more: Any) -> int:

@@ -17,12 +17,12 @@ from tunemerge.cli.output import answer, as_dicts, as_json, screen
 from tunemerge.errors import UsageError
 from tunemerge.registry import listed, nearest
 from tunemerge.report import format as fmt
+from tunemerge.store import STORE
 from tunemerge.store.artifacts import Store
 from tunemerge.store.collect import Choice, Sweep, plan_sweep, sweep
 from tunemerge.store.holds import gate
 from tunemerge.store.inventory import Entry, disk_usage, entries
 from tunemerge.store.verify import verify_store
-from tunemerge.study.study import STORE
 from tunemerge.study.uses import KEEPS, RunUse, by_rule, read_uses
 
 _AGE = re.compile(r"(\d+(?:\.\d+)?)(m|h|d|w)")

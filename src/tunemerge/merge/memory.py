@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tunemerge import machine
 from tunemerge.checkpoint.dtypes import NUMPY, Array
 from tunemerge.checkpoint.source import ArrayModel
 from tunemerge.errors import UsageError
@@ -14,8 +15,8 @@ from tunemerge.merge.blocks import BLOCK, Sink
 from tunemerge.merge.method import METHODS
 from tunemerge.merge.parameters import Values
 from tunemerge.merge.plan import TensorPlan
-from tunemerge.merge.recipe.whole import plan_models, whole_models
-from tunemerge.merge.runner import default_threads, run_tensors
+from tunemerge.merge.recipe.plain import plain_document, plan_models
+from tunemerge.merge.runner import run_tensors
 
 State = Mapping[str, Array]
 
@@ -30,20 +31,20 @@ def merge_state(
     average: Collection[str] = (),
     lines: Values | None = None,
     threads: int | None = None,
-    device: str = "cpu",
+    device: str = "auto",
     block: int = BLOCK,
 ) -> dict[str, Array]:
     """Merge dicts of NumPy arrays by name; returns arrays of the base's dtypes (or the first state's).
 
     uint16 arrays are bfloat16 bit patterns, as `checkpoint.reader.read_tensor` returns them. `parameters`, `average`
-    and `lines` as for `recipe.whole.whole_models`, results bit for bit those of a merge of files; `device` as for
+    and `lines` as for `recipe.plain.plain_document`, results bit for bit those of a merge of files; `device` as for
     `runner.run_tensors`. Raises FindingsError with everything that is wrong.
     """
     models = [ArrayModel(f"model {i + 1}", state) for i, state in enumerate(states)]
     under = ArrayModel("the base", base) if base is not None else None
     everyone = [*models, *([under] if under else [])]
     names = [model.tensors.keys() for model in everyone]
-    document = whole_models(METHODS[method], names, under is not None, parameters or {}, average=average, lines=lines)
+    document = plain_document(METHODS[method], names, under is not None, parameters or {}, average=average, lines=lines)
     everyone = everyone[: len(document.merged)]
     plan = plan_models(document, everyone, seed=seed)
     out = {t.name: np.empty(t.shape, NUMPY[t.out_dtype]) for t in plan.tensors}
@@ -56,7 +57,7 @@ def merge_state(
 
         return sink
 
-    threads = default_threads() if threads is None else threads
+    threads = machine.threads() if threads is None else threads
     run_tensors(plan, everyone, sink_of, threads=threads, device=device, block=block)
     return out
 

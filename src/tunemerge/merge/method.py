@@ -36,7 +36,7 @@ class Tensor:
     n_models: int
     values: Values
     seed: int = 0
-    device: str = "cpu"
+    device: str = "auto"
 
     @property
     def size(self) -> int:

@@ -44,14 +44,14 @@ def _load_kernels(name: str) -> None:
 @operation("merge", version=3, prepare=prepare, uses=uses)
 def merge(job: Job) -> Cost:
     """Costs nothing but seconds and memory: a merge sees no examples."""
+    from tunemerge.merge.recipe.options import Options
+    from tunemerge.merge.recipe.plain import plain_document
     from tunemerge.merge.recipe.steps import merge_places
-    from tunemerge.merge.recipe.whole import whole_models
-    from tunemerge.merge.recipe.write import Options
 
     base = job.inputs.get("base", ())
     paths = (*job.inputs["models"], *base)
     choice = next((read_json(path / "choice.json") for path in job.inputs.get("choice", ())), None)
-    document = whole_models(
+    document = plain_document(
         METHODS[job.params["method"]],
         [open_checkpoint(path).tensors.keys() for path in paths],
         bool(base),

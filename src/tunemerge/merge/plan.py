@@ -46,7 +46,7 @@ class TensorPlan:
     def size(self) -> int:
         return math.prod(self.shape)
 
-    def stream(self, seed: int, device: str = "cpu") -> Stream:
+    def stream(self, seed: int, device: str = "auto") -> Stream:
         """A fresh streaming form."""
         stream = self.method.stream(Tensor(self.name, self.shape, len(self.inputs), self.values, seed, device))
         return Scaled(stream, self.factor) if self.factor != 1 else stream

@@ -6,14 +6,14 @@ plan and the inputs alone: not on threads, block size, shards, or the order in w
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-from tunemerge.checkpoint.dtypes import itemsize
+from tunemerge import machine
+from tunemerge.checkpoint.dtypes import Array, itemsize
 from tunemerge.checkpoint.model import open_checkpoint
 from tunemerge.checkpoint.source import Model
 from tunemerge.checkpoint.writer import SHARD_BYTES, CheckpointWriter, TensorSpec, file_order
@@ -28,21 +28,15 @@ from tunemerge.merge.spectral import MATRIX_BYTES
 ROOM = 4 << 30
 """Bytes that the matrices of spectral methods, worked on at once, may take together."""
 
+PATIENCE = 2.0
+"""Seconds that threads get to stop. A decomposition can't be stopped; what it yields later is not written."""
+
 Progress = Callable[[float, str], None]
 MAX_REPORTED = 10
 
 
 def silent(fraction: float, message: str) -> None:
     """No progress display."""
-
-
-def default_threads() -> int:
-    """NUMBA_NUM_THREADS or OMP_NUM_THREADS where set (workers are set to one), else the cores we may use."""
-    for variable in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS"):
-        value = os.environ.get(variable, "")
-        if value.isdigit() and int(value) > 0:
-            return int(value)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def buffer_bytes(plan: MergePlan, threads: int, block: int = BLOCK) -> int:
@@ -92,7 +86,7 @@ def run_tensors(
     sink_of: Callable[[TensorPlan], Sink],
     *,
     threads: int,
-    device: str = "cpu",
+    device: str = "auto",
     progress: Progress = silent,
     finished: Callable[[str], None] = lambda name: None,
     block: int = BLOCK,
@@ -100,47 +94,55 @@ def run_tensors(
     """Merge every tensor of the plan, in its order. FindingsError with all tensors that can't be merged.
 
     `finished` is told, from the thread that calls this function, which tensors are complete. `device` is where
-    spectral methods compute: "cpu", "cuda", or "auto" for a GPU where torch finds one.
+    spectral methods compute, as `spectral.find_device` has it.
     """
     halt, room = threading.Event(), _Room(ROOM)
 
     def work(tensor: TensorPlan) -> None:
+        into = sink_of(tensor)
+
+        def sink(start: int, values: Array) -> None:
+            if halt.is_set():
+                raise InterruptedMergeError
+            into(start, values)
+
         if halt.is_set():
             raise InterruptedMergeError
         sources = [models[i.model].source(i.name) for i in tensor.inputs]
         base = models[tensor.base.model].source(tensor.base.name) if tensor.base else None
         if tensor.copy:
-            copy_equal([*sources, *([base] if base else [])], tensor.size, sink_of(tensor), block)
+            copy_equal([*sources, *([base] if base else [])], tensor.size, sink, block)
         else:
             stream, dtype = tensor.stream(plan.seed, device), tensor.out_dtype
             size = _bytes(tensor, stream.unit, block) if stream.unit == "tensor" else 0
             with room.take(size) if size else nullcontext():
-                stream_tensor(stream, sources, base, tensor.shape, dtype, sink_of(tensor), block, halt.is_set)
+                stream_tensor(stream, sources, base, tensor.shape, dtype, sink, block, halt.is_set)
 
     refused: list[Finding] = []
     total, done = sum(t.size for t in plan.tensors) or 1, 0
-    with ThreadPoolExecutor(max(1, threads), "merge") as pool:
-        futures: dict[Future[None], TensorPlan] = {pool.submit(work, tensor): tensor for tensor in plan.tensors}
-        complete = False
-        try:
-            for future in as_completed(futures):
-                tensor = futures[future]
-                try:
-                    future.result()
-                    finished(tensor.name)
-                except InterruptedMergeError:
-                    continue
-                except UsageError as problem:
-                    refused.append(error("merge-tensor", str(problem), tensor.name))
-                    if len(refused) >= MAX_REPORTED:
-                        halt.set()
-                done += tensor.size
-                progress(done / total, tensor.name)
-            complete = True
-        finally:
-            if not complete:
-                halt.set()
-                pool.shutdown(wait=True, cancel_futures=True)
+    pool = ThreadPoolExecutor(max(1, threads), "merge")
+    futures: dict[Future[None], TensorPlan] = {}
+    try:
+        futures |= {pool.submit(work, tensor): tensor for tensor in plan.tensors}
+        for future in as_completed(futures):
+            tensor = futures[future]
+            try:
+                future.result()
+                finished(tensor.name)
+            except InterruptedMergeError:
+                continue
+            except UsageError as problem:
+                refused.append(error("merge-tensor", str(problem), tensor.name))
+                if len(refused) >= MAX_REPORTED:
+                    halt.set()
+            done += tensor.size
+            progress(done / total, tensor.name)
+        pool.shutdown()
+    except BaseException:
+        halt.set()
+        pool.shutdown(wait=False, cancel_futures=True)
+        wait(futures, PATIENCE)
+        raise
     if refused:
         raise FindingsError(sorted(refused, key=lambda f: f.where))
 
@@ -152,7 +154,7 @@ def write_tensors(
     *,
     metadata: Mapping[str, str],
     threads: int | None = None,
-    device: str = "cpu",
+    device: str = "auto",
     progress: Progress = silent,
     shard_bytes: int = SHARD_BYTES,
     block: int = BLOCK,
@@ -173,7 +175,7 @@ def write_tensors(
             ordered,
             models,
             sink_of,
-            threads=default_threads() if threads is None else threads,
+            threads=machine.threads() if threads is None else threads,
             device=device,
             progress=progress,
             finished=writer.finished,

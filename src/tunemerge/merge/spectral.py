@@ -24,6 +24,7 @@ import numpy as np
 
 from tunemerge.merge.method import Block, Single, Tensor, Unit
 from tunemerge.merge.parameters import Values
+from tunemerge.tasks.precision import torch_device
 
 if TYPE_CHECKING:
     import torch
@@ -127,12 +128,11 @@ def joined(parts: list[torch.Tensor]) -> torch.Tensor:
 
 
 def find_device(asked: str) -> str:
-    """ "auto" is a GPU where torch finds one, else the CPU. Apple's GPUs have no float64 and are not used."""
-    import torch
+    """Where torch computes: "cpu", "cuda", or by "auto", which is the default everywhere, a GPU where there is one.
 
-    if asked != "auto":
-        return asked
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    Apple's GPUs have no float64 and are not used.
+    """
+    return torch_device() if asked == "auto" else asked
 
 
 _guard = threading.Lock()

@@ -9,7 +9,7 @@ from tunemerge.merge.method import METHODS
 from tunemerge.tasks.precision import environment
 
 
-def versions_of(methods: Collection[str]) -> dict[str, str | int]:
+def versions_of(methods: Collection[str], device: str = "auto") -> dict[str, str | int]:
     """The version of each method by name, and the digest of its code where it is a plug-in's; where torch computes one
     of them, also torch's version, and the kind of device.
 
@@ -19,5 +19,5 @@ def versions_of(methods: Collection[str]) -> dict[str, str | int]:
     for name in sorted(methods):
         out |= METHODS.code(name)
     if any(METHODS[name].torch for name in methods):
-        out |= {"torch": metadata.version("torch"), "device": environment()["device"]}
+        out |= {"torch": metadata.version("torch"), "device": "cpu" if device == "cpu" else environment()["device"]}
     return out

@@ -5,14 +5,13 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 
 from tunemerge.findings import Finding, error, warning
-from tunemerge.graph.executors.local import available_cores
 from tunemerge.graph.plan import parent_steps
 from tunemerge.graph.run import look_up
 from tunemerge.graph.step import Leaf, Step
+from tunemerge.machine import cores, free_memory
 from tunemerge.store.artifacts import Store
 from tunemerge.study.passes import Network, Passes, Reader, network
 from tunemerge.study.plan import StudyPlan
@@ -131,17 +130,8 @@ def enough_disk(plan: StudyPlan, store: Store) -> list[Finding]:
 def enough_memory(plan: StudyPlan) -> list[Finding]:
     """A warning when two workers' tunings (weights, gradients, AdamW's two moments, the kept state) may not fit."""
     each = 5 * network(_model_leaf(plan).path).bytes + 1_000_000_000
-    need, free = each * available_cores(), _available_memory()
+    need, free = each * cores(), free_memory()
     if free is None or need <= free:
         return []
-    text = f"{available_cores()} workers need about {need / 1e9:,.1f} GB of memory, {free / 1e9:,.1f} GB are available"
+    text = f"{cores()} workers need about {need / 1e9:,.1f} GB of memory, {free / 1e9:,.1f} GB are available"
     return [warning("memory-short", text, "memory", "close other programs, or take a smaller model")]
-
-
-def _available_memory() -> int | None:
-    """Bytes that programs can take without swapping; None where the system doesn't say."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):
-        return None

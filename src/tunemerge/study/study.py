@@ -24,6 +24,7 @@ from tunemerge.progress import Tell, shown
 from tunemerge.registry import listed
 from tunemerge.report import write_report
 from tunemerge.results import Results
+from tunemerge.store import STORE
 from tunemerge.store.artifacts import Store
 from tunemerge.store.atomic import make_folder, write_file
 from tunemerge.store.collect import sweep
@@ -42,7 +43,6 @@ from tunemerge.study.restore import restore, restoring_plan
 from tunemerge.study.scores import Evidence
 from tunemerge.study.uses import RESULTS_FILE, by_rule, read_uses, write_plan
 
-STORE = ".tunemerge"
 STUDY_FILE = "study.yaml"
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import selectors
 from collections import deque
 from collections.abc import Callable
-from pathlib import Path
 from types import TracebackType
 
 from tunemerge.graph.executors.base import Done, Failed, Progress, Request
 from tunemerge.graph.executors.process import WorkerProcess
+from tunemerge.machine import cores
 
 POLL = 0.5  # seconds between looks at workers that may have died with their pipe held open by a child
 
@@ -22,7 +21,7 @@ class LocalExecutor:
     """
 
     def __init__(self, workers: int | None = None) -> None:
-        self._slots = workers or available_cores()
+        self._slots = workers or cores()
         self._workers: list[WorkerProcess] = []
         self._selector = selectors.DefaultSelector()
         self._ended: deque[Done | Failed] = deque()
@@ -95,13 +94,3 @@ class LocalExecutor:
             self.close()
         else:
             self.kill()
-
-
-def available_cores() -> int:
-    """Cores that this process may use: its affinity, and the quota of its control group (containers)."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return max(1, min(cores, round(int(quota) / int(period))))
-    except (OSError, ValueError):
-        return cores

@@ -29,7 +29,7 @@ class Request:
     energy: float | None = None
     whole: tuple[str, ...] = ()
     skip: tuple[str, ...] = ()
-    device: str = "cpu"
+    device: str = "auto"
 
 
 @dataclass(frozen=True)

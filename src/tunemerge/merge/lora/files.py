@@ -15,12 +15,13 @@ from tunemerge.checkpoint.model import Checkpoint, open_checkpoint
 from tunemerge.checkpoint.skeleton import skeleton
 from tunemerge.checkpoint.source import open_model
 from tunemerge.errors import TunemergeError
+from tunemerge.machine import threads
+from tunemerge.merge.interrupt import interruptible
 from tunemerge.merge.lora.extract import Extraction, Request, extract
 from tunemerge.merge.lora.mix import Mix
 from tunemerge.merge.lora.survey import survey
 from tunemerge.merge.lora.together import combine
-from tunemerge.merge.runner import Progress, default_threads, silent
-from tunemerge.merge.spectral import find_device
+from tunemerge.merge.runner import Progress, silent
 from tunemerge.merge.target import refuse_target, work_folder
 from tunemerge.store.atomic import replace_folder
 from tunemerge.store.remember import file_digest, file_digests
@@ -40,24 +41,24 @@ def extract_adapter(
     energy: float | None = None,
     whole: Collection[str] = (),
     skip: Collection[str] = (),
-    device: str | None = None,
+    device: str = "auto",
     progress: Progress = silent,
 ) -> Extraction:
     """Write the low-rank adapter of `model` over `base` into the folder `out`, which PEFT loads.
 
     `rank` at most (RANK where neither is given); `energy`: the least rank that keeps this share of the change's squared
     norm; `whole`: parts of names of tensors to keep whole; `skip`: of tensors to leave as the base has them; `device`:
-    where torch computes, a GPU where it finds one.
+    where torch computes (`spectral.find_device`).
     `out` exists only once it is complete; an adapter that was made here is replaced. Raises UsageError.
     """
     folders = [locate(str(model)), locate(str(base))]
     refuse_target(Path(out), folders, RECORD)
     opened, under = (open_checkpoint(folder) for folder in folders)
     asked = RANK if rank is None and energy is None else rank
-    request = Request(asked, energy, tuple(whole), tuple(skip), device or find_device("auto"))
+    request = Request(asked, energy, tuple(whole), tuple(skip), device)
     with open_model(opened) as there, open_model(under) as here:
         seen = survey(there.tensors, skeleton(opened.config, list(there.tensors)))
-        found = extract(there, here, request, seen, progress)
+        found = interruptible(lambda: extract(there, here, request, seen, progress))
         record = {
             **_made("extract-lora"),
             "rank": request.rank,
@@ -85,7 +86,7 @@ def merge_adapters(
     folders = [locate(str(adapter)) for adapter in adapters]
     refuse_target(Path(out), folders, RECORD)
     opened = [open_adapter(folder) for folder in folders]
-    merged = combine(opened, mix, progress)
+    merged = interruptible(lambda: combine(opened, mix, progress))
     record = {
         **_made("merge-lora"),
         **asdict(mix),
@@ -133,4 +134,4 @@ def _name(given: str | Path, folder: Path) -> str:
 
 def _digests(checkpoint: Checkpoint) -> Mapping[str, str]:
     paths = [checkpoint.folder / file for file in checkpoint.files]
-    return {path.name: digest for path, digest in file_digests(paths, default_threads()).items()}
+    return {path.name: digest for path, digest in file_digests(paths, threads()).items()}

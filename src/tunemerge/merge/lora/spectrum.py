@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tunemerge.checkpoint.dtypes import Array
+from tunemerge.merge.spectral import find_device
 
 if TYPE_CHECKING:
     import torch
@@ -45,13 +46,14 @@ class Approximation:
         return self.energy >= _COMPLETE
 
 
-def approximate(rows: Pieces, columns: int, most: int, energy: float | None, device: str = "cpu") -> Approximation:
+def approximate(rows: Pieces, columns: int, most: int, energy: float | None, device: str = "auto") -> Approximation:
     """The best approximation of rank at most `most`; with `energy`, of the smallest rank that keeps this share.
 
     A rank-deficient matrix gets no more than its rank; a matrix of zeros, or one with NaN or Inf, rank 0.
     """
     import torch
 
+    device = find_device(device)
     gram = torch.zeros(columns, columns, dtype=torch.float64, device=device)
     for piece in rows():
         block = torch.from_numpy(piece).to(device)

@@ -17,13 +17,15 @@ from tunemerge.merge.plan import MergePlan
 from tunemerge.merge.recipe.documents import Reading
 from tunemerge.merge.recipe.inputs import Input, find_places, join, open_places
 from tunemerge.merge.recipe.needs import disk_findings, memory_findings
+from tunemerge.merge.recipe.options import Options
 from tunemerge.merge.recipe.parts import Document, Place
 from tunemerge.merge.recipe.prepare import Prepared, companion_findings, prepared
 from tunemerge.merge.recipe.provenance import Recorded
 from tunemerge.merge.recipe.views import make_views
-from tunemerge.merge.recipe.write import Options, output_config
+from tunemerge.merge.recipe.write import output_config
 from tunemerge.merge.runner import output_bytes
 from tunemerge.merge.target import refuse_target
+from tunemerge.store import STORE
 
 _HUB = re.compile(r"[\w-][\w.-]*(/[\w.-]+)?\Z")
 _GIVEN = ("recipe-value", "parameter-value")
@@ -138,8 +140,8 @@ def _needs(planned: list[Planned], out: Path, options: Options) -> list[Finding]
     if not planned:
         return []
     *intermediate, last = planned
-    total = sum(output_bytes(p.plan) for p in planned)
-    findings = disk_findings(out, total if intermediate else output_bytes(last.plan))
+    kept = [(Path(STORE), output_bytes(one.plan)) for one in intermediate]
+    findings = disk_findings([(out, output_bytes(last.plan)), *kept])
     for one in planned:
         findings += memory_findings(one.plan, options)
     return findings

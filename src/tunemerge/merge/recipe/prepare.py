@@ -12,6 +12,7 @@ from tunemerge.checkpoint.source import Model
 from tunemerge.checkpoint.tokenizers import tokenizer_findings
 from tunemerge.errors import UsageError
 from tunemerge.findings import Finding, FindingsError, error, note, warning
+from tunemerge.merge.interrupt import interruptible
 from tunemerge.merge.lora.adapted import AdaptedModel
 from tunemerge.merge.plan import MergePlan
 from tunemerge.merge.recipe.assemble import Assembly, assemble
@@ -115,7 +116,8 @@ def _aligned(
     if document.groups is not None:
         request = replace(request, groups=inputs[document.groups].path)
     try:
-        found = request.run(models, donor, config=opened[document.donor].checkpoint.config, seed=seed)
+        config = opened[document.donor].checkpoint.config
+        found = interruptible(lambda: request.run(models, donor, config=config, seed=seed))
     except FindingsError as problem:
         findings += problem.findings
         return None

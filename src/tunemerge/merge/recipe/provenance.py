@@ -19,7 +19,9 @@ from tunemerge.merge.plan import MergePlan
 from tunemerge.merge.recipe.documents import Reading, read_recipe
 from tunemerge.merge.recipe.inputs import Input
 from tunemerge.merge.recipe.names import Exists, looking_from
+from tunemerge.merge.recipe.options import Options
 from tunemerge.merge.recipe.parts import Place
+from tunemerge.merge.versions import versions_of
 
 KEY = "tunemerge"
 """The key of a safetensors file's metadata."""
@@ -49,15 +51,18 @@ class Recorded:
         return replace(place, revision=self.inputs.get(place, {}).get("commit") or place.revision)
 
     def refuse_changes(self, digests: Digests) -> None:
-        """FindingsError naming every input that is not what was merged."""
+        """FindingsError naming every file of an input that is not what was merged, and every one that was not there."""
         findings = []
         for place, files in digests.items():
-            for name, digest in self.inputs.get(place, {}).get("files", {}).items():
-                if files.get(name) != digest:
-                    now = f"is {files[name][:16]}... now" if name in files else "is missing"
-                    text = f"{name} {now}, and was {digest[:16]}... when the model was merged"
-                    fix = "find the files that were merged; to merge the new ones, run the recipe itself"
-                    findings.append(error("input-changed", text, str(place), fix))
+            before = self.inputs.get(place, {}).get("files", {})
+            for name in sorted({*before, *files}):
+                if files.get(name) == before.get(name):
+                    continue
+                now = f"is {files[name][:16]}... now" if name in files else "is missing"
+                then = f"was {before[name][:16]}..." if name in before else "was not there"
+                text = f"{name} {now}, and {then} when the model was merged"
+                fix = "find the files that were merged; to merge the new ones, run the recipe itself"
+                findings.append(error("input-changed", text, str(place), fix))
         if findings:
             raise FindingsError(findings)
 
@@ -110,19 +115,23 @@ def _facts(path: Path) -> dict[str, Any]:
 
 
 def facts_of(
-    recipe: str, seed: int, allow_crimes: bool, inputs: Mapping[Place, Input], digests: Digests, out: Path | None
+    recipe: str, options: Options, plan: MergePlan, inputs: Mapping[Place, Input], digests: Digests, out: Path | None
 ) -> dict[str, Any]:
-    """What `read_merged` reads: the recipe's text, the seed, every input with digests and place, versions.
+    """What `read_merged` reads: the recipe's text, the seed, every input with digests and place, versions; and where
+    torch computed, if it did.
 
     `out` is None for a merge inside a graph, whose inputs are other steps: these have no place of their own.
     """
+    used = versions_of({tensor.method.name for tensor in plan.tensors if not tensor.copy}, options.device)
+    packages = {name: version(name) for name in ("tunemerge", "numpy", "numba")}
     return {
         "format": FORMAT,
         "recipe": recipe,
-        "seed": seed,
-        "allow_crimes": allow_crimes,
+        "seed": options.seed,
+        "allow_crimes": options.allow_crimes,
         "inputs": [_entry(one, digests[place], out) for place, one in inputs.items()],
-        "versions": {name: version(name) for name in ("tunemerge", "numpy", "numba")},
+        "versions": packages | {name: used[name] for name in ("torch",) if name in used},
+        **{name: used[name] for name in ("device",) if name in used},
     }
 
 

@@ -7,21 +7,21 @@ from functools import cache
 from pathlib import Path
 
 from tunemerge.findings import Finding, refuse_errors
+from tunemerge.machine import limited, threads
 from tunemerge.merge.recipe.card import CARD, model_card
 from tunemerge.merge.recipe.documents import Reading
 from tunemerge.merge.recipe.inputs import Input, find_places, input_digests, open_places
 from tunemerge.merge.recipe.needs import needs
+from tunemerge.merge.recipe.options import Options
 from tunemerge.merge.recipe.parts import Place, Recipe
 from tunemerge.merge.recipe.preflight import preflight
 from tunemerge.merge.recipe.prepare import prepared
 from tunemerge.merge.recipe.provenance import Digests, Recorded, facts_of
-from tunemerge.merge.recipe.write import Options, output_config, write_model
-from tunemerge.merge.runner import Progress, default_threads, silent
+from tunemerge.merge.recipe.write import output_config, write_model
+from tunemerge.merge.runner import Progress, silent
 from tunemerge.merge.target import refuse_target, work_folder
+from tunemerge.store import STORE
 from tunemerge.store.atomic import replace_folder
-
-STORE = ".tunemerge"
-"""Intermediates are kept in this folder of the current one, with what other commands keep."""
 
 Tell = Callable[[Sequence[Finding]], None]
 
@@ -56,14 +56,14 @@ def merge_recipe(
 
     @cache
     def digests() -> Digests:  # reads every weight the first time, so after what costs nothing to find out
-        return input_digests(inputs, options.threads or default_threads())
+        return input_digests(inputs, options.threads or threads())
 
     if recorded is not None:
         recorded.refuse_changes(digests())
     made, rest = _intermediates(recipe, inputs, digests, options, progress)
     with prepared(recipe.output, {**inputs, **made}, seed=options.seed, waive=options.allow_crimes) as ready:
         tell(refuse_errors([*ready.findings, *output_config(ready)[1], *needs(ready.plan, out, options)]))
-        facts = facts_of(recipe.text, options.seed, options.allow_crimes, inputs, digests(), out)
+        facts = facts_of(recipe.text, options, ready.plan, inputs, digests(), out)
         with work_folder(out) as work:
             record = write_model(ready, work, options, facts, rest)
             (work / CARD).write_text(model_card(out.name, recipe, record, inputs), "utf-8")
@@ -117,7 +117,8 @@ def _intermediates(
 
     needed = {Place(ref.path): steps[ref.path] for ref in recipe.output.models if ref.path in steps}
     store = Store(STORE)
-    artifacts = run_plan(Plan.of(needed.values()), store, InlineExecutor(), on_event=watch)
+    with limited(options.threads):
+        artifacts = run_plan(Plan.of(needed.values()), store, InlineExecutor(), on_event=watch)
     for step in needed.values():
         store.verify_input(artifacts[step.key].path)
     made, faults = open_places({place: artifacts[step.key].path for place, step in needed.items()})

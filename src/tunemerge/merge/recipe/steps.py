@@ -11,13 +11,14 @@ from tunemerge.findings import refuse_errors
 from tunemerge.graph.cost import Cost
 from tunemerge.graph.operation import Job, operation
 from tunemerge.graph.step import Leaf, Node, Step
+from tunemerge.machine import threads
 from tunemerge.merge.recipe.documents import parse_data
 from tunemerge.merge.recipe.inputs import Input, input_digests, open_places
+from tunemerge.merge.recipe.options import Options
 from tunemerge.merge.recipe.parts import Document, ModelRef, Place, Recipe
 from tunemerge.merge.recipe.prepare import prepared
 from tunemerge.merge.recipe.provenance import Digests, facts_of
-from tunemerge.merge.recipe.write import Options, output_config, write_model
-from tunemerge.merge.runner import default_threads
+from tunemerge.merge.recipe.write import output_config, write_model
 from tunemerge.merge.versions import versions_of
 from tunemerge.store.digest import digest_json
 
@@ -75,7 +76,7 @@ def _numbered(i: int, adapted: bool) -> ModelRef:
 
 def uses(params: Mapping[str, Any]) -> dict[str, str | int]:
     """For the key: the versions of the methods; linear copies and averages what the document's own leaves out."""
-    return versions_of({params["document"]["merge_method"], "linear"})
+    return versions_of({params["document"]["merge_method"], "linear"}, params["device"])
 
 
 @operation("recipe", version=2, uses=uses)
@@ -94,6 +95,5 @@ def merge_places(document: Document, places: Mapping[Place, Path], options: Opti
     with prepared(document, inputs, seed=options.seed, waive=options.allow_crimes) as ready:
         refuse_errors([*ready.findings, *output_config(ready)[1]])
         text = json.dumps(document.data, indent=1, ensure_ascii=False)
-        digests = input_digests(inputs, default_threads())
-        facts = facts_of(text, options.seed, options.allow_crimes, inputs, digests, None)
+        facts = facts_of(text, options, ready.plan, inputs, input_digests(inputs, threads()), None)
         write_model(ready, job.out, options, facts, job.progress)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tunemerge.checkpoint.model import inside, read_json
-from tunemerge.checkpoint.writer import SHARD_BYTES
 from tunemerge.errors import TunemergeError
 from tunemerge.findings import Finding, warning
 from tunemerge.merge.folder import (
@@ -23,26 +21,11 @@ from tunemerge.merge.folder import (
     write_record,
 )
 from tunemerge.merge.recipe.config import follow_layers
+from tunemerge.merge.recipe.options import Options
 from tunemerge.merge.recipe.prepare import Prepared
 from tunemerge.merge.recipe.provenance import KEY, methods_of
 from tunemerge.merge.runner import Progress, silent, write_tensors
 from tunemerge.merge.vocabulary.config import with_changes
-
-
-@dataclass(frozen=True)
-class Options:
-    """`shard_bytes` is the most that one weight file holds; `threads` None: as many as there are cores.
-
-    `allow_crimes` turns the errors that `prepare.WAIVED` lists into warnings. `device` is where methods that
-    need whole matrices compute.
-    """
-
-    seed: int = 0
-    threads: int | None = None
-    shard_bytes: int = SHARD_BYTES
-    copy_tokenizer: bool = True
-    allow_crimes: bool = False
-    device: str = "cpu"
 
 
 def write_model(

@@ -22,7 +22,7 @@ def numbered(i: int) -> str:
     return f"model:{i}"
 
 
-def whole_models(
+def plain_document(
     method: Method,
     models: Sequence[Collection[str]],
     has_base: bool,
@@ -64,7 +64,7 @@ def whole_models(
 
 
 def plan_models(document: Document, models: Sequence[Model], *, seed: int = 0) -> MergePlan:
-    """Plan a document of `whole_models` over models that are at hand, a base that it takes the last of them.
+    """Plan a document of `plain_document` over models that are at hand, a base that it takes the last of them.
 
     Only names, dtypes and shapes are looked at. FindingsError with everything that is wrong.
     """
