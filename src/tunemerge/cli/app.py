@@ -118,6 +118,18 @@ def report(run: RunFolder, json: Json = False) -> None:
 
 
 @app.command()
+def compare(
+    first: RunFolder,
+    second: Annotated[Path, typer.Argument(help="the run to compare it with", metavar="RUNS/OTHER")],
+    json: Json = False,
+) -> None:
+    """Two runs on the same test rows: leaderboards side by side, paired differences, what differs in the studies."""
+    from tunemerge.cli.comparing import compare_and_show
+
+    compare_and_show(first, second)
+
+
+@app.command()
 def export(
     run: RunFolder,
     out: Annotated[Path, typer.Argument(help="folder to write", metavar="OUT")],

@@ -40,7 +40,8 @@ def adapter_methods(incomplete: str) -> list[str]:
 
 
 def _results(ctx: typer.Context) -> dict[str, Any]:
-    run = Path(str(ctx.params.get("run") or ""))
+    # While an option still lacks its value, what stands before it is not parsed into arguments yet.
+    run = Path(str(ctx.params.get("run") or next(iter(ctx.args), "")))
     try:
         found = json.loads((run / "results.json" if run.is_dir() else run).read_bytes())
     except (OSError, ValueError):
