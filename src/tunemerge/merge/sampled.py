@@ -34,7 +34,7 @@ class SampledRanks:
         self._ranks, self._size, self._passed = Ranks(rows, cuts), size, 0
         self._margin = min(_MARGIN, _ROOM / (4 * max(size, 1)))
         self._sample: Array | None = None
-        self._window: _Window | None = None
+        self.window: Window | None = None
         self.looks = size >= 4 * SAMPLE and self._margin >= _LEAST_MARGIN
         self.passes = 2
         self.thresholds, self.spares = self._ranks.thresholds, self._ranks.spares
@@ -59,20 +59,20 @@ class SampledRanks:
         assert self._sample is not None
         counted = self._sample[:, :HIGH_BINS] if of_moved else self._sample
         ranks = [[share * int(n) for share in row] for row, n in zip(shares, counted.sum(axis=1), strict=True)]
-        self._window = _Window(self._sample, ranks, self._margin, min(_ROOM, self._size // 2))
+        self.window = Window(self._sample, ranks, self._margin, min(_ROOM, self._size // 2))
         self._sample = None
 
     def scan(self, rows: Array, base: Array) -> None:
-        if self._window:
-            self._window.scan(rows, base)
+        if self.window:
+            self.window.scan(rows, base)
         else:
             self._ranks.count(self._passed, rows, base)
 
     def finish(self, counts: Sequence[Sequence[int]]) -> None:
         """`counts[i][c]` of the numbers are wanted."""
-        if self._window:
-            found = self._window.find(counts, self._size)
-            self._window = None
+        if self.window:
+            found = self.window.find(counts, self._size)
+            self.window = None
             if found:
                 self.thresholds, self.spares = found
             self.passes = 1 if found else 3
@@ -84,8 +84,11 @@ class SampledRanks:
         self._passed += 1
 
 
-class _Window:
+class Window:
     """The quick way: where a sample says that each k-th largest is, with a margin in rank on both sides.
+
+    Window c of row i holds the bit patterns from firsts[i, c] on, widths[i, c] of them. `scan` fills
+    inside[i * cuts + c] with what is there, filled[i, c] numbers, and counts in above[i, c] what is above.
 
     `ranks` are those within the sample, `margin` is a share of all, `room` how many numbers a window may hold.
     """
@@ -95,31 +98,31 @@ class _Window:
         from tunemerge.merge.kernels.signatures import CHUNK
 
         shape = len(ranks), len(ranks[0])
-        self._firsts, self._widths = np.zeros(shape, np.uint32), np.zeros(shape, np.uint32)
-        self._above, self._filled = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
-        self._room, self._inside = room, np.empty((shape[0] * shape[1], room + CHUNK), np.uint32)
+        self.firsts, self.widths = np.zeros(shape, np.uint32), np.zeros(shape, np.uint32)
+        self.above, self.filled = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+        self._room, self.inside = room, np.empty((shape[0] * shape[1], room + CHUNK), np.uint32)
         for i, wanted in enumerate(ranks):
             from_top, off = np.cumsum(sample[i, HIGH_BINS - 1 :: -1]), margin * int(sample[i].sum())
             for c, rank in enumerate(wanted):
                 ends = np.searchsorted(from_top, [rank - off, rank + off])
                 top, bottom = (HIGH_BINS - 1 - int(end) for end in ends)
-                self._firsts[i, c] = max(1, bottom << LOW_BITS)
-                self._widths[i, c] = max(1, (top + 1) << LOW_BITS) - int(self._firsts[i, c])
+                self.firsts[i, c] = max(1, bottom << LOW_BITS)
+                self.widths[i, c] = max(1, (top + 1) << LOW_BITS) - int(self.firsts[i, c])
 
     def scan(self, rows: Array, base: Array) -> None:
         from tunemerge.merge.kernels.window import gather_window
 
-        gather_window(rows, base, self._firsts, self._widths, self._above, self._inside, self._filled)
+        gather_window(rows, base, self.firsts, self.widths, self.above, self.inside, self.filled)
 
     def find(self, counts: Sequence[Sequence[int]], size: int) -> tuple[Array, Array] | None:
         """Thresholds and spares, or None where one is outside of its window. Zeros are below all windows."""
         from tunemerge.merge.kernels.window import kth_largest
 
-        thresholds, spares = np.zeros(self._above.shape, np.uint32), np.zeros(self._above.shape, np.int64)
+        thresholds, spares = np.zeros(self.above.shape, np.uint32), np.zeros(self.above.shape, np.int64)
         for i, ks in enumerate(counts):
             for c, k in enumerate(ks):
-                held, left = int(self._filled[i, c]), k - int(self._above[i, c])
-                inside, first = self._inside[i * len(ks) + c, :held], int(self._firsts[i, c])
+                held, left = int(self.filled[i, c]), k - int(self.above[i, c])
+                inside, first = self.inside[i * len(ks) + c, :held], int(self.firsts[i, c])
                 if k == 0:
                     thresholds[i, c] = NOTHING
                 elif k >= size:
@@ -127,7 +130,7 @@ class _Window:
                 elif left <= 0 or held > self._room:
                     return None
                 elif left <= held:
-                    thresholds[i, c], spares[i, c] = kth_largest(inside, left, first, self._widths[i, c])
+                    thresholds[i, c], spares[i, c] = kth_largest(inside, left, first, self.widths[i, c])
                 elif first == 1:
                     thresholds[i, c], spares[i, c] = EVERYTHING, left - held
                 else:

@@ -5,9 +5,21 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, types
 
-from tunemerge.merge.kernels.signatures import CHUNK, F32, LANE_SUMS, LANES, READ_F64, WIDTHS
+from tunemerge.merge.kernels.signatures import (
+    CHUNK,
+    F32,
+    F64,
+    I64,
+    LANE_SUMS,
+    LANES,
+    READ_F64,
+    READ_ROWS_F64,
+    READ_U32,
+    WIDTHS,
+)
 
 _SHORT = 256
+_U32 = types.uint32[::1]
 READ_MASK = types.Array(types.boolean, 1, "C", readonly=True)
 
 
@@ -32,6 +44,85 @@ def variances(rows, base, out):  # type: ignore[no-untyped-def]
                 squares[j] += off * off
         for j in range(under.size):
             part[j] = np.float32((squares[j] - total[j] * total[j] * share) * share)
+
+
+@njit(inline="always")
+def _places(flags, words, hot, places):  # type: ignore[no-untyped-def]
+    """Fill `places` with where flags are set; returns how many. `words` is the flags' uint64 view, `hot` is scratch."""
+    some, found = 0, 0
+    for w in range(words.size):
+        hot[some] = w
+        some += words[w] != 0
+    for q in range(some):
+        first = hot[q] * 8
+        for j in range(8):
+            places[found] = first + j
+            found += flags[first + j]
+    return found
+
+
+@njit(
+    [
+        types.void(rows, base, F32, types.uint32, types.uint32, I64, _U32, LANE_SUMS, LANE_SUMS)
+        for rows, base, _ in WIDTHS
+    ],
+    cache=True,
+    nogil=True,
+)
+def survey(rows, base, variance, first, width, counted, near, squares, lanes):  # type: ignore[no-untyped-def]
+    """From `variance` and one window [first, first + width) of its bits, all that has to be known of a block.
+
+    Adds to `counted` how many variances are not 0, are above the window, are within. Those within are appended to
+    `near`, and the squares of the models' deltas there to `squares` (models, as near): without loss as long as CHUNK
+    places are left. The squares above the window are added to lanes[i]; blocks begin at a multiple of LANES.
+    """
+    bits = variance.view(np.uint32)
+    flags, hot, places = np.empty(CHUNK, np.uint8), np.empty(CHUNK // 8 + 1, np.int64), np.empty(CHUNK + 1, np.int64)
+    words = flags.view(np.uint64)
+    for start in range(0, base.size, CHUNK):
+        under, part = base[start : start + CHUNK], bits[start : start + CHUNK]
+        moved, above, within = 0, 0, 0
+        flags[part.size :] = 0
+        for j in range(part.size):
+            moved += part[j] != 0
+            above += part[j] >= first + width
+            flags[j] = part[j] - first < width
+            within += flags[j]
+        counted[0] += moved
+        counted[1] += above
+        whole = part.size - part.size % LANES
+        for i in range(rows.shape[0]):
+            row, sums = rows[i, start : start + CHUNK], lanes[i]
+            for at in range(0, whole, LANES):
+                for lane in range(LANES):
+                    x = np.float64(row[at + lane]) - np.float64(under[at + lane])
+                    sums[lane] += x * x if part[at + lane] >= first + width else 0.0
+            for j in range(whole, part.size):
+                x = np.float64(row[j]) - np.float64(under[j])
+                sums[j - whole] += x * x if part[j] >= first + width else 0.0
+        place = counted[2]
+        if place + CHUNK <= near.size:
+            found = _places(flags, words, hot, places)
+            for q in range(found):
+                near[place + q] = part[places[q]]
+            for i in range(rows.shape[0]):
+                row, own = rows[i, start : start + CHUNK], squares[i]
+                for q in range(found):
+                    x = np.float64(row[places[q]]) - np.float64(under[places[q]])
+                    own[place + q] = x * x
+        counted[2] += within
+
+
+@njit(types.void(READ_U32, READ_ROWS_F64, types.uint32, types.int64, F64), cache=True, nogil=True)
+def add_near(near, squares, threshold, spare, sums):  # type: ignore[no-untyped-def]
+    """Add to sums[i] the squares of what is above the threshold, and of the first `spare` of what is equal to it."""
+    for i in range(squares.shape[0]):
+        own, left, total = squares[i], spare, 0.0
+        for q in range(near.size):
+            equal = near[q] == threshold and left > 0
+            left -= equal
+            total += own[q] if near[q] > threshold or equal else 0.0
+        sums[i] += total
 
 
 @njit([types.void(rows, base, READ_MASK, LANE_SUMS) for rows, base, _ in WIDTHS], cache=True, nogil=True)

@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tunemerge.checkpoint.dtypes import Array
 from tunemerge.merge.grids import spread
 from tunemerge.merge.method import Block, Method, Tensor, Unit, register
 from tunemerge.merge.parameters import INT8_MASK, Parameter, Values
-from tunemerge.merge.sampled import SampledRanks
+from tunemerge.merge.sampled import SampledRanks, Window
 
 if TYPE_CHECKING:
     import torch
@@ -48,7 +49,11 @@ def reference(tensors: Sequence[torch.Tensor], base: torch.Tensor | None, values
 
 
 class SceStream:
-    """The passes of the ranks of variance, where not all elements stay, and one for the weights."""
+    """The passes of the ranks of variance, where not all elements stay, and one for the weights.
+
+    Where a sample tells nearly where the threshold is, one pass does for both: what is above all doubt is weighed at
+    once, what is in doubt afterwards.
+    """
 
     unit: Unit = "element"
 
@@ -59,7 +64,9 @@ class SceStream:
         self._size = tensor.size
         self._ranks = SampledRanks(1, 1, tensor.size)
         self._nonzero = 0
-        self._squares = np.zeros((tensor.n_models, LANES))
+        self._lanes = np.zeros((tensor.n_models, LANES))
+        self._counted, self._near = np.zeros(3, np.int64), np.empty((tensor.n_models, 0))
+        self._weighed = False
         self._weights = np.zeros(tensor.n_models)
         self._variance, self._zeros = np.empty((1, 0), np.float32), np.zeros(0, np.float32)
         self._keep = np.ones((1, 0), np.bool_)
@@ -67,7 +74,7 @@ class SceStream:
 
     @property
     def passes(self) -> int:
-        return self._selecting + 1
+        return self._selecting + (not self._weighed)
 
     @property
     def _selecting(self) -> int:
@@ -82,26 +89,57 @@ class SceStream:
         if index < self._selecting:
             if index == 0 and self._ranks.looked:
                 self._ranks.aim([[self._share]], of_moved=True)
+            if self._ranks.window:
+                self._survey(block, self._ranks.window)
+                return
             variance = self._variances(block)
             self._nonzero += int(np.count_nonzero(variance)) if index == 0 else 0
             self._ranks.scan(variance, self._zeros)
         else:
-            add_squares(block.rows, block.deltas_from, self._mask(block), self._squares)
+            add_squares(block.rows, block.deltas_from, self._mask(block), self._lanes)
 
     def finish(self, index: int) -> None:
-        if index < self._selecting:
-            self._ranks.finish([[int(self._nonzero * self._share)]])
+        if index >= self._selecting:
+            self._weigh(self._lanes.sum(axis=1))
         else:
-            self._weigh()
+            window = self._ranks.window
+            if window:
+                self._nonzero, window.above[:], window.filled[:] = (int(n) for n in self._counted)
+            self._ranks.finish([[int(self._nonzero * self._share)]])
+            if window:
+                self._settle(window)
         self._spares = self._ranks.spares.copy()
+
+    def _survey(self, block: Block, window: Window) -> None:
+        from tunemerge.merge.kernels.sce import survey
+
+        if not self._near.size:
+            self._near = np.empty((len(self._near), window.inside.shape[1]))
+        variance, (first, width) = self._variances(block)[0], (window.firsts[0, 0], window.widths[0, 0])
+        inside, base = window.inside[0], block.deltas_from
+        survey(block.rows, base, variance, first, width, self._counted, inside, self._near, self._lanes)
+
+    def _settle(self, window: Window) -> None:
+        """Weigh, if the threshold is in the window; else a pass of its own will."""
+        from tunemerge.merge.kernels.sce import add_near
+
+        threshold, spare = self._ranks.thresholds[0, 0], self._ranks.spares[0, 0]
+        self._weighed = self._ranks.passes == 1 and bool(threshold - window.firsts[0, 0] < window.widths[0, 0])
+        if self._weighed:
+            held = int(window.filled[0, 0])
+            squares = self._lanes.sum(axis=1)
+            add_near(window.inside[0, :held], self._near, threshold, spare, squares)
+            self._weigh(squares)
+        self._lanes[:] = 0
+        self._near = np.empty((len(self._near), 0))
 
     def apply(self, block: Block) -> None:
         from tunemerge.merge.kernels.sce import add_elected
 
         add_elected(block.rows, block.deltas_from, self._mask(block), self._weights, _LEAST, block.out)
 
-    def _weigh(self) -> None:
-        means = self._squares.sum(axis=1) / max(self._size, 1)
+    def _weigh(self, squares: NDArray[np.float64]) -> None:
+        means = squares / max(self._size, 1)
         total = float(means.sum())
         self._weights[:] = means / total if total >= _LEAST else 1 / means.size
 
