@@ -1,53 +1,25 @@
 """What the orders are, read off the graphs that they build."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 import tunemerge.study.operations  # noqa: F401
-from tunemerge.graph.step import Leaf, Step
 from tunemerge.strategies.setting import (
     BudgetError,
     Ensemble,
-    Merging,
     PerTask,
-    Rows,
     Setting,
     UnavailableError,
     allot,
 )
 from tunemerge.strategies.strategy import STRATEGIES
-from tunemerge.tune.config import TuneConfig
-
-INIT = {"seed": 0, "task": "text-classification"}
-
-
-def leaf(name: str) -> Leaf:
-    return Leaf(f"digest-{name}", Path(name), "rows", name)
-
-
-def rows(name: str, size: int) -> Rows:
-    return Rows(f"{name} adapt", (leaf(f"{name}-adapt"),), (leaf(f"{name}-validation"),), size)
+from tunemerge.testing.strategies import rows, steps_of
+from tunemerge.testing.strategies import setting as contract_setting
 
 
 def setting(tasks=(("a", 30), ("b", 10)), pool=("a", "b"), target=None, budget=8) -> Setting:
-    base = Step("init", INIT, {"model": (leaf("base"),)}, "init base")
-    return Setting(
-        seed=0,
-        base_model=base,
-        pool={n: Step("init", INIT, {"model": (leaf(f"pool-{n}"),)}, n) for n in pool},
-        adapt={n: rows(n, size) for n, size in tasks},
-        source={n: rows(f"{n}-source", 100) for n in pool},
-        target=target,
-        budget=budget,
-        batch_size=16,
-        pool_examples=640,
-        task={"task": "text-classification", "labels": ["no", "yes"]},
-        tuning=TuneConfig(batch_size=16).model_dump(mode="json"),
-        metric="accuracy",
-        merging=lambda n: [Merging("linear", [{"weight": [1.0] * n}])],
-    )
+    return contract_setting(dict(tasks), pool, target, budget)
 
 
 def build(name: str, s: Setting, *more: str):
@@ -56,17 +28,7 @@ def build(name: str, s: Setting, *more: str):
 
 def spent(*nodes) -> int:
     """Training examples of all tune steps above the nodes, each step once."""
-    seen: dict[str, int] = {}
-
-    def visit(node):
-        if isinstance(node, Step):
-            seen[node.key] = node.params["examples"] if node.op == "tune" else 0
-            for parent in node.parents():
-                visit(parent)
-
-    for node in nodes:
-        visit(node)
-    return sum(seen.values())
+    return sum(step.params["examples"] for step in steps_of(*nodes) if step.op == "tune")
 
 
 @pytest.mark.parametrize("name", ["merge_then_tune", "tune_then_merge", "tune_merge_tune", "joint", "sequential"])
@@ -192,7 +154,7 @@ def test_every_strategy_describes_itself():
 
 def test_people_know_steps_by_what_they_do():
     s = setting(tasks=(("a", 30), ("b", 10), ("c", 8)))
-    s = replace(s, source={n: replace(rows(n, 100), name=f"{n} source") for n in "abc"}, pool_examples=32)
+    s = replace(s, source={n: rows(n, "source", 100) for n in "abc"}, pool_examples=32)
     assert build("joint", s).label.endswith("8 steps on a+b+c adapt")
     assert build("joint_total", s).label.endswith("10 steps on a+b+c adapt + a+b+c source")
     assert build("base_probe", s).label.startswith("linear probe: ")

@@ -25,6 +25,10 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", "-s", metavar="KEY=VALUE", help="override a key, e.g. -s tuning.learning_rate=1e-4"),
 ]
+Plugins = Annotated[
+    list[Path] | None,
+    typer.Option("--plugin", metavar="FILE.PY", help="a file that registers something of your own; may be repeated"),
+]
 RunFolder = Annotated[Path, typer.Argument(help="a run's folder", metavar="RUNS/NAME")]
 
 
@@ -45,6 +49,14 @@ def options(
     pass
 
 
+def _load(plugins: list[Path] | None) -> None:
+    if plugins:
+        from tunemerge.findings import refuse_errors
+        from tunemerge.plugins import load_plugins
+
+        refuse_errors(load_plugins({f"--plugin {path}": path for path in plugins}))
+
+
 @app.command()
 def demo(
     quick: Annotated[bool, typer.Option("--quick", help="fewer arms and seeds: under 90 seconds")] = False,
@@ -61,11 +73,13 @@ def demo(
 def check(
     file: Annotated[Path, typer.Argument(help="a study file or a recipe", metavar="STUDY.YAML|RECIPE.YAML")],
     set_: Set = None,
+    plugin: Plugins = None,
     json: Json = False,
 ) -> None:
     """Every finding at once: models, data, labels, tokenizers, disk. Nothing is trained, downloaded or written."""
     from tunemerge.cli.merging import check_recipe, is_recipe
 
+    _load(plugin)
     if is_recipe(file):
         raise typer.Exit(check_recipe(file))
     from tunemerge.cli.studies import check_study
@@ -203,13 +217,18 @@ def merge(
     ] = False,
     threads: Annotated[int | None, typer.Option("--threads", "-j", help="default: as many as there are cores")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="show the plan and all findings, write nothing")] = False,
+    plugin: Plugins = None,
     json: Json = False,
 ) -> None:
     """Merge models by a recipe, or make a merged model again from the recipe in its own files."""
     from tunemerge.cli.kernels import prepare
+
+    if plugin:
+        _load(plugin)  # whose kernels may need what a quick start leaves out
+    else:
+        prepare()
     from tunemerge.cli.merging import merge_one
 
-    prepare()
     code = merge_one(
         recipe,
         out,
@@ -313,12 +332,26 @@ def evaluate(
 def list_(
     kind: Annotated[str, typer.Argument(help="strategies, methods, tasks or metrics", autocompletion=complete.kinds)],
     markdown: Annotated[bool, typer.Option("--markdown", help="methods with all parameters, as a page")] = False,
+    plugin: Plugins = None,
     json: Json = False,
 ) -> None:
     """What there is: strategies, methods, tasks, metrics."""
     from tunemerge.cli.listing import show_list, show_methods_page
 
+    _load(plugin)
     show_methods_page(kind) if markdown else show_list(kind)
+
+
+@app.command()
+def new(
+    kind: Annotated[str, typer.Argument(help="method, strategy or metric", autocompletion=complete.new_kinds)],
+    name: Annotated[str, typer.Argument(help="what it is called: small letters, digits and _")],
+    json: Json = False,
+) -> None:
+    """Write NAME.py, a method, strategy or metric of your own that works, and its test."""
+    from tunemerge.cli.creating import create
+
+    create(kind, name, Path())
 
 
 @app.command()

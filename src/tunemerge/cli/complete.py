@@ -26,6 +26,10 @@ def kinds(incomplete: str) -> list[str]:
     return _starting(incomplete, ["strategies", "methods", "tasks", "metrics"])
 
 
+def new_kinds(incomplete: str) -> list[str]:
+    return _starting(incomplete, ["method", "strategy", "metric"])
+
+
 def rules(incomplete: str) -> list[str]:
     """Task-vector methods."""
     from tunemerge.merge.method import METHODS

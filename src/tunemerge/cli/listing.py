@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from rich.table import Table
 
+from tunemerge.cli.bar import print_findings
 from tunemerge.cli.output import answer, screen
 from tunemerge.errors import UsageError
-from tunemerge.registry import nearest
+from tunemerge.plugin_code import Plugin
+from tunemerge.registry import Registry, nearest
 
 KINDS = ["strategies", "methods", "tasks", "metrics"]
 
@@ -21,11 +25,35 @@ def show_list(kind: str) -> None:
     table.add_column("name", no_wrap=True)
     table.add_column("paper", no_wrap=True)
     table.add_column("what it is", overflow="fold")
-    rows = _rows(kind)
+    registry = registry_of(kind)
+    rows = [(*row, _place(registry.plugin(row[0]))) for row in _rows(kind)]
+    plugged = any(row[-1] for row in rows)
+    if plugged:
+        table.add_column("from", overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(row if plugged else row[:-1]))
     screen().print(table)
-    answer(kind=kind, rows=[dict(zip(("name", "paper", "what"), row, strict=True)) for row in rows])
+    print_findings(registry.problems, screen())
+    answer(kind=kind, rows=[dict(zip(("name", "paper", "what", "plugin"), row, strict=True)) for row in rows])
+
+
+def registry_of(kind: str) -> Registry[Any]:
+    """The registry of a kind, by its name in the plural."""
+    if kind == "strategies":
+        from tunemerge.strategies.strategy import STRATEGIES
+
+        return STRATEGIES
+    if kind == "methods":
+        from tunemerge.merge.method import METHODS
+
+        return METHODS
+    if kind == "tasks":
+        from tunemerge.tasks.task import TASKS
+
+        return TASKS
+    from tunemerge.stats.metrics import METRICS
+
+    return METRICS
 
 
 def show_methods_page(kind: str) -> None:
@@ -37,21 +65,22 @@ def show_methods_page(kind: str) -> None:
 
 
 def _rows(kind: str) -> list[tuple[str, str, str]]:
+    every = list(registry_of(kind))
     if kind == "strategies":
-        from tunemerge.strategies.strategy import STRATEGIES
-
-        return [(name, s.paper or "", f"{s.description} ({s.role})") for name, s in STRATEGIES]
+        return [(name, s.paper or "", f"{s.description} ({s.role})") for name, s in every]
     if kind == "methods":
-        from tunemerge.merge.method import METHODS
-
-        return [(name, _short(m.paper), m.summary) for name, m in METHODS]
+        return [(name, _short(m.paper), m.summary) for name, m in every]
     if kind == "tasks":
-        from tunemerge.tasks.task import TASKS
+        return [(name, "", (inspect.getdoc(type(t)) or "").splitlines()[0]) for name, t in every]
+    return [(name, "", "higher is better" if m.higher_is_better else "lower is better") for name, m in every]
 
-        return [(name, "", (inspect.getdoc(type(t)) or "").splitlines()[0]) for name, t in TASKS]
-    from tunemerge.stats.metrics import METRICS
 
-    return [(name, "", "higher is better" if m.higher_is_better else "lower is better") for name, m in METRICS]
+def _place(plugin: Plugin | None) -> str:
+    """The plug-in's file, seen from here where it lies here; the package of an installed one."""
+    if plugin is None:
+        return ""
+    here = plugin.path.is_relative_to(Path.cwd())
+    return plugin.package or str(plugin.path.relative_to(Path.cwd()) if here else plugin.path)
 
 
 def _short(paper: str) -> str:

@@ -33,7 +33,7 @@ class Strategy:
 
     @property
     def description(self) -> str:
-        return (self.build.__doc__ or "").strip().splitlines()[0]
+        return next(iter((self.build.__doc__ or "").strip().splitlines()), "")
 
 
 STRATEGIES: Registry[Strategy] = Registry("strategy", "tunemerge.strategies.presets", "tunemerge.strategies")
