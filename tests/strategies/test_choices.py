@@ -69,4 +69,4 @@ def test_what_is_tuned_after_a_choice_reads_the_chosen_model():
     s = replace(setting(), rates=RATES)
     last = choice_of(build("sequential", s)).inputs["predictions"][0].inputs["models"][0]
     assert last.inputs["model"][0].op == "select"
-    assert rows("b", 10).train == last.inputs["train"]
+    assert rows("b", "adapt", 10).train == last.inputs["train"]

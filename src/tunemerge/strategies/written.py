@@ -183,7 +183,8 @@ class _Building:
         return list(self._named(names).values())
 
     def _named(self, names: list[str]) -> dict[str, Node]:
-        pool = self._s.pool.items()
+        """By what the study calls each; `pool` is all of its models."""
+        pool = [(f"{POOL}.{name}", model) for name, model in self._s.pool.items()]
         return {name: model for n in names for name, model in (pool if n == POOL else [(n, self._model(n))])}
 
     def _step(self, name: str, step: WrittenStep) -> Node:

@@ -41,7 +41,10 @@ def setting(
     return Setting(
         seed=seed,
         base_model=start,
-        pool={n: Step("init", {"seed": seed, **TASK}, {"model": (_leaf(f"model-{n}", "model"),)}, f"{n}: start") for n in pool},
+        pool={
+            n: Step("init", {"seed": seed, **TASK}, {"model": (_leaf(f"model-{n}", "model"),)}, f"{n}: start")
+            for n in pool
+        },
         adapt={n: rows(n, "adapt", size) for n, size in tasks.items() if target in (None, n)},
         source={n: rows(n, "source", 640) for n in pool},
         target=target,
