@@ -13,9 +13,9 @@ from tunemerge.checkpoint.adapter import Adapter, open_adapter
 from tunemerge.checkpoint.dtypes import to_float32
 from tunemerge.errors import UsageError
 from tunemerge.findings import FindingsError
-from tunemerge.merge.lora.combine import knots, recompress
 from tunemerge.merge.lora.files import merge_adapters
 from tunemerge.merge.lora.mix import Mix
+from tunemerge.merge.lora.products import knots, recompress
 from tunemerge.merge.method import METHODS
 
 SHAPES = {"q": (30, 20), "k": (12, 20)}

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from tunemerge.checkpoint.dtypes import INTEGERS
 from tunemerge.checkpoint.header import TensorInfo
+from tunemerge.checkpoint.naming import is_word_table, may_be_word_head
 from tunemerge.findings import Finding, error, note
 
 _SHOWN = 3
@@ -68,7 +69,7 @@ def _shapes(
     shown = [f"{n} {list(tensors[n].shape)} instead of {list(expected[n].shape)}" for n in differ]
     same_tail = all(expected[n].shape[1:] == tensors[n].shape[1:] for n in differ)
     remedy = "merge models of one architecture and size"
-    if same_tail and all("embed" in n or "lm_head" in n for n in differ):
+    if same_tail and all(is_word_table(n) or may_be_word_head(n) for n in differ):
         remedy = "the vocabularies differ: give all models the same tokenizer (resize_token_embeddings) first"
     text = f"{len(differ)} tensors have other shapes than in {first}: {_list(shown)}"
     return [error("tensor-shapes", text, model, remedy)]

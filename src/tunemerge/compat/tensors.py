@@ -8,22 +8,8 @@ from tunemerge.checkpoint.dtypes import FLOATS, INTEGERS
 from tunemerge.checkpoint.header import TensorInfo
 from tunemerge.checkpoint.match import common_prefix, tensor_differences
 from tunemerge.checkpoint.model import Checkpoint
+from tunemerge.checkpoint.naming import is_task_head
 from tunemerge.findings import Finding, error, note
-
-HEADS = (
-    "classifier.",
-    "score.",
-    "pre_classifier.",
-    "classification_head.",
-    "cls.",
-    "lm_head.",
-    "qa_outputs.",
-    "vocab_transform.",
-    "vocab_layer_norm.",
-    "vocab_projector.",
-    "pooler.",
-)
-"""Tensors on top of the encoder: transformers makes them afresh, or leaves them, by the class that loads."""
 
 Tensors = dict[str, TensorInfo]
 
@@ -31,9 +17,9 @@ Tensors = dict[str, TensorInfo]
 def tensor_findings(models: Mapping[str, Checkpoint]) -> list[Finding]:
     """Errors for encoders that differ in names or shapes; notes for heads and number formats."""
     plain = {name: _without_prefix(model.tensors, models) for name, model in models.items()}
-    bodies = {name: {n: t for n, t in tensors.items() if not is_head(n)} for name, tensors in plain.items()}
+    bodies = {name: {n: t for n, t in tensors.items() if not is_task_head(n)} for name, tensors in plain.items()}
     findings = tensor_differences(bodies)
-    findings += _head_notes({name: {n for n in tensors if is_head(n)} for name, tensors in plain.items()})
+    findings += _head_notes({name: {n for n in tensors if is_task_head(n)} for name, tensors in plain.items()})
     for name, model in models.items():
         odd = sorted({t.dtype for t in model.tensors.values() if t.dtype.startswith(("F8", "C"))})
         if odd:
@@ -42,15 +28,10 @@ def tensor_findings(models: Mapping[str, Checkpoint]) -> list[Finding]:
     return findings + _dtype_note(bodies)
 
 
-def is_head(name: str) -> bool:
-    """Whether a tensor belongs to a head; a pooler does, also under the encoder's prefix."""
-    return name.startswith(HEADS) or name.partition(".")[2].startswith("pooler.")
-
-
 def _without_prefix(tensors: Tensors, models: Mapping[str, Checkpoint]) -> Tensors:
     """Names without the encoder's prefix ("bert."), where another of the models was saved without it."""
     for other in models.values():
-        body = {n for n, info in other.tensors.items() if not is_head(n) and info.dtype not in INTEGERS}
+        body = {n for n, info in other.tensors.items() if not is_task_head(n) and info.dtype not in INTEGERS}
         prefix = common_prefix(set(tensors), body)
         if prefix:
             return {name.removeprefix(prefix): info for name, info in tensors.items()}

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from tunemerge.checkpoint.layout import find_layout
 from tunemerge.findings import Finding, error
 from tunemerge.merge.method import Block, Looking, Method, Stream
 from tunemerge.merge.parameters import Parameter, check
@@ -30,14 +31,14 @@ PARAMETERS = (
 
 
 @dataclass(frozen=True)
-class Lines:
+class DepthSchedule:
     """The factor on task vectors at depth 0, and what it grows by up to depth 1."""
 
     alpha: float
     beta: float
 
     @classmethod
-    def parse(cls, given: Any) -> Lines | list[Finding]:
+    def parse(cls, given: Any) -> DepthSchedule | list[Finding]:
         """From `{alpha: number, beta: number}`; else everything that is wrong with it."""
         if not isinstance(given, Mapping):
             return [error("lines", f"lines takes alpha and beta, not {given!r}")]
@@ -59,8 +60,6 @@ def refuses_lines(method: Method, has_base: bool) -> str | None:
 
 def depths(names: Collection[str]) -> dict[str, float]:
     """0 for tensors of the first layer of a stack to 1 for the last; 0 outside of all stacks."""
-    from tunemerge.merge.recipe.layout import find_layout
-
     places = find_layout(sorted(names)).places
     return {name: place.stack.depth(place.number) if place else 0.0 for name, place in places.items()}
 

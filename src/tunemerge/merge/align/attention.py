@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tunemerge.merge.align.config import Positions, heads, is_relative_bias, positions
+from tunemerge.checkpoint.naming import is_relative_bias
+from tunemerge.merge.align.config import Positions, heads, positions
 from tunemerge.merge.align.groups import Axis, Group, Inside, Part
 from tunemerge.merge.align.names import Linear, Site, Tensors, below, without_numbers
 

@@ -7,16 +7,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tunemerge.checkpoint.naming import is_position_table, is_relative_bias
+
 _HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads", "nhead")
 _SIZES = ("head_dim", "d_kv", "kv_channels")
 _TOWERS = {"text": ("text", "language"), "vision": ("vision", "visual", "image"), "audio": ("audio", "speech")}
-POSITION_TABLE = re.compile(
-    r"pos(ition)?(al)?_?(emb|enc)|embed_positions|rel_embeddings|(^|\.)wpe(\.|$)", re.IGNORECASE
-)
 _ROTARY = re.compile(r"rotary|(^|_)rope(_|$)")
 _ROTARY_KINDS = re.compile(r"llama|mi[sx]tral|qwen|gemma|roformer")
 """model_types whose older config.json files say nothing about their rotary embeddings."""
-_RELATIVE = re.compile(r"relative\w*bias", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -41,14 +39,9 @@ def positions(config: Mapping[str, Any], names: list[str]) -> Positions:
     rotary += [kind] * bool(_ROTARY_KINDS.search(kind))
     slopes = kind == "bloom" or any(("alibi" in key or value == "alibi") and value for key, value in entries)
     unsafe = any((key == "rotary_value" and value) or value == "block_sparse" for key, value in entries)
-    tables = any(POSITION_TABLE.search(name) or is_relative_bias(name) for name in names)
+    tables = any(is_position_table(name) or is_relative_bias(name) for name in names)
     told = any(value is not False for value in rotary)
     return Positions(told or slopes or tables, bool(rotary), slopes, unsafe)
-
-
-def is_relative_bias(name: str) -> bool:
-    """Whether a tensor is a table of biases by distance, with a column a head."""
-    return bool(_RELATIVE.search(name))
 
 
 def heads(config: Mapping[str, Any], path: str) -> tuple[int | None, int | None]:

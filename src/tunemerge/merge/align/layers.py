@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from tunemerge.checkpoint.dtypes import FLOATS
+from tunemerge.checkpoint.naming import is_number, is_table_module
 from tunemerge.merge.align.groups import Axis
 from tunemerge.merge.align.names import Tensors, natural, without_numbers
 
 _SHORTCUT = re.compile(r"(^|\.)(\w*shortcut|\w*downsample|skip\w*|identity\w*)(\.|$)", re.IGNORECASE)
-_OTHER = re.compile(r"transpose|deconv|upconv|(^|[._])(emb(ed(dings?|_\w+)?)?|w[tp]e)$", re.IGNORECASE)
+_OTHER = re.compile(r"transpose|deconv|upconv", re.IGNORECASE)
 """Modules whose weights look like those of a layer but lie otherwise: transposed convolutions, lookup tables."""
 _NUMBERED = re.compile(r"(.*?)(\d+)")
 _MAX_STEPS = 20_000
@@ -76,7 +77,7 @@ def read_layers(tensors: Tensors) -> list[Layer]:
         shape = tensors[parts["weight"]].shape if "weight" in parts else ()
         odd = parts.keys() - {"weight", "bias", "running_mean", "running_var"}
         sizes = {tensors[name].shape for leaf, name in parts.items() if leaf != "weight"}
-        if odd or not shape or sizes - {shape[:1]} or _OTHER.search(path):
+        if odd or not shape or sizes - {shape[:1]} or _OTHER.search(path) or is_table_module(path):
             name = parts[min(odd)] if odd else next(iter(parts.values()))
             raise NotUnderstoodError(f"{name!r} is part of no layer that is known")
         (norms if len(shape) == 1 else heavy)[path] = parts
@@ -95,7 +96,7 @@ def _block(path: str, paths: list[str]) -> str:
     for end in range(len(parts) - 1, 0, -1):
         part = ".".join(parts[:end])
         inside = [p for p in paths if p.startswith(part + ".") and not _SHORTCUT.search(p)]
-        if parts[end - 1].isdigit() and len(inside) > 1:
+        if is_number(parts[end - 1]) and len(inside) > 1:
             return part
     return ""
 
@@ -129,10 +130,10 @@ def _attach_norms(layers: list[Layer], norms: dict[str, dict[str, str]], tensors
 def _before(path: str, layers: list[Layer], norms: dict[str, dict[str, str]]) -> tuple[Layer | None, bool]:
     """The layer that a norm follows, and whether numbers in a sequence say so."""
     parent, _, own = path.rpartition(".")
-    if own.isdigit():
+    if is_number(own):
         depth = path.count(".")
         sequence = [(layer, layer.path.split(".")) for layer in layers if _parent(layer.path, depth) == parent]
-        ahead = [layer for layer, parts in sequence if parts[depth].isdigit() and int(parts[depth]) < int(own)]
+        ahead = [layer for layer, parts in sequence if is_number(parts[depth]) and int(parts[depth]) < int(own)]
         return (max(ahead, key=lambda layer: natural(layer.path)) if ahead else None), True
     beside = [layer for layer in layers if layer.path.rpartition(".")[0] == parent]
     if len(beside) == 1 and sum(norm.rpartition(".")[0] == parent for norm in norms) == 1:

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 
 from tunemerge.checkpoint.dtypes import FLOATS
 from tunemerge.checkpoint.header import TensorInfo
+from tunemerge.checkpoint.naming import is_number, is_table
 from tunemerge.merge.align.groups import Axis, Group
 
 Tensors = Mapping[str, TensorInfo]
-_TABLE = re.compile(r"embed|relative|(^|[._])w[tp]e\b", re.IGNORECASE)
-"""Lookup tables: two-dimensional weights that are no linear layers."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ class Site:
 def scope(path: str) -> str:
     """The innermost numbered part that a module is in ("encoder.layer.3"), or "" where there is none."""
     parts = path.split(".")
-    inside = [i for i, part in enumerate(parts[:-1]) if part.isdigit()]
+    inside = [i for i, part in enumerate(parts[:-1]) if is_number(part)]
     return ".".join(parts[: inside[-1] + 1]) if inside else ""
 
 
@@ -70,7 +69,7 @@ def linears(tensors: Tensors) -> dict[str, Linear]:
     found: dict[str, tuple[str, str | None]] = {}
     for name, info in tensors.items():
         path = re.sub(r"(\.|_)weight$", "", name)
-        if path == name or len(info.shape) != 2 or info.dtype not in FLOATS or _TABLE.search(path):
+        if path == name or len(info.shape) != 2 or info.dtype not in FLOATS or is_table(path):
             continue
         beside = name.removesuffix("weight") + "bias"
         found[path] = (name, beside if beside in tensors and len(tensors[beside].shape) == 1 else None)

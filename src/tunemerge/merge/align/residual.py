@@ -11,14 +11,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from tunemerge.checkpoint.dtypes import FLOATS
-from tunemerge.merge.align.config import POSITION_TABLE, Positions
+from tunemerge.checkpoint.naming import is_position_table, is_table
+from tunemerge.merge.align.config import Positions
 from tunemerge.merge.align.groups import Axis, Group
 from tunemerge.merge.align.names import Site, Tensors, scope
 
 _HEAD = re.compile(r"For[A-Z]|LMHead|DoubleHeads")
 """Classes whose output is not the hidden states."""
 _VECTOR = re.compile(r"norm|(^|[._])ln_?\w*\.|scale|gamma|lambda|class_embedding", re.IGNORECASE)
-_TABLE = re.compile(r"embed|(^|[._])w[tp]e\b|pos(ition)?(al)?_?(emb|enc)|token|shared", re.IGNORECASE)
 _SQUARE = re.compile(r"dense|transform|pre_classifier|pooler", re.IGNORECASE)
 _ENTRANCE = re.compile(r"embed|project|patch|input", re.IGNORECASE)
 
@@ -57,8 +57,8 @@ def _axes(name: str, tensors: Tensors, width: int, config: Mapping[str, Any]) ->
         return "is not understood"
     if len(shape) == 1:
         return _vector(name, tensors, width)
-    if _TABLE.search(name) and shape[-1] == width and name.removesuffix("weight") + "bias" not in tensors:
-        return [len(shape) - 1] if len(places) == 1 or POSITION_TABLE.search(name) else "is not understood"
+    if is_table(name) and shape[-1] == width and name.removesuffix("weight") + "bias" not in tensors:
+        return [len(shape) - 1] if len(places) == 1 or is_position_table(name) else "is not understood"
     if len(shape) == 2:
         return _linear(name, shape, width)
     if not places:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tunemerge.checkpoint.header import TensorInfo
+from tunemerge.checkpoint.naming import is_table_module
 from tunemerge.checkpoint.skeleton import Skeleton
-
-_EMBEDDING = re.compile(r"(embed(ding)?s?|emb|embed_in|embed_tokens|embed_positions|wte|wpe|shared|attention_bias)$")
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ def survey(tensors: Mapping[str, TensorInfo], built: Skeleton | None) -> Survey:
             for kind in (built.embeddings, built.turned)
         )
     else:
-        embeddings = frozenset(name for name in tensors if _EMBEDDING.search(name.removesuffix(".weight")))
+        embeddings = frozenset(name for name in tensors if is_table_module(name.removesuffix(".weight")))
         turned = _turned(tensors, embeddings)
     own = {module: tuple(found) for module, found in modules.items()}
     return Survey(names, own, frozenset(containers), embeddings, turned, built.tied if built else {})

@@ -13,8 +13,8 @@ from tunemerge.checkpoint.source import ArraySource
 from tunemerge.errors import UsageError
 from tunemerge.findings import Finding, error, refuse_errors
 from tunemerge.merge.lora.adapted import factors
-from tunemerge.merge.lora.combine import Pair, concatenate, knots, recompress
 from tunemerge.merge.lora.mix import Mix, mix_findings
+from tunemerge.merge.lora.products import Pair, concatenate, knots, recompress
 from tunemerge.merge.memory import merge_state
 from tunemerge.merge.runner import Progress, silent
 

@@ -16,10 +16,10 @@ Time: `iterations` products of the matrix with a square one of its columns. Floa
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tunemerge.checkpoint.naming import is_table
 from tunemerge.merge.grids import pairs
 from tunemerge.merge.method import Method, Tensor, register
 from tunemerge.merge.parameters import LAMBDA, Parameter, Values
@@ -28,7 +28,6 @@ from tunemerge.merge.spectral import Deltas, SpectralStream
 if TYPE_CHECKING:
     import torch
 
-_TABLE = re.compile(r"embed(?!_out)|(^|\.)(wte|wpe|shared)(\.|\Z)", re.IGNORECASE)
 _MEAN, _SQUARE, _FLOOR = 0.9, 0.999, 1e-8
 """Adam's decay rates and what it adds to the root, as everywhere."""
 
@@ -40,7 +39,7 @@ def reference(tensors: Sequence[torch.Tensor], base: torch.Tensor | None, values
     assert base is not None
     start = base.double()
     deltas = torch.stack([x.double() - start for x in tensors])
-    if base.ndim != 2 or not base.numel() or _TABLE.search(values["name"]):
+    if base.ndim != 2 or not base.numel() or is_table(values["name"]):
         return start + values["lambda"] * deltas.mean(dim=0)
     merged = torch.nn.Parameter(deltas.sum(dim=0))
     moved = deltas[deltas.flatten(1).any(dim=1)]
@@ -98,7 +97,7 @@ def _slope(deltas: Deltas, like: torch.Tensor) -> Callable[[torch.Tensor], torch
 
 
 def stream(tensor: Tensor) -> SpectralStream:
-    return SpectralStream(tensor, merge, matrix=not _TABLE.search(tensor.name))
+    return SpectralStream(tensor, merge, matrix=not is_table(tensor.name))
 
 
 def candidates(n_models: int, k: int) -> list[dict[str, Any]]:
@@ -121,6 +120,7 @@ WUDI = register(
         reference=reference,
         stream=stream,
         torch=True,
+        version=2,
         candidates=candidates,
         idempotent=False,
     )

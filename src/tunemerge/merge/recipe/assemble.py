@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tunemerge.checkpoint.dtypes import INTEGERS
 from tunemerge.checkpoint.header import TensorInfo
+from tunemerge.checkpoint.naming import is_buffer, is_word_table, may_be_word_head
 from tunemerge.findings import Finding, FindingsError, error, note
 from tunemerge.merge.method import METHODS, Method
 from tunemerge.merge.parameters import Values
 from tunemerge.merge.plan import Input, MergePlan, Resolver, TensorPlan, average_weights, few, unusable
-from tunemerge.merge.recipe.parts import Document, ModelRef, Source
+from tunemerge.merge.recipe.parts import Document, Member, ModelRef
 from tunemerge.merge.recipe.values import NoValueError, parameters_for
 from tunemerge.merge.recipe.views import View
 from tunemerge.merge.recipe.walk import Origin, Want, sources_of, walk
-
-_BUFFER = re.compile(r"(^|\.)(position_ids|token_type_ids|inv_freq|masked_bias|num_batches_tracked)\Z")
-"""What a class computes afresh where it is not stored; only some versions store it. So are integers: no weights."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +72,7 @@ class _Entries:
         if not have:
             return
         averaged = any(part in want.name for part in self.document.average)
-        buffer = have[0][3].dtype in INTEGERS or _BUFFER.search(want.name) is not None
+        buffer = is_buffer(want.name, have[0][3].dtype)
         if buffer and all(s is want.part.base for s, _, _, _ in have):
             return  # the models that are merged come from a class that computes it
         for source, view, name in everyone:
@@ -144,7 +141,7 @@ class _Entries:
             self.shapes.setdefault(view.label, []).append((name, i, info))
         return not bad and not others
 
-    def _values(self, want: Want, experts: Sequence[tuple[Source, View, str]]) -> Values | None:
+    def _values(self, want: Want, experts: Sequence[tuple[Member, View, str]]) -> Values | None:
         levels = (want.part.settings, want.module.settings, self.document.settings)
         own = [(s.settings, name) for s, _, name in experts]
         try:
@@ -171,7 +168,7 @@ class _Entries:
             shown = [f"{name} {list(i.shape)} instead of {list(info.shape)}" for name, i, info in differ]
             text = f"{len(differ)} tensors have other shapes than in the others: {_some(shown)}"
             rows = all(i.shape[1:] == info.shape[1:] for _, i, info in differ)
-            words = rows and all(re.search("embed|lm_head|wte|shared", name) for name, _, _ in differ)
+            words = rows and all(is_word_table(name) or may_be_word_head(name) for name, _, _ in differ)
             fix = "merge models of one architecture and size"
             if words:
                 fix = "the vocabularies differ: give `tokenizer: {source: union}`, or `tokenizer: {source: base}`"

@@ -10,7 +10,7 @@ from typing import Any
 
 from tunemerge.checkpoint.model import Checkpoint, inside
 from tunemerge.errors import TunemergeError
-from tunemerge.merge.recipe.inputs import Input
+from tunemerge.merge.recipe.inputs import Found
 from tunemerge.merge.recipe.parts import Place, Recipe
 from tunemerge.yamlfile import parse_yaml
 
@@ -19,7 +19,7 @@ _HEAD = re.compile(r"---[ \t]*\r?\n(.*?)^---[ \t]*\r?$", re.DOTALL | re.MULTILIN
 _MAX_BYTES = 1_000_000
 
 
-def model_card(name: str, recipe: Recipe, facts: Mapping[str, Any], inputs: Mapping[Place, Input]) -> str:
+def model_card(name: str, recipe: Recipe, facts: Mapping[str, Any], inputs: Mapping[Place, Found]) -> str:
     """The text of README.md for the model `name`, made by `recipe` from `inputs`; `facts` are its provenance."""
     licences = {place: licence_of(one.path) for place, one in inputs.items()}
     lines = [*_front(inputs, licences), f"# {name}", "", _sentence(facts["methods"]), ""]
@@ -67,7 +67,7 @@ def _front_matter(folder: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _front(inputs: Mapping[Place, Input], licences: Mapping[Place, str | None]) -> list[str]:
+def _front(inputs: Mapping[Place, Found], licences: Mapping[Place, str | None]) -> list[str]:
     hub = [place.name for place, one in inputs.items() if one.path.parent.name == "snapshots"]
     stated = set(licences.values())
     lines = ["---"]

@@ -21,7 +21,7 @@ from tunemerge.store.remember import file_digests
 
 
 @dataclass(frozen=True)
-class Input:
+class Found:
     """A place that has been opened: where it is, and what is there."""
 
     place: Place
@@ -87,18 +87,18 @@ _OPEN: Mapping[str, Callable[[Path], Checkpoint | Adapter | None]] = {
 }
 
 
-def open_places(found: Mapping[Place, Path]) -> tuple[dict[Place, Input], list[Finding]]:
+def open_places(found: Mapping[Place, Path]) -> tuple[dict[Place, Found], list[Finding]]:
     """Everything that can be opened, and a finding for each that can't."""
     opened, findings = {}, []
     for place, path in found.items():
         try:
-            opened[place] = Input(place, path, _OPEN[place.kind](path))
+            opened[place] = Found(place, path, _OPEN[place.kind](path))
         except CheckpointError as problem:
             findings.append(error("checkpoint-unreadable", str(problem)))
     return opened, findings
 
 
-def join(refs: Iterable[ModelRef], inputs: Mapping[Place, Input]) -> dict[ModelRef, Opened]:
+def join(refs: Iterable[ModelRef], inputs: Mapping[Place, Found]) -> dict[ModelRef, Opened]:
     """Each model with its adapter; `inputs` has all of their places."""
     out = {}
     for ref in refs:
@@ -116,7 +116,7 @@ def reading(opened: Mapping[ModelRef, Opened]) -> Iterator[dict[ModelRef, Model]
         yield {ref: stack.enter_context(one.model()) for ref, one in opened.items()}
 
 
-def input_digests(inputs: Mapping[Place, Input], threads: int) -> dict[Place, dict[str, str]]:
+def input_digests(inputs: Mapping[Place, Found], threads: int) -> dict[Place, dict[str, str]]:
     """SHA-256 by file name of everything that may go into a merge. Digests of large files are remembered."""
     files = {place: one.files() for place, one in inputs.items()}
     digests = file_digests((path for named in files.values() for path in named.values()), threads)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunemerge.checkpoint.dtypes import FLOATS, NUMPY, to_float32
+from tunemerge.checkpoint.naming import is_table
 from tunemerge.checkpoint.source import Model
 from tunemerge.findings import Finding, warning
 from tunemerge.merge.plan import Input, MergePlan, TensorPlan
@@ -70,7 +71,7 @@ def _sample(plan: MergePlan, models: Sequence[Model], absent: Collection[int]) -
         if not t.copy and len(t.shape) > 1 and t.size >= 64 and len({*t.inputs, t.base} - {None}) > 1
         if not any(i.model in absent for i in (*t.inputs, *([t.base] if t.base else [])))
     ]
-    inner = [t for t in fit if "embed" not in t.name] or fit
+    inner = [t for t in fit if not is_table(t.name)] or fit
     step = max(1, len(inner) // TENSORS)
     chosen = inner[::step][:TENSORS]
     return [t for t in chosen if all(models[i.model].tensors[i.name].dtype in FLOATS for i in t.inputs)]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tunemerge.findings import Finding
-from tunemerge.merge.lines import Lines
+from tunemerge.merge.lines import DepthSchedule
 from tunemerge.merge.method import Method
 from tunemerge.merge.vocabulary.request import TokenizerRequest
 
@@ -51,7 +51,7 @@ class ModelRef:
 
 
 @dataclass(frozen=True)
-class Source:
+class Member:
     """One model of a slice. `layers` is the range [first, end) it gives; None: the model as a whole."""
 
     model: ModelRef
@@ -67,12 +67,12 @@ class Slice:
     is the first source.
     """
 
-    sources: tuple[Source, ...]
-    base: Source | None
+    sources: tuple[Member, ...]
+    base: Member | None
     settings: Settings
 
     @property
-    def everyone(self) -> tuple[Source, ...]:
+    def everyone(self) -> tuple[Member, ...]:
         return (*self.sources, *([self.base] if self.base else []))
 
 
@@ -105,7 +105,7 @@ class Document:
     tokenizer: TokenizerRequest
     tokenizer_models: tuple[ModelRef, ...]
     average: tuple[str, ...]
-    lines: Lines | None
+    lines: DepthSchedule | None
     align: AlignRequest | None
     groups: Place | None
     data: Mapping[str, Any]

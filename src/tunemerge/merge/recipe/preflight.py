@@ -15,7 +15,7 @@ from tunemerge.errors import UsageError
 from tunemerge.findings import Finding, FindingsError, error, note, warning
 from tunemerge.merge.plan import MergePlan
 from tunemerge.merge.recipe.documents import Reading
-from tunemerge.merge.recipe.inputs import Input, find_places, join, open_places
+from tunemerge.merge.recipe.inputs import Found, find_places, join, open_places
 from tunemerge.merge.recipe.needs import disk_findings, memory_findings
 from tunemerge.merge.recipe.options import Options
 from tunemerge.merge.recipe.parts import Document, Place
@@ -87,7 +87,7 @@ def preflight(
 
 def _here(
     reading: Reading, path: Path, recorded: Recorded | None, findings: list[Finding]
-) -> tuple[dict[Place, Input], set[Place]]:
+) -> tuple[dict[Place, Found], set[Place]]:
     """What is on this disk, opened; and the places that are not, or can't be opened."""
     old = recorded or Recorded(Path(), 0, False, {})
     found, nowhere = find_places(reading.places, path.parent, download=False, known=old.find)
@@ -101,7 +101,7 @@ def _here(
     return inputs, set(missing)
 
 
-def _partly(document: Document, inputs: Mapping[Place, Input]) -> list[Finding]:
+def _partly(document: Document, inputs: Mapping[Place, Found]) -> list[Finding]:
     """What can be said of those models that are there."""
     there = [ref for ref in document.merged if all(place in inputs for place in ref.places)]
     opened = join(there, inputs)
@@ -117,7 +117,7 @@ def _partly(document: Document, inputs: Mapping[Place, Input]) -> list[Finding]:
     return findings
 
 
-def _unknowable(document: Document, inputs: Mapping[Place, Input]) -> bool:
+def _unknowable(document: Document, inputs: Mapping[Place, Found]) -> bool:
     """Whether it reads an intermediate of which headers don't tell enough: its tokenizer is made too, or an adapter's
     fit is measured on its values."""
     for ref in document.models:
@@ -128,12 +128,12 @@ def _unknowable(document: Document, inputs: Mapping[Place, Input]) -> bool:
     return False
 
 
-def _virtual(ready: Prepared) -> Input:
+def _virtual(ready: Prepared) -> Found:
     """What a document is going to make, as far as headers tell."""
     giver = ready.opened[ready.giver].checkpoint
     located = {t.name: (TensorInfo(t.out_dtype, t.shape, 0, 0), "") for t in ready.plan.tensors}
     made = Checkpoint(giver.folder, output_config(ready)[0], giver.has_config, (), located)
-    return Input(Place(str(ready.document.name)), Path(str(ready.document.name)), made)
+    return Found(Place(str(ready.document.name)), Path(str(ready.document.name)), made)
 
 
 def _needs(planned: list[Planned], out: Path, options: Options) -> list[Finding]:

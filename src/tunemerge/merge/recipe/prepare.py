@@ -16,7 +16,7 @@ from tunemerge.merge.interrupt import interruptible
 from tunemerge.merge.lora.adapted import AdaptedModel
 from tunemerge.merge.plan import MergePlan
 from tunemerge.merge.recipe.assemble import Assembly, assemble
-from tunemerge.merge.recipe.inputs import Input, Opened, join, reading
+from tunemerge.merge.recipe.inputs import Found, Opened, join, reading
 from tunemerge.merge.recipe.lineage import lineage_findings
 from tunemerge.merge.recipe.parts import Document, ModelRef, Place
 from tunemerge.merge.recipe.views import View, make_views
@@ -60,7 +60,7 @@ class Prepared:
 
 @contextmanager
 def prepared(
-    document: Document, inputs: Mapping[Place, Input], *, seed: int, waive: bool, look: bool = False
+    document: Document, inputs: Mapping[Place, Found], *, seed: int, waive: bool, look: bool = False
 ) -> Iterator[Prepared]:
     """Plan a document whose places are all in `inputs`. Findings are not raised.
 
@@ -104,7 +104,7 @@ def _aligned(
     document: Document,
     refs: Sequence[ModelRef],
     models: Sequence[Model],
-    inputs: Mapping[Place, Input],
+    inputs: Mapping[Place, Found],
     opened: Mapping[ModelRef, Opened],
     seed: int,
     findings: list[Finding],

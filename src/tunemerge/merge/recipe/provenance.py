@@ -17,7 +17,7 @@ from tunemerge.findings import FindingsError, error
 from tunemerge.merge.folder import RECORD
 from tunemerge.merge.plan import MergePlan
 from tunemerge.merge.recipe.documents import Reading, read_recipe
-from tunemerge.merge.recipe.inputs import Input
+from tunemerge.merge.recipe.inputs import Found
 from tunemerge.merge.recipe.names import Exists, looking_from
 from tunemerge.merge.recipe.options import Options
 from tunemerge.merge.recipe.parts import Place
@@ -115,7 +115,7 @@ def _facts(path: Path) -> dict[str, Any]:
 
 
 def facts_of(
-    recipe: str, options: Options, plan: MergePlan, inputs: Mapping[Place, Input], digests: Digests, out: Path | None
+    recipe: str, options: Options, plan: MergePlan, inputs: Mapping[Place, Found], digests: Digests, out: Path | None
 ) -> dict[str, Any]:
     """What `read_merged` reads: the recipe's text, the seed, every input with digests and place, versions; and where
     torch computed, if it did.
@@ -151,7 +151,7 @@ def methods_of(plan: MergePlan) -> dict[str, Any]:
     return out
 
 
-def _entry(one: Input, files: Mapping[str, str], out: Path | None) -> dict[str, Any]:
+def _entry(one: Found, files: Mapping[str, str], out: Path | None) -> dict[str, Any]:
     entry: dict[str, Any] = {"name": one.place.name, "files": dict(files)}
     if out is None:
         return entry

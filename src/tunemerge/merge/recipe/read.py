@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunemerge.checkpoint.dtypes import TORCH_NAMES
 from tunemerge.findings import error
-from tunemerge.merge.lines import Lines, refuses_lines
+from tunemerge.merge.lines import DepthSchedule, refuses_lines
 from tunemerge.merge.method import METHODS, Method
 from tunemerge.merge.recipe.checker import Checker
 from tunemerge.merge.recipe.parts import Document, ModelRef, Module, Place, Settings
@@ -142,16 +142,16 @@ def _average(data: Mapping[Any, Any], check: Checker) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _lines(data: Mapping[Any, Any], method: Method | None, has_base: bool, check: Checker) -> Lines | None:
+def _lines(data: Mapping[Any, Any], method: Method | None, has_base: bool, check: Checker) -> DepthSchedule | None:
     """A depth schedule for the task vectors of any method that has some."""
     if data.get("lines") is None:
         return None
-    found = Lines.parse(data["lines"])
+    found = DepthSchedule.parse(data["lines"])
     reason = refuses_lines(method, has_base) if method else None
     wrong = [*(found if isinstance(found, list) else []), *([error("lines", reason)] if reason else [])]
     for finding in wrong:
         check.add(("lines",), finding)
-    return found if isinstance(found, Lines) else None
+    return found if isinstance(found, DepthSchedule) else None
 
 
 def _align(data: Mapping[Any, Any], check: Checker) -> tuple[AlignRequest | None, Place | None]:

@@ -10,7 +10,7 @@ from tunemerge.findings import Finding, refuse_errors
 from tunemerge.machine import limited, threads
 from tunemerge.merge.recipe.card import CARD, model_card
 from tunemerge.merge.recipe.documents import Reading
-from tunemerge.merge.recipe.inputs import Input, find_places, input_digests, open_places
+from tunemerge.merge.recipe.inputs import Found, find_places, input_digests, open_places
 from tunemerge.merge.recipe.needs import needs
 from tunemerge.merge.recipe.options import Options
 from tunemerge.merge.recipe.parts import Place, Recipe
@@ -73,7 +73,7 @@ def merge_recipe(
 
 def open_recipe(
     recipe: Recipe, recorded: Recorded | None, *, before_download: Callable[[], None]
-) -> dict[Place, Input]:
+) -> dict[Place, Found]:
     """Everything that the recipe reads, opened. FindingsError with all that can't be."""
     old = recorded or Recorded(Path(), 0, False, {})
     wanted = {place: old.commit(place) for place in recipe.places}
@@ -92,11 +92,11 @@ def open_recipe(
 
 def _intermediates(
     recipe: Recipe,
-    inputs: Mapping[Place, Input],
+    inputs: Mapping[Place, Found],
     digests: Callable[[], Digests],
     options: Options,
     progress: Progress,
-) -> tuple[dict[Place, Input], Progress]:
+) -> tuple[dict[Place, Found], Progress]:
     """The intermediates that the output reads, made where the store lacks them; and how to tell what is left."""
     if len(recipe.documents) == 1:
         return {}, progress

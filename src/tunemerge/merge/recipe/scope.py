@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tunemerge.checkpoint.naming import is_number
 from tunemerge.findings import Finding, error
 from tunemerge.registry import nearest
 
@@ -60,5 +61,5 @@ def _prefixes(module: str, names: Sequence[str]) -> list[str]:
 def _parents(name: str) -> list[str]:
     """The first parts of a name, up to the first number: what a module could be called."""
     parts = name.split(".")[:-1]
-    stop = next((i for i, part in enumerate(parts) if part.isdigit()), len(parts))
+    stop = next((i for i, part in enumerate(parts) if is_number(part)), len(parts))
     return [".".join(parts[:i]) for i in range(1, min(stop, 3) + 1)]

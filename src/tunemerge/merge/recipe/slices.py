@@ -8,7 +8,7 @@ from typing import Any
 from tunemerge.findings import note
 from tunemerge.merge.method import Method
 from tunemerge.merge.recipe.checker import Checker
-from tunemerge.merge.recipe.parts import ModelRef, Settings, Slice, Source
+from tunemerge.merge.recipe.parts import Member, ModelRef, Settings, Slice
 from tunemerge.yamlfile import KeyPath
 
 
@@ -42,10 +42,10 @@ def read_inputs(
     return tuple(out)
 
 
-def _sources(value: Any, at: KeyPath, method: Method | None, check: Checker, *, ranged: bool) -> list[Source]:
+def _sources(value: Any, at: KeyPath, method: Method | None, check: Checker, *, ranged: bool) -> list[Member]:
     shape = "- {model: NAME, layer_range: [FIRST, END]}" if ranged else "- model: NAME"
     known = ("model", "layer_range", "parameters") if ranged else ("model", "parameters")
-    out: list[Source] = []
+    out: list[Member] = []
     for i, entry in enumerate(check.entries(value, at, f"{at[-1]} must be a list of `{shape}`")):
         place = (*at, i)
         if not isinstance(entry, dict) or "model" not in entry:
@@ -60,7 +60,7 @@ def _sources(value: Any, at: KeyPath, method: Method | None, check: Checker, *, 
         if any(model == s.model and layers == s.layers for s in out):
             check.error((*place, "model"), "recipe-model", f"{str(model)!r} is listed twice")
             continue
-        out.append(Source(model, layers, settings))
+        out.append(Member(model, layers, settings))
     lengths = {s.layers[1] - s.layers[0] for s in out if s.layers is not None}
     if len(lengths) > 1:
         text = f"the sources of a slice give different numbers of layers: {', '.join(map(str, sorted(lengths)))}"
@@ -77,7 +77,7 @@ def _range(value: Any, at: KeyPath, check: Checker) -> tuple[int, int]:
 
 
 def _arrange(
-    listed: list[Source],
+    listed: list[Member],
     method: Method | None,
     base: ModelRef | None,
     settings: Settings,
@@ -96,7 +96,7 @@ def _arrange(
         if whole and not mine:
             text = f"{method.name} uses no base, so {base} is merged as one more model, as in mergekit"
             check.add(("base_model",), note("base-is-merged", text, remedy="remove base_model to leave it out"))
-            sources = [*listed, Source(base, None, {})]
+            sources = [*listed, Member(base, None, {})]
     elif base is not None:
         found = _base_source(base, mine, others, at, check)
         if method.base == "first":
@@ -113,8 +113,8 @@ def _arrange(
 
 
 def _base_source(
-    base: ModelRef, mine: list[Source], others: list[Source], at: KeyPath, check: Checker
-) -> Source | None:
+    base: ModelRef, mine: list[Member], others: list[Member], at: KeyPath, check: Checker
+) -> Member | None:
     """The base among the sources of a slice; where it is not listed, with the range that all others share."""
     if len(mine) > 1:
         check.error(at, "recipe-slices", f"the base {base} gives two ranges to one slice; list it once")
@@ -122,14 +122,14 @@ def _base_source(
         return mine[0]
     ranges = {s.layers for s in others}
     if len(ranges) == 1:
-        return Source(base, ranges.pop(), {})
+        return Member(base, ranges.pop(), {})
     text = f"which layers of the base {base} belong to this slice? Its sources give different ones"
     check.error(at, "recipe-slices", text, "list the base among the sources, with its layer_range")
     return None
 
 
 def _required(
-    method: Method, sources: Sequence[Source], levels: Sequence[Settings], at: KeyPath, check: Checker
+    method: Method, sources: Sequence[Member], levels: Sequence[Settings], at: KeyPath, check: Checker
 ) -> None:
     for parameter in method.parameters:
         if not parameter.required or any(parameter.name in level for level in levels):

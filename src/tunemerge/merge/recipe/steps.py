@@ -13,7 +13,7 @@ from tunemerge.graph.operation import Job, operation
 from tunemerge.graph.step import Leaf, Node, Step
 from tunemerge.machine import threads
 from tunemerge.merge.recipe.documents import parse_data
-from tunemerge.merge.recipe.inputs import Input, input_digests, open_places
+from tunemerge.merge.recipe.inputs import Found, input_digests, open_places
 from tunemerge.merge.recipe.options import Options
 from tunemerge.merge.recipe.parts import Document, ModelRef, Place, Recipe
 from tunemerge.merge.recipe.prepare import prepared
@@ -27,7 +27,7 @@ _OPTIONS = ("seed", "allow_crimes", "device")
 
 
 def intermediate_steps(
-    recipe: Recipe, inputs: Mapping[Place, Input], digests: Digests, params: Mapping[str, Any]
+    recipe: Recipe, inputs: Mapping[Place, Found], digests: Digests, params: Mapping[str, Any]
 ) -> dict[str, Step]:
     """A step for each document but the output, by name. `params` hold `_OPTIONS`.
 

@@ -6,19 +6,16 @@ head shares its weights with the embedding has no tensor for the head: here they
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from tunemerge.checkpoint.header import TensorInfo
+from tunemerge.checkpoint.layout import Layout, find_layout
 from tunemerge.checkpoint.match import common_prefix
+from tunemerge.checkpoint.naming import is_word_head, is_word_table
 from tunemerge.checkpoint.source import Model
-from tunemerge.merge.recipe.layout import Layout, find_layout
-
-_HEAD = re.compile(r"(^|\.)(lm_head|embed_out|output_embeddings)\.weight\Z")
-_EMBEDDING = re.compile(r"(^|\.)(embed_tokens|wte|word_embeddings|tok_embeddings|embed_in|shared)\.weight\Z")
 
 
 @dataclass(frozen=True)
@@ -65,7 +62,7 @@ def make_views(models: Sequence[tuple[Model, Mapping[str, TensorInfo], Mapping[s
     """The models in order, each with its tensors as they are stored, and its config; names are those of the model
     number `donor`."""
     renamed = [_renamed(models[donor][0].tensors.keys(), model.tensors.keys()) for model, _, _ in models]
-    heads = sorted({name for own in renamed for name in own if _HEAD.search(name)})
+    heads = sorted({name for own in renamed for name in own if name.endswith(".weight") and is_word_head(name)})
     return [
         View(i, m.label, m.tensors, stored, own, _ties(heads, own, m.tensors, config))
         for i, ((m, stored, config), own) in enumerate(zip(models, renamed, strict=True))
@@ -95,7 +92,7 @@ def _ties(
     said = [c["tie_word_embeddings"] for c in (config, text) if isinstance(c, Mapping) and "tie_word_embeddings" in c]
     if not missing or (said and not any(said)):
         return {}
-    embeddings = [theirs for name, theirs in sorted(own.items()) if _EMBEDDING.search(name)]
+    embeddings = [theirs for name, theirs in sorted(own.items()) if is_word_table(name)]
     if len({infos[name].shape for name in embeddings}) != 1:
         return {}
     return dict.fromkeys(missing, embeddings[0])

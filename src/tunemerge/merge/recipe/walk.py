@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
+from tunemerge.checkpoint.layout import Stack, find_layout
+from tunemerge.checkpoint.naming import before_layers
 from tunemerge.findings import Finding, error
-from tunemerge.merge.recipe.layout import Stack, before_layers, find_layout
-from tunemerge.merge.recipe.parts import Document, ModelRef, Module, Slice, Source
+from tunemerge.merge.recipe.parts import Document, Member, ModelRef, Module, Slice
 from tunemerge.merge.recipe.scope import claim
 from tunemerge.merge.recipe.views import View
 
@@ -123,7 +124,7 @@ def _layer(
     ]
 
 
-def _range(source: Source) -> tuple[int, int]:
+def _range(source: Member) -> tuple[int, int]:
     assert source.layers is not None
     return source.layers
 
@@ -157,6 +158,6 @@ def _ranges_exist(module: Module, stack: Stack, views: Mapping[ModelRef, View], 
     return not bad
 
 
-def sources_of(want: Want, views: Mapping[ModelRef, View]) -> Sequence[tuple[Source, View, str | None]]:
+def sources_of(want: Want, views: Mapping[ModelRef, View]) -> Sequence[tuple[Member, View, str | None]]:
     """Everyone of the slice with its view and the name under which the view finds the tensor."""
     return [(s, views[s.model], n) for s, n in zip(want.part.everyone, want.theirs, strict=True)]

@@ -12,15 +12,16 @@ from numpy.typing import NDArray
 
 from tunemerge.checkpoint.dtypes import FLOATS
 from tunemerge.checkpoint.header import TensorInfo
+from tunemerge.checkpoint.naming import is_word_table, may_be_word_head
 from tunemerge.checkpoint.source import Model, Source
 from tunemerge.errors import UsageError
 from tunemerge.merge.vocabulary.gather import widest
 from tunemerge.merge.vocabulary.rows import MEAN, ZERO, Flags, Ints, Overrides, choose
-from tunemerge.merge.vocabulary.tensors import is_input, is_output_weight, vocabulary_tensors
+from tunemerge.merge.vocabulary.tensors import vocabulary_tensors
 from tunemerge.merge.vocabulary.view import RemappedModel, RemappedSource
 
 
-class Place(NamedTuple):
+class Held(NamedTuple):
     """A model's tensor, how many rows it has, and whether it is an input embedding that stands for an output head."""
 
     name: str
@@ -85,17 +86,18 @@ def _opener(model: Model) -> Callable[[str], Source]:
     return cache(model.source)
 
 
-def _place(name: str, model: Model, found: dict[str, int], tied: bool) -> Place | None:
+def _place(name: str, model: Model, found: dict[str, int], tied: bool) -> Held | None:
     """Where the model has the rows of this tensor; None where it has nothing of the kind."""
     own = _own_name(name, model.tensors)
     if own in found:
-        return Place(own, found[own])
+        return Held(own, found[own])
     if own is not None:
         text = f"{model.label}: {own} has the shape {list(model.tensors[own].shape)}"
         rows = next(iter(found.values()))
         raise UsageError(f"{text}; in another model it has one row a token, which here are {rows:,}: not one format")
-    shared = next((n for n in found if is_input(n)), None) if tied and is_output_weight(name) else None
-    return Place(shared, found[shared], shared=True) if shared else None
+    head = name.endswith("weight") and may_be_word_head(name)
+    shared = next(filter(is_word_table, found), None) if tied and head else None
+    return Held(shared, found[shared], shared=True) if shared else None
 
 
 def _own_name(name: str, tensors: Iterable[str]) -> str | None:
@@ -106,7 +108,7 @@ def _own_name(name: str, tensors: Iterable[str]) -> str | None:
     return close[0] if len(close) == 1 else None
 
 
-def _width(name: str, models: Sequence[Model], places: Sequence[Place | None]) -> int:
+def _width(name: str, models: Sequence[Model], places: Sequence[Held | None]) -> int:
     widths = {}
     for model, place in zip(models, places, strict=True):
         if place:
@@ -122,7 +124,7 @@ def _width(name: str, models: Sequence[Model], places: Sequence[Place | None]) -
     return next(iter(widths.values()))
 
 
-def _formats(donor: NDArray[np.int16], models: Sequence[Model], places: Sequence[Place | None]) -> set[str]:
+def _formats(donor: NDArray[np.int16], models: Sequence[Model], places: Sequence[Held | None]) -> set[str]:
     """The formats of the tensors that rows come from."""
     used = set(np.unique(donor).tolist())
     return {
@@ -143,7 +145,7 @@ def _refuse_without(models: Sequence[Model], found: Sequence[dict[str, int]], si
         raise UsageError(f"{text}: nothing to bring to a common vocabulary; remove the recipe's tokenizer keys")
 
 
-def _refuse_rules(name: str, models: Sequence[Model], places: Sequence[Place | None], overrides: Overrides) -> None:
+def _refuse_rules(name: str, models: Sequence[Model], places: Sequence[Held | None], overrides: Overrides) -> None:
     for donor, source in zip(overrides.donors.tolist(), overrides.sources.tolist(), strict=True):
         if donor == ZERO:
             continue

@@ -10,25 +10,14 @@ a dimension of it.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tunemerge.checkpoint.header import TensorInfo
+from tunemerge.checkpoint.naming import has_no_words, is_word_table, may_be_word_head, numbers
 
 PARTS = 4
 """How deep config.json may nest the configs of a model's parts."""
-
-_INPUT = re.compile(
-    r"(?:^|[./])(?:embed_tokens|word_embeddings?|wte|tok_embeddings|token_embeddings?|tokens_embed|embed_in|shared"
-    r"|embeddings?|embed|emb)\.weight$"
-)
-_OUTPUT = re.compile(
-    r"(?:(?:^|[./])(?:lm_head|embed_out|output|decoder|generator_lm_head|vocab_projector|head|unembed|logits)"
-    r"\.(?:weight|bias)|predictions\.bias|lm_head\.decoder\.(?:weight|bias)|lm_head\.bias|final_logits_bias)$"
-)
-_OTHER = re.compile(r"position|token_type|segment|relative|patch|wpe|time|class_emb", re.IGNORECASE)
-_NUMBERED = re.compile(r"(?:^|\.)\d+\.")
 
 
 def config_size(config: Mapping[str, Any]) -> int | None:
@@ -54,29 +43,19 @@ def _sizes(config: Mapping[str, Any], depth: int) -> Iterator[Any]:
 def vocabulary_tensors(tensors: Mapping[str, TensorInfo], size: int | None) -> dict[str, int]:
     """Name to rows of the tensors with one row a token; `size` is what config.json says, if it says it."""
     rows = {name: _rows(info) for name, info in tensors.items()}
-    inputs = [name for name in tensors if is_input(name) and len(tensors[name].shape) > 1]
+    inputs = [name for name in tensors if is_word_table(name) and len(tensors[name].shape) > 1]
     if size is None or size not in {rows[name] for name in inputs or tensors}:
         size = rows[inputs[0]] if inputs else size
     if not size:
         return {}
-    layers = {n for name, info in tensors.items() if _NUMBERED.search(name) for n in info.shape}
+    layers = {n for name, info in tensors.items() if numbers(name) for n in info.shape}
     return {
         name: size
         for name in tensors
         if rows[name] == size
-        and not _OTHER.search(name)
-        and (_INPUT.search(name) or _OUTPUT.search(name) or (size not in layers and not _NUMBERED.search(name)))
+        and not has_no_words(name)
+        and (is_word_table(name) or may_be_word_head(name) or (size not in layers and not numbers(name)))
     }
-
-
-def is_input(name: str) -> bool:
-    """Whether the name is one of input embeddings."""
-    return bool(_INPUT.search(name)) and not _OTHER.search(name)
-
-
-def is_output_weight(name: str) -> bool:
-    """Whether the name is one of an output head, which models with tied embeddings lack."""
-    return bool(_OUTPUT.search(name)) and name.endswith("weight")
 
 
 def _rows(info: TensorInfo) -> int:

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 
 import pytest
 
+from tunemerge.checkpoint.layout import find_layout
+from tunemerge.checkpoint.naming import before_layers
 from tunemerge.merge.recipe.config import follow_layers
-from tunemerge.merge.recipe.layout import before_layers, find_layout
 from tunemerge.merge.recipe.scope import claim
 
 BLOCK = ("attention.query.weight", "mlp.up.weight", "norm.weight")

@@ -7,11 +7,12 @@ layers (`classifier.0.weight`), are no stacks where there are blocks.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+
+from tunemerge.checkpoint.naming import numbers
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Stack:
 
 
 @dataclass(frozen=True)
-class Place:
+class Spot:
     """A tensor's layer in a stack, and the rest of its name."""
 
     stack: Stack
@@ -49,7 +50,7 @@ class Layout:
     """The stacks of one model, by prefix, and where every tensor stands (None: outside of all stacks)."""
 
     stacks: dict[str, Stack]
-    places: dict[str, Place | None]
+    places: dict[str, Spot | None]
 
     @cached_property
     def layers(self) -> dict[str, dict[int, list[str]]]:
@@ -69,7 +70,7 @@ def find_layout(names: Iterable[str]) -> Layout:
     """The layout of a model with these tensors, in the order in which they are given."""
     names = list(names)
     groups: dict[str, dict[int, set[str]]] = {}
-    spots = {name: _numbered(name) for name in names}
+    spots = {name: numbers(name) for name in names}
     for found in spots.values():
         for prefix, number, rest in found:
             groups.setdefault(prefix, {}).setdefault(number, set()).add(rest)
@@ -82,20 +83,10 @@ def find_layout(names: Iterable[str]) -> Layout:
             chosen[name] = spot
     stacks = _stacks(chosen.values())
     places = {
-        name: Place(stacks[spot[0]], spot[1], spot[2]) if (spot := chosen.get(name)) and spot[0] in stacks else None
+        name: Spot(stacks[spot[0]], spot[1], spot[2]) if (spot := chosen.get(name)) and spot[0] in stacks else None
         for name in names
     }
     return Layout(stacks, places)
-
-
-def _numbered(name: str) -> list[tuple[str, int, str]]:
-    """Every (prefix, number, rest) of a name with a number between dots, from the left."""
-    parts = name.split(".")
-    return [
-        (".".join(parts[:i]), int(part), ".".join(parts[i + 1 :]))
-        for i, part in enumerate(parts[:-1])
-        if part.isascii() and part.isdigit() and len(part) < 6
-    ]
 
 
 def _is_stack(layers: dict[int, set[str]]) -> bool:
@@ -112,24 +103,11 @@ def _is_block(rests: Iterable[str]) -> bool:
 
 
 def _stacks(spots: Iterable[tuple[str, int, str]]) -> dict[str, Stack]:
-    numbers: dict[str, set[int]] = {}
+    held: dict[str, set[int]] = {}
     rests: dict[str, set[str]] = {}
     for prefix, number, rest in spots:
-        numbers.setdefault(prefix, set()).add(number)
+        held.setdefault(prefix, set()).add(number)
         rests.setdefault(prefix, set()).add(rest)
-    blocks = {prefix for prefix in numbers if _is_block(rests[prefix])}
-    kept = blocks or set(numbers)
-    return {prefix: Stack(prefix, tuple(sorted(numbers[prefix]))) for prefix in sorted(kept)}
-
-
-_FIRST = re.compile(
-    r"(^|\.)(wte|wpe|shared|stem|project_in|conv1|bn1|cls_token|pos_embed\w*|positional_\w+)(\.|$)"
-    r"|embed(?!_out)|patch_conv|ln_pre|layernorm_pre|rotary",
-    re.IGNORECASE,
-)
-_LAST = re.compile(r"(^|\.)(embed_out|output_embed\w*|unembed\w*|lm_head|head)(\.|$)", re.IGNORECASE)
-
-
-def before_layers(name: str) -> bool:
-    """Whether a tensor outside of all layers works before the first of them (an embedding) or after the last."""
-    return _FIRST.search(name) is not None and _LAST.search(name) is None
+    blocks = {prefix for prefix in held if _is_block(rests[prefix])}
+    kept = blocks or set(held)
+    return {prefix: Stack(prefix, tuple(sorted(held[prefix]))) for prefix in sorted(kept)}
