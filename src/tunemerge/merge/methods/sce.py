@@ -187,5 +187,6 @@ SCE = register(
         reference=reference,
         stream=SceStream,
         candidates=candidates,
+        version=2,
     )
 )
