@@ -101,10 +101,11 @@ def mask_ranked(rows, base, thresholds, spares, keep):  # type: ignore[no-untype
             stays = keep[i, start : start + CHUNK]
             low, left = thresholds[i, last], spares[i, last]
             high, above = (thresholds[i, 0], spares[i, 0]) if last else (_NO_MAGNITUDE, 0)
-            lows, highs = 0, 0
+            some, others = np.uint32(0), np.uint32(0)  # a vector holds more numbers of 32 bits than of 64
             for j in range(under.size):
-                lows += bits[j] == low
-                highs += bits[j] == high
+                some = np.uint32(some + np.uint32(bits[j] == low))
+                others = np.uint32(others + np.uint32(bits[j] == high))
+            lows, highs = np.int64(some), np.int64(others)
             lows_stay, highs_go = min(lows, left), min(highs, above)
             spares[i, last] -= lows_stay
             spares[i, 0] -= highs_go
