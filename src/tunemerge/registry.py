@@ -82,7 +82,13 @@ class Registry(Generic[T]):
         package, self._package = self._package, None
         if package:
             for module in sorted(m.name for m in pkgutil.iter_modules(importlib.import_module(package).__path__)):
-                importlib.import_module(f"{package}.{module}")
+                try:
+                    importlib.import_module(f"{package}.{module}")
+                except BaseException:  # whoever asks next hears of it too, instead of finding half of the names
+                    self._package = package
+                    for name in [n for n, o in self._origins.items() if o.module == f"{package}.{module}"]:
+                        del self._items[name], self._origins[name]
+                    raise
         group, self._group = self._group, None
         if group:
             found = (_load_entry(entry) for entry in sorted(_every_entry().select(group=group)))

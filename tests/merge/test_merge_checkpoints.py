@@ -291,7 +291,7 @@ def test_a_killed_merge_leaves_what_was_there(kind: int, make_model: MakeModel, 
     process.wait(10)
     process.stdout.close()
     assert digest_folder(out)[0] == before
-    left = [p.name for p in tmp_path.iterdir() if p.name.endswith(".merging")]
+    left = [p.name for p in tmp_path.iterdir() if p.name.endswith(".unfinished")]
     assert len(left) == (1 if kind == signal.SIGKILL else 0)
     merge_files("linear", [one, two], out)
     assert digest_folder(out)[0] != before

@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -90,3 +92,21 @@ def test_replacing_puts_the_folder_there_only_when_all_went_well(tmp_path):
         raise RuntimeError
     assert (tmp_path / "out" / "model" / "f").read_text() == "one"
     assert names(tmp_path / "out") == ["model"]
+
+
+def test_what_a_killed_process_left_is_swept_and_what_a_live_one_fills_is_not(tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from tunemerge.store.atomic import replacing\n"
+        "with replacing(Path(sys.argv[1])) as folder:\n    (folder / 'f').write_text('half')\n"
+        "    print(1, flush=True); input()"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "model")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        with replacing(tmp_path / "model") as folder:
+            (folder / "f").write_text("one")
+        assert len(names(tmp_path)) == 2
+        process.kill()
+    with replacing(tmp_path / "model") as folder:
+        (folder / "f").write_text("two")
+    assert names(tmp_path) == ["model"] and (tmp_path / "model" / "f").read_text() == "two"

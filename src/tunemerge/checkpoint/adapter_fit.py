@@ -14,6 +14,7 @@ from tunemerge.checkpoint.header import TensorInfo
 from tunemerge.checkpoint.skeleton import skeleton
 from tunemerge.checkpoint.source import Model
 from tunemerge.findings import Finding, error, warning
+from tunemerge.registry import listed
 
 _SHOWN = 3
 
@@ -74,7 +75,7 @@ def adapter_changes(
     ):
         if names:
             fix = f"use the base that the adapter was trained on{said}"
-            findings.append(error(code, f"{text.format(len(names))}: {_list(names)}", where, fix))
+            findings.append(error(code, f"{text.format(len(names))}: {listed(names, _SHOWN)}", where, fix))
     return found, findings
 
 
@@ -154,8 +155,3 @@ def _tilted(adapter: Adapter, rename: _Renaming, shapes: Mapping[str, tuple[int,
             square.append(weight)
     way = ways.pop() if len(ways) == 1 else bool(adapter.config.get("fan_in_fan_out"))
     return frozenset(square if way else [])
-
-
-def _list(names: list[str]) -> str:
-    more = len(names) - _SHOWN
-    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -13,6 +13,7 @@ import numpy as np
 from tunemerge.checkpoint.adapter import CONFIG, PREFIX, RECORD, WEIGHTS
 from tunemerge.checkpoint.adapter_patterns import keys_of_modules
 from tunemerge.checkpoint.dtypes import NUMPY, Array
+from tunemerge.checkpoint.model import write_json
 from tunemerge.checkpoint.source import Source
 from tunemerge.checkpoint.writer import ShardWriter, TensorSpec
 
@@ -81,8 +82,8 @@ def write_adapter(adapter: NewAdapter, folder: Path) -> None:
         writer.close()
     finally:
         writer.abandon()
-    _write_json(folder / CONFIG, adapter_config(adapter))
-    _write_json(folder / RECORD, adapter.record)
+    write_json(folder / CONFIG, adapter_config(adapter))
+    write_json(folder / RECORD, adapter.record)
 
 
 def adapter_config(adapter: NewAdapter) -> dict[str, Any]:
@@ -131,7 +132,3 @@ def _wrapped(name: str, targets: set[str]) -> str:
     """PEFT moves what an adapted module holds one level down."""
     module, _, leaf = name.rpartition(".")
     return f"{module}.base_layer.{leaf}" if module in targets else name
-
-
-def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", "utf-8")

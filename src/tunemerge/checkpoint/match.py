@@ -8,6 +8,7 @@ from tunemerge.checkpoint.dtypes import INTEGERS
 from tunemerge.checkpoint.header import TensorInfo
 from tunemerge.checkpoint.naming import is_word_table, may_be_word_head
 from tunemerge.findings import Finding, error, note
+from tunemerge.registry import listed
 
 _SHOWN = 3
 
@@ -43,16 +44,16 @@ def _names(
     findings = []
     buffers = [name for name in [*missing, *extra] if (expected.get(name) or tensors[name]).dtype in INTEGERS]
     if buffers:  # counted, never learnt: an older transformers saved position ids that a newer one makes itself
-        text = f"integer tensors that only it or {first} has: {_list(buffers)}; nothing depends on them"
+        text = f"integer tensors that only it or {first} has: {listed(buffers, _SHOWN)}; nothing depends on them"
         findings = [note("tensor-buffers", text, model)]
         missing, extra = ([name for name in names if name not in buffers] for names in (missing, extra))
     if not missing and not extra:
         return findings
     parts = []
     if missing:
-        parts.append(f"lacks {len(missing)} of the {len(expected)} tensors of {first} ({_list(missing)})")
+        parts.append(f"lacks {len(missing)} of the {len(expected)} tensors of {first} ({listed(missing, _SHOWN)})")
     if extra:
-        parts.append(f"has {len(extra)} that {first} lacks ({_list(extra)})")
+        parts.append(f"has {len(extra)} that {first} lacks ({listed(extra, _SHOWN)})")
     prefix = common_prefix(set(expected), set(tensors)) or common_prefix(set(tensors), set(expected))
     remedy = "merge models of one architecture, saved with the same class"
     if prefix:
@@ -71,10 +72,5 @@ def _shapes(
     remedy = "merge models of one architecture and size"
     if same_tail and all(is_word_table(n) or may_be_word_head(n) for n in differ):
         remedy = "the vocabularies differ: give all models the same tokenizer (resize_token_embeddings) first"
-    text = f"{len(differ)} tensors have other shapes than in {first}: {_list(shown)}"
+    text = f"{len(differ)} tensors have other shapes than in {first}: {listed(shown, _SHOWN)}"
     return [error("tensor-shapes", text, model, remedy)]
-
-
-def _list(names: list[str]) -> str:
-    more = len(names) - _SHOWN
-    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from tunemerge.checkpoint.dtypes import TORCH_NAMES
-from tunemerge.checkpoint.model import Checkpoint, inside
+from tunemerge.checkpoint.model import Checkpoint, inside, write_json
 
 RECORD = "tunemerge_merge.json"
 """Says which merge made a folder; a folder without it is never replaced."""
@@ -61,11 +60,6 @@ def with_dtype(config: Mapping[str, Any], out_dtype: str | None) -> dict[str, An
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:
     """Leave the account of a merge in its folder."""
     write_json(folder / RECORD, record)
-
-
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Readable JSON with a final newline."""
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
 def _matching(folder: Path, patterns: Iterable[str]) -> list[str]:

@@ -141,7 +141,7 @@ def run_tensors(
     except BaseException:
         halt.set()
         pool.shutdown(wait=False, cancel_futures=True)
-        wait(futures, PATIENCE)
+        wait([future for future in futures if not future.cancelled()], PATIENCE)
         raise
     if refused:
         raise FindingsError(sorted(refused, key=lambda f: f.where))

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import glob
-import os
 import shutil
-import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +11,7 @@ from pathlib import Path
 from tunemerge.errors import TunemergeError, UsageError
 from tunemerge.merge.folder import RECORD
 from tunemerge.store.atomic import refuse_foreign
-from tunemerge.store.lock import try_lock
+from tunemerge.store.beside import folder_beside
 
 
 def refuse_target(out: Path, inputs: Collection[Path], record: str = RECORD) -> None:
@@ -43,47 +39,17 @@ def free_bytes(out: Path) -> tuple[Path, int]:
 
 @contextmanager
 def work_folder(out: Path) -> Iterator[Path]:
-    """A folder beside `out`, locked by this process; what killed merges left there is removed first.
+    """`folder_beside` that makes the parent too.
 
     UsageError where nothing can be made there; TunemergeError for a disk that is full or fails, also inside the block.
     """
-    parent = out.absolute().parent
+    parent, made = out.absolute().parent, False
     try:
         parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".merging", dir=parent))
+        with folder_beside(out) as work:
+            made = True
+            yield work
     except OSError as problem:
-        kind = TunemergeError if problem.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO) else UsageError
-        raise kind(f"{parent}: can't write there: {problem.strerror}") from problem
-    lock = -1
-    try:
-        lock = os.open(work, os.O_RDONLY)
-        if not try_lock(lock):  # another merge to the same place takes it for a dead one's, and is removing it
-            raise UsageError(f"{out}: another merge to the same folder is just beginning; try again when it is done")
-        for left in sorted(parent.glob(f".{glob.escape(out.name)}.*.merging")):
-            _sweep(left)
-        work.chmod(0o777 & ~_umask())
-        yield work
-    except OSError as problem:
-        raise TunemergeError(f"{out}: writing the merged model failed: {problem.strerror or problem}") from problem
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-        if lock >= 0:
-            os.close(lock)
-
-
-def _umask() -> int:
-    """What this process masks; it can only be read by setting it."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
-
-
-def _sweep(left: Path) -> None:
-    """Remove the folder of a process that is dead; one that is held, or gone by now, is let alone."""
-    with contextlib.suppress(FileNotFoundError):
-        held = os.open(left, os.O_RDONLY)
-        try:
-            if try_lock(held):
-                shutil.rmtree(left, ignore_errors=True)
-        finally:
-            os.close(held)
+        if made or problem.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            raise TunemergeError(f"{out}: writing the merged model failed: {problem.strerror or problem}") from problem
+        raise UsageError(f"{parent}: can't write there: {problem.strerror}") from problem

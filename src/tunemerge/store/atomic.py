@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tunemerge.errors import UsageError
+from tunemerge.store.beside import folder_beside
 
 
 def write_all(fd: int, data: bytes) -> None:
@@ -137,13 +138,9 @@ def replacing(target: Path) -> Iterator[Path]:
     What stands at `target` is removed: `refuse_foreign` says beforehand whether that is ours.
     """
     make_folder(target.parent)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-    temporary.mkdir()
-    try:
+    with folder_beside(target) as temporary:
         yield temporary
         replace_folder(temporary, target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _raise(error: OSError) -> None:

@@ -16,6 +16,7 @@ from tunemerge.merge.recipe.parts import Document, Member, ModelRef
 from tunemerge.merge.recipe.values import NoValueError, parameters_for
 from tunemerge.merge.recipe.views import View
 from tunemerge.merge.recipe.walk import Origin, Want, sources_of, walk
+from tunemerge.registry import listed
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ class _Entries:
             values: Values = {} if copy else _ALONE
             self._put(name, info, view.dtype(name), METHODS["linear"], (_input(view, name),), None, values, copy)
         if rest:
-            text = f"{len(rest)} tensors belong to no module and are copied ({_some(rest)})"
+            text = f"{len(rest)} tensors belong to no module and are copied ({listed(rest, 3)})"
             fix = "to merge them, add a module called `default`: it takes what no other one claims"
             self.findings.append(note("recipe-module", text, order[0].label, fix))
 
@@ -161,12 +162,14 @@ class _Entries:
         fix = "merge models of one architecture saved with the same class; `average: [PART OF THE NAMES]` merges what "
         fix += "only the base lacks; --allow-crimes merges each tensor among the models that have it"
         out = [
-            error("tensor-names", f"lacks {len(n)} of the {self.total} tensors to be merged ({_some(n)})", label, fix)
+            error(
+                "tensor-names", f"lacks {len(n)} of the {self.total} tensors to be merged ({listed(n, 3)})", label, fix
+            )
             for label, n in self.missing.items()
         ]
         for label, differ in self.shapes.items():
             shown = [f"{name} {list(i.shape)} instead of {list(info.shape)}" for name, i, info in differ]
-            text = f"{len(differ)} tensors have other shapes than in the others: {_some(shown)}"
+            text = f"{len(differ)} tensors have other shapes than in the others: {listed(shown, 3)}"
             rows = all(i.shape[1:] == info.shape[1:] for _, i, info in differ)
             words = rows and all(is_word_table(name) or may_be_word_head(name) for name, _, _ in differ)
             fix = "merge models of one architecture and size"
@@ -184,8 +187,3 @@ def _input(view: View, name: str) -> Input:
     own = view.find(name)
     assert own is not None
     return Input(view.index, own)
-
-
-def _some(names: Sequence[str], shown: int = 3) -> str:
-    more = len(names) - shown
-    return ", ".join(names[:shown]) + (f" and {more} more" if more > 0 else "")

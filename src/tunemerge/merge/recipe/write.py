@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tunemerge.checkpoint.model import inside, read_json
+from tunemerge.checkpoint.model import inside, read_json, write_json
 from tunemerge.errors import TunemergeError
 from tunemerge.findings import Finding, warning
 from tunemerge.merge.folder import (
@@ -17,7 +17,6 @@ from tunemerge.merge.folder import (
     copy_tokenizer,
     with_dtype,
     without_code,
-    write_json,
     write_record,
 )
 from tunemerge.merge.recipe.config import follow_layers

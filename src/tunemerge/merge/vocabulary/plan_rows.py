@@ -12,6 +12,7 @@ from tunemerge.merge.vocabulary.request import ModelToken, TokenizerRequest
 from tunemerge.merge.vocabulary.rows import ZERO, Overrides, row_map
 from tunemerge.merge.vocabulary.tokenizer import Tokenizer
 from tunemerge.merge.vocabulary.vocabulary import Rows
+from tunemerge.registry import listed
 
 
 def plan_rows(
@@ -53,17 +54,13 @@ def _tell(tokenizer: Tokenizer, numbers: Any, owned: Any, count: int, found: lis
     lacking = [names[i] for i in np.flatnonzero(~owned[numbers] & (numbers < count))]
     behind = [names[i] for i in np.flatnonzero(numbers >= count)]
     if lacking:
-        text = f"{len(lacking):,} tokens have no row in any model ({_few(lacking)}): their rows are zero"
+        some = listed(map(repr, lacking), 3)
+        text = f"{len(lacking):,} tokens have no row in any model ({some}): their rows are zero"
         found.append(warning("token-without-row", text, "tokenizer", "give them a source under `tokenizer: tokens:`"))
     if behind:
-        text = (
-            f"{len(behind):,} tokens lie behind the embeddings of all models ({_few(behind)}): they stay without rows"
-        )
+        some = listed(map(repr, behind), 3)
+        text = f"{len(behind):,} tokens lie behind the embeddings of all models ({some}): they stay without rows"
         found.append(note("token-without-row", text, "tokenizer"))
-
-
-def _few(tokens: list[str]) -> str:
-    return ", ".join(repr(token) for token in tokens[:3]) + (", ..." if len(tokens) > 3 else "")
 
 
 def _overrides(

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tunemerge.checkpoint.model import inside, read_json
+from tunemerge.checkpoint.model import inside, read_json, write_json
 from tunemerge.merge.vocabulary import chat
 from tunemerge.merge.vocabulary.tokenizer import CONFIG, FILE, Tokenizer
 
@@ -34,9 +32,9 @@ def write_tokenizer(source: Path, tokenizer: Tokenizer | None, template: str | N
     for name in sorted({*names} - left_out):
         shutil.copyfile(inside(source, name), folder / name)
     if tokenizer is not None and new:
-        _write(folder / FILE, tokenizer.data)
+        write_json(folder / FILE, tokenizer.data)
         if ADDED in names:
-            _write(folder / ADDED, {entry["content"]: entry["id"] for entry in tokenizer.added})
+            write_json(folder / ADDED, {entry["content"]: entry["id"] for entry in tokenizer.added})
     if template:
         (folder / chat.FILE).write_bytes(template.encode("utf-8"))
     if CONFIG in names and (new or template):
@@ -45,7 +43,7 @@ def write_tokenizer(source: Path, tokenizer: Tokenizer | None, template: str | N
         if tokenizer is not None and new and "added_tokens_decoder" in config:
             changed["added_tokens_decoder"] = _decoder(tokenizer)
         if changed != config:
-            _write(folder / CONFIG, changed)
+            write_json(folder / CONFIG, changed)
 
 
 def _names(folder: Path, patterns: tuple[str, ...]) -> set[str]:
@@ -54,7 +52,3 @@ def _names(folder: Path, patterns: tuple[str, ...]) -> set[str]:
 
 def _decoder(tokenizer: Tokenizer) -> dict[str, dict[str, Any]]:
     return {str(entry["id"]): {k: v for k, v in entry.items() if k != "id"} for entry in tokenizer.added}
-
-
-def _write(path: Path, value: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", "utf-8")
