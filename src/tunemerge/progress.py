@@ -1,10 +1,12 @@
-"""Progress in a terminal: a bar for one piece of work, for the command line and for Python alike."""
+"""Progress: a bar for one piece of work, for the command line, for Python in a terminal and in a notebook alike."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+
+from tunemerge.notebook import in_notebook, notebook_bar
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,6 +34,10 @@ def shown(what: str, tell: Tell | None) -> Iterator[Tell]:
     """`tell` itself, or where there is none a bar on the standard error output (in a terminal or a notebook)."""
     if tell is not None:
         yield tell
+        return
+    if in_notebook():
+        with notebook_bar(what) as display:
+            yield display
         return
     from rich.console import Console
 

@@ -6,6 +6,7 @@ A cost that nobody knows (a checkpoint made elsewhere) is null, never 0.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -249,6 +250,11 @@ class Results(_Model):
     test_openings: int
     findings: list[FindingResult]
     study_file: str
+
+    def _repr_html_(self) -> str:
+        """In a notebook: the verdict and the report. (Loaded by name: this layer knows nothing of pages.)"""
+        html: str = import_module("tunemerge.report.inline").render_inline(self)
+        return html
 
     def table(self) -> list[dict[str, Any]]:
         """A flat row for every arm and task: scores, intervals, metrics, marginal cost."""

@@ -288,6 +288,10 @@ class StudyConfig(_Part):
         examples=[0.02],
     )  # fmt: skip
 
+    trackers: Annotated[list[Literal["tensorboard", "mlflow", "wandb", "trackio"]], AfterValidator(_distinct)] = Field(
+        [], description="where tunings also report loss and learning rate, a tracker's run a step; what writes to disk "
+        "writes to `runs/NAME/trackers`; no number and no key depends on it", examples=[["tensorboard"]],
+    )  # fmt: skip
     keep: Literal["all", "models", "winner"] = Field(
         "all", description="what stays on disk when a run has finished: `all` steps, the `models` of the arms, or that "
         "of the `winner`; predictions and costs always stay, so that running again computes nothing, and a new arm or "

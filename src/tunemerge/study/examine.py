@@ -21,6 +21,7 @@ from tunemerge.study.plan import StudyPlan, make_plan
 from tunemerge.study.rows import StudyRows, read_rows
 from tunemerge.study.setting import check_heads, key_of, locate_models
 from tunemerge.study.standins import models_with_stand_ins, rows_with_stand_ins
+from tunemerge.tune.trackers import missing_packages
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ def examine(
     # A name that nobody knows may be one of a plug-in that can't be loaded: that is said once.
     found += plugins + [n for n in names if not (_errors(plugins) and is_registered_name(n))] + _fit_together(models)
     rows, problems = read_rows(config, folder, store.root)
+    found += missing_packages(config.trackers)
     found += problems + check_heads(models, rows.labels) + weak_evidence(config, rows)
     plan = None
     if not _errors(found):

@@ -42,6 +42,7 @@ from tunemerge.study.rebase import differing_keys, rebased
 from tunemerge.study.restore import restore, restoring_plan
 from tunemerge.study.scores import Evidence
 from tunemerge.study.uses import RESULTS_FILE, by_rule, read_uses, write_plan
+from tunemerge.tune.trackers import tracking
 
 STUDY_FILE = "study.yaml"
 
@@ -158,6 +159,7 @@ class Study:
         cached: set[str] = set()
         openings = self._open_test(plan.graph)
         with ExitStack() as stack:
+            stack.enter_context(tracking(plan.config.trackers, plan.config.name, self.run_folder / "trackers"))
             if on_event is None:
                 on_event = told(len(plan.graph.steps), stack.enter_context(shown(self.config.name, progress)))
             heard = _noting_cached(cached, on_event)

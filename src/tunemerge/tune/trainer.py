@@ -15,6 +15,7 @@ from tunemerge.tasks.batching import Encoded
 from tunemerge.tasks.precision import autocast
 from tunemerge.tune.config import TuneConfig
 from tunemerge.tune.schedule import learning_rate_factor
+from tunemerge.tune.trackers import reporting
 
 # Up to this length plain attention trains faster on a CPU than the fused one (without dropout 1.7 times: the fused
 # kernel's backward pass in bfloat16 is slow); beyond it the fused one needs far less memory.
@@ -145,13 +146,12 @@ def _arguments(config: TuneConfig, seed: int, device: str, scratch: Path) -> Any
         use_cpu=device == "cpu",
         eval_strategy="no",
         save_strategy="no",
-        logging_strategy="no",
         logging_nan_inf_filter=False,
-        report_to="none",
         disable_tqdm=True,
         log_level="error",
         remove_unused_columns=False,
         dataloader_pin_memory=False,
+        **reporting(),
     )
     # Autocast is ours, so that training and evaluation share it; one GPU, or their number would multiply the batch.
     arguments.mixed_precision = "no"

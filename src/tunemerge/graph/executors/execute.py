@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import os
 import shutil
 import sys
 import time
@@ -18,6 +19,9 @@ from tunemerge.graph.executors.base import Done, Failed, Progress, Request
 from tunemerge.graph.operation import OPERATIONS, Job
 from tunemerge.plugins import ensure_plugin
 from tunemerge.store.artifacts import Store
+
+STEP_LABEL = "TUNEMERGE_STEP"
+"""The variable that names the step for what it runs (trackers); its label is no part of its parameters or its key."""
 
 BETWEEN_PROGRESS = 0.1  # seconds: an operation may report every batch, a display needs ten a second
 
@@ -58,6 +62,7 @@ def _execute(request: Request, on_progress: Callable[[Progress], None]) -> Done 
                     raise StoreError(f"{path}: the input {name!r} is not there (any more)")
         out = store.scratch(request.key)
         try:
+            os.environ[STEP_LABEL] = request.label
             operation.prepare(request.params)
             start = time.perf_counter()
             _reset_peak_memory()
