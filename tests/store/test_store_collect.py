@@ -68,8 +68,8 @@ def test_a_step_without_its_model_keeps_what_is_known_of_it(store):
     before = store.get("aaaa")
     sweep(store, fate(aaaa="strip", cccc="strip"))
     assert store.get("aaaa") is None and store.get("cccc") is not None  # which has no model
-    known = store.get("aaaa", stripped=True)
-    assert known == before and store.read(known, "curve.json") == b"{}"
+    known, complete = store.find("aaaa")
+    assert not complete and known == before and store.read(known, "curve.json") == b"{}"
     assert not (store.path("aaaa") / "model.safetensors").exists() and store.damage("aaaa") == []
     assert {e.key: e.state for e in entries(store)} == {"aaaa": "stripped", "bbbb": "complete", "cccc": "complete"}
     again = publish(store, "aaaa", {"model.safetensors": bytes(100_000), "curve.json": b"{}", "config.json": b"{}"})

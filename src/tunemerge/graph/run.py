@@ -34,7 +34,7 @@ def run_plan(
     """The artifacts, by key, of all steps of the plan that the store has when the targets are there.
 
     A step that only cached steps need is not run, so it may be missing in the answer, or be there without its model
-    (`Store.get` with `stripped`); a target is never missing, and with `whole` has its model. Nor is one run whose work
+    (`Store.find`); a target is never missing, and with `whole` has its model. Nor is one run whose work
     was done before on inputs of the same content, however they were made (`twins.py`). Meanwhile nobody removes a step
     of the plan from the store.
     Where a step fails, those that are running finish and are published, nothing new starts, and then
@@ -155,10 +155,9 @@ def look_up(plan: Plan, store: Store, *, whole: bool = False) -> State:
 
     A target whose model was removed on purpose is computed again only where another step needs the model, or `whole`.
     """
-    artifacts = {s.key: a for s in plan.steps if (a := store.get(s.key)) is not None}
-    stripped = {
-        s.key: a for s in plan.steps if s.key not in artifacts and (a := store.get(s.key, stripped=True)) is not None
-    }
+    found = {s.key: there for s in plan.steps if (there := store.find(s.key)) is not None}
+    artifacts = {key: artifact for key, (artifact, complete) in found.items() if complete}
+    stripped = {key: artifact for key, (artifact, complete) in found.items() if not complete}
     enough = artifacts if whole else {**artifacts, **stripped}
     needed = {step.key for step in plan.targets if step.key not in enough}
     for step in reversed(plan.steps):

@@ -80,23 +80,28 @@ class Store:
         """Where the artifact of this key is, or would be."""
         return self.root / "artifacts" / _checked(key)[:2] / key
 
-    def get(self, key: str, *, stripped: bool = False) -> Artifact | None:
+    def get(self, key: str) -> Artifact | None:
         """The artifact if it is complete: a sound manifest, and every file there at its size.
 
-        `stripped`: also one whose model was removed on purpose (`strip`); its cost and its records are there.
         An artifact that can't be read just now (StoreError: permissions, a failing disk) is not a missing one.
         """
+        found = self.find(key)
+        return found[0] if found and found[1] else None
+
+    def find(self, key: str) -> tuple[Artifact, bool] | None:
+        """An artifact and whether it is complete: if not, its model was removed on purpose (`strip_model`), and its
+        cost and its records are there. None where it is missing or damaged."""
         path = self.path(key)
         try:
             with _errors_named("reading", path):
                 manifest = _manifest(path, key)
-                gone = _stripped(path, key) if stripped else frozenset()
-                sizes = {name: entry["size"] for name, entry in manifest["files"].items() if name not in gone}
-                if any(_size(path / name) != size for name, size in sizes.items()):
+                missing = {n for n, entry in manifest["files"].items() if _size(path / n) != entry["size"]}
+                if missing and not missing <= _stripped(path, key):
                     return None
         except DamagedError:
             return None
-        return Artifact(key, manifest["op"], path, manifest["digest"], manifest["cost"], manifest["meta"])
+        artifact = Artifact(key, manifest["op"], path, manifest["digest"], manifest["cost"], manifest["meta"])
+        return artifact, not missing
 
     def files(self, key: str) -> dict[str, FileEntry]:
         """What the manifest of this artifact says of its files. Raises DamagedError."""

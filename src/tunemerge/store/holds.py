@@ -8,6 +8,7 @@ A run registers before it looks at what the store has, so what it finds there st
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -29,16 +30,32 @@ def holding(root: Path, run: str, keys: Iterable[str]) -> Iterator[None]:
     try:
         make_folder(folder)
         with locked(folder / _GATE):
-            fd = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-            try_lock(fd)
-            write_all(fd, json.dumps(sorted(set(keys))).encode())
+            fd = _register(file, json.dumps(sorted(set(keys))).encode())
     except OSError as problem:
         raise StoreError(f"{file}: what this run needs can't be written down: {problem.strerror}") from problem
     try:
         yield
     finally:
+        _release(fd, file)
+
+
+def _register(file: Path, content: bytes) -> int:
+    """The open file, locked and written; nothing is left of it on an error."""
+    fd = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        try_lock(fd)
+        write_all(fd, content)
+    except BaseException:
+        _release(fd, file)
+        raise
+    return fd
+
+
+def _release(fd: int, file: Path) -> None:
+    """What can't be removed now is swept later: nobody holds it any more."""
+    with contextlib.suppress(OSError):
         file.unlink(missing_ok=True)
-        os.close(fd)
+    os.close(fd)
 
 
 @contextmanager

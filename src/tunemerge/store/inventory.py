@@ -53,11 +53,11 @@ def disk_usage(root: Path) -> int:
 
 def _entry(store: Store, folder: Path) -> Entry:
     key, size = folder.name, disk_usage(folder)
-    known = store.get(key, stripped=True)
-    if known is None:
+    found = store.find(key)
+    if found is None:
         return Entry(key, "?", "", "incomplete", False, size, _made(folder), {}, frozenset())
+    known, complete = found
     files = store.files(key)
-    complete = store.get(key) is not None
     meta: Mapping[str, Any] = known.meta
     return Entry(
         key=key,
