@@ -73,6 +73,7 @@ across a cut. A unit that is tested is dropped from all earlier rows too (with a
 ```python
 from sklearn.model_selection import StratifiedGroupKFold
 
+
 def make(seed):
     return StratifiedGroupKFold(5, shuffle=True, random_state=seed)
 ```
