@@ -127,6 +127,10 @@ class Registry(Generic[T]):
         """The plug-ins that something here comes from."""
         return {origin.plugin for origin in self._origins.values() if origin.plugin is not None}
 
+    def brought(self, path: Path) -> list[str]:
+        """The names that the plug-in of this file registered."""
+        return sorted(n for n, o in self._origins.items() if o.plugin is not None and o.plugin.path == path)
+
     def by_hand(self, name: str) -> bool:
         """Whether a name was registered in this process alone: another one, a worker, can't know it."""
         origin = self.origin(name)

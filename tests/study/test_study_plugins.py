@@ -158,3 +158,13 @@ def test_the_copy_in_the_run_folder_finds_its_plug_ins(folder, tiny_bert):
     run(own)
     copy = Study.from_yaml(own.run_folder / "study.yaml", workdir=own.workdir)
     assert not new_steps(copy)
+
+
+def test_a_check_tells_what_plug_ins_bring(folder, tiny_bert):
+    own = study(folder, tiny_bert, seeds=5)
+    told = [(f.where, f.message) for f in own.check() if f.code == "plugin"]
+    assert [where.split(" ")[1] + " " + message for where, message in told] == [
+        "plugins.0 brings merge method median",
+        "plugins.1 brings metric share_right",
+        "plugins.2 brings strategy polished",
+    ]

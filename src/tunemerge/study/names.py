@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tunemerge.findings import Finding, error
+from tunemerge.findings import Finding, error, note
 from tunemerge.merge.method import METHODS
 from tunemerge.plugins import load_plugins
-from tunemerge.registry import Registry, nearest
+from tunemerge.registry import Registry, listed, nearest
 from tunemerge.stats.metrics import METRICS
 from tunemerge.strategies.strategy import STRATEGIES
 from tunemerge.study.config import StudyConfig
@@ -30,6 +30,10 @@ def plugin_findings(config: StudyConfig, folder: Path) -> list[Finding]:
     for _, registry in _REGISTERED:
         registry.names()
         found += registry.problems
+    for key, path in paths.items():
+        brought = [f"{r.kind} {name}" for _, r in _REGISTERED for name in r.brought(path.resolve())]
+        if brought:
+            found.append(note("plugin", f"brings {listed(brought)}", f"{key} ({path.name})"))
     return found
 
 
@@ -53,7 +57,8 @@ def unknown_names(config: StudyConfig, left_out: frozenset[str] = frozenset()) -
     for key, registry, name in registered:
         if name not in registry:
             hint = nearest(name, registry.names())
-            found.append(error("unknown-name", f"unknown {registry.kind} {name!r}{hint}", key))
+            fix = "" if config.plugins else "for one of your own, name its file under `plugins`"
+            found.append(error("unknown-name", f"unknown {registry.kind} {name!r}{hint}", key, fix))
         elif registry.by_hand(name):
             text = f"the {registry.kind} {name!r} was registered in this process alone, in {registry.origin(name)}"
             found.append(

@@ -15,6 +15,7 @@ from tunemerge.checkpoint.model import inside, open_checkpoint, read_json
 from tunemerge.errors import CheckpointError, UsageError
 from tunemerge.findings import FindingsError, error
 from tunemerge.merge.folder import RECORD
+from tunemerge.merge.method import METHODS
 from tunemerge.merge.plan import MergePlan
 from tunemerge.merge.recipe.documents import Reading, read_recipe
 from tunemerge.merge.recipe.inputs import Found
@@ -136,15 +137,17 @@ def facts_of(
 
 
 def methods_of(plan: MergePlan) -> dict[str, Any]:
-    """What was done to how many tensors, by method and its version; the parameters where all tensors of a method have
-    the same."""
+    """What was done to how many tensors, by method and its version, and the digest of a plug-in's code; the parameters
+    where all tensors of a method have the same."""
     out: dict[str, Any] = {}
     for tensor in plan.tensors:
         if tensor.copy:
             entry = out.setdefault("copy", {"tensors": 0})
         else:
+            name = tensor.method.name
             first = {"tensors": 0, "version": tensor.method.version, "parameters": tensor.values}
-            entry = out.setdefault(tensor.method.name, first)
+            plugin = METHODS.plugin(name) if name in METHODS else None
+            entry = out.setdefault(name, {**first, **({"code": plugin.digest} if plugin is not None else {})})
             if entry["parameters"] != tensor.values:
                 entry["parameters"] = None
         entry["tensors"] += 1

@@ -87,7 +87,7 @@ def _method(data: Mapping[Any, Any], check: Checker) -> Method | None:
         check.error((), "recipe-key", f"merge_method is missing; one of {', '.join(METHODS.names())}")
     else:
         text = f"unknown merge method {name!r}{nearest(str(name), METHODS.names())}"
-        check.error(("merge_method",), "unknown-name", text)
+        check.error(("merge_method",), "unknown-name", text, "for a method of your own: --plugin FILE.PY")
     return None
 
 
