@@ -51,10 +51,14 @@ class Watch:
 
     def planned(self, plan: StudyPlan, costs: Forecast) -> None:
         """Before the first event: how many steps there are, and what those that are left may take."""
-        self.total = len(plan.graph.steps)
+        self.expect(len(plan.graph.steps))
         self.seconds = {key: estimate.seconds for key, estimate in costs.steps.items()}
         self.trusted = TRUSTED if costs.spread is not None else 0.0
-        self.progress.update(self.whole, total=self.total)
+
+    def expect(self, steps: int) -> None:
+        """So many steps there are, all of whose events will come."""
+        self.total = steps
+        self.progress.update(self.whole, total=steps)
 
     def __call__(self, event: Event) -> None:
         key = event.step.key

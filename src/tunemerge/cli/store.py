@@ -49,7 +49,8 @@ def list_steps(folder: Path) -> None:
     for e in found:
         runs, seeds = _for(e.key, uses)
         mark = {"complete": "", "stripped": " (model removed)", "incomplete": "incomplete"}[e.state]
-        cost = (fmt.seconds(e.cost.get("seconds")), fmt.count(e.cost.get("examples") or None)) if e.cost else ("", "")
+        examples = e.cost.get("examples")
+        cost = (fmt.seconds(e.cost.get("seconds")) if e.cost else "", fmt.count(examples) if examples else "")
         cells = (Text(f"{e.label or e.op}{mark}"), Text(runs), seeds, fmt.memory(e.size), age(now - e.made), *cost)
         table.add_row(*cells, e.key[:10])
     if found:
@@ -61,7 +62,7 @@ def list_steps(folder: Path) -> None:
 def collect_garbage(folder: Path, keep: Sequence[str], agreed: bool) -> None:
     """Show what would go, ask, and remove it."""
     store, uses = Store(folder / STORE), read_uses(folder / "runs")
-    choice = _choice(keep, uses, entries(store))
+    choice = choice_of(keep, uses, entries(store))
     if not store.root.exists():
         found = Sweep((), (), (), (), ())
     else:
@@ -103,7 +104,7 @@ def age(seconds: float) -> str:
     return "now"
 
 
-def _choice(keep: Sequence[str], uses: Sequence[RunUse], found: Sequence[Entry]) -> Choice:
+def choice_of(keep: Sequence[str], uses: Sequence[RunUse], found: Sequence[Entry]) -> Choice:
     """What --keep says of every step; without it, what each study's own `keep:` says. Raises UsageError."""
     if "nothing" in keep:
         if len(keep) > 1:
@@ -137,7 +138,7 @@ def _choice(keep: Sequence[str], uses: Sequence[RunUse], found: Sequence[Entry])
 
 def _described(found: Sweep, before: int, root: Path) -> Iterable[str]:
     yield f"{root}: {fmt.memory(before)}"
-    if found.empty:
+    if found.empty and not found.held:
         yield "nothing to remove"
     if found.remove:
         yield f"- {_many(found.remove)} would go whole: {_labels(found.remove)}"

@@ -108,4 +108,5 @@ def _make_again(folder: Path, results: Results, key: str, console: Console) -> N
     steps = fmt.plural(steps_to_run(again, store), "step")
     console.print(f"the store let this model go; making it again: {steps}", highlight=False, style="dim")
     with Watch(console, LocalExecutor().slots) as watch:
+        watch.expect(len(again.steps))
         restore(plan, again, store, Journal(folder / "journal.jsonl"), on_event=watch)
