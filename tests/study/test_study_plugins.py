@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from small import run, write_study
+from tunemerge.graph.executors.inline import InlineExecutor
 from tunemerge.graph.executors.local import LocalExecutor
 from tunemerge.study.study import Study
 
@@ -126,7 +127,7 @@ def test_code_that_changes_under_a_run_is_refused_not_mixed(folder, tiny_bert):
         edit(folder / "median.py", "0.5, dim", "0.7, dim")
 
     with pytest.raises(Exception, match="changed since the plan was made: run again"):
-        own.run(on_plan=change)
+        own.run(on_plan=change, executor=InlineExecutor())
     assert run(study(folder, tiny_bert, strategies=["merge_only"], methods=["median"], metric="accuracy")).arms
 
 
@@ -151,6 +152,12 @@ def test_what_was_registered_by_hand_is_no_part_of_a_study(folder, tiny_bert):
         from tunemerge.strategies.strategy import STRATEGIES
 
         del STRATEGIES._items["polished"]
+
+
+def test_plug_ins_are_in_no_study_that_does_not_name_them(folder, tiny_bert):
+    study(folder, tiny_bert).plan()  # loads them into this process
+    arms = study(folder, tiny_bert, plugins=[], strategies=None, methods=["linear"], metric="accuracy").plan().arms
+    assert len(arms) > 5 and not any("polished" in arm.name for arm in arms)
 
 
 def test_the_copy_in_the_run_folder_finds_its_plug_ins(folder, tiny_bert):

@@ -128,8 +128,12 @@ def build_arms(
 
 
 def asked_for(config: StudyConfig) -> list[Strategy]:
-    """The strategies that the study runs; the first two are those of the project's question."""
-    default = [name for name, s in STRATEGIES if not s.for_private or len(config.private) > 1]
+    """The strategies that the study runs; the first two are those of the project's question.
+
+    Without a list those of this package: what a person has installed, or loaded before, changes no study.
+    """
+    own = [(name, s) for name, s in STRATEGIES if STRATEGIES.origin(name).built_in]
+    default = [name for name, s in own if not s.for_private or len(config.private) > 1]
     asked = default if config.strategies is None else config.strategies
     strategies = [as_strategy(one) if isinstance(one, WrittenStrategy) else STRATEGIES[one] for one in asked]
     return sorted(strategies, key=lambda s: (_ROLE_ORDER[s.role], s.name not in MAIN, s.name))

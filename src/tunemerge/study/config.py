@@ -238,7 +238,7 @@ class StudyConfig(_Part):
         [], description="tasks that are only evaluated: what generalises", examples=[["books"]]
     )
     strategies: Annotated[list[str | WrittenStrategy], AfterValidator(_distinct_strategies)] | None = Field(
-        None, description="orders and controls (`tunemerge list strategies`), and your own as steps; absent: all",
+        None, description="orders and controls (`tunemerge list strategies`), your own as steps; absent: all built in",
         examples=[["merge_then_tune", "tune_then_merge", "joint"]],
     )  # fmt: skip
     methods: Names = Field(
