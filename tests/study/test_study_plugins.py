@@ -158,6 +158,10 @@ def test_plug_ins_are_in_no_study_that_does_not_name_them(folder, tiny_bert):
     study(folder, tiny_bert).plan()  # loads them into this process
     arms = study(folder, tiny_bert, plugins=[], strategies=None, methods=["linear"], metric="accuracy").plan().arms
     assert len(arms) > 5 and not any("polished" in arm.name for arm in arms)
+    found = [f for f in study(folder, tiny_bert, plugins=["mine.py", "score.py"]).check() if f.severity == "error"]
+    assert [f.code for f in found] == ["plugin-not-named"] and "order.py, which `plugins` does not name" in str(
+        found[0]
+    )
 
 
 def test_the_copy_in_the_run_folder_finds_its_plug_ins(folder, tiny_bert):

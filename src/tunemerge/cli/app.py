@@ -27,7 +27,7 @@ Set = Annotated[
 ]
 Plugins = Annotated[
     list[Path] | None,
-    typer.Option("--plugin", metavar="FILE.PY", help="a file that registers something of your own; may be repeated"),
+    typer.Option("--plugin", metavar="FILE.PY", help="a file of your own, for recipes and lists (studies: `plugins`)"),
 ]
 RunFolder = Annotated[Path, typer.Argument(help="a run's folder", metavar="RUNS/NAME")]
 

@@ -30,11 +30,26 @@ def plugin_findings(config: StudyConfig, folder: Path) -> list[Finding]:
     for _, registry in _REGISTERED:
         registry.names()
         found += registry.problems
+    for key, registry, name in _registered(config):
+        plugin = registry.plugin(name) if name in registry else None
+        if plugin is not None and plugin.package is None and plugin.path not in {p.resolve() for p in paths.values()}:
+            text = f"the {registry.kind} {name!r} is of {plugin}, which `plugins` does not name"
+            found.append(error("plugin-not-named", text, key, "the study alone must say what it runs: name the file"))
     for key, path in paths.items():
         brought = [f"{r.kind} {name}" for _, r in _REGISTERED for name in r.brought(path.resolve())]
         if brought:
             found.append(note("plugin", f"brings {listed(brought)}", f"{key} ({path.name})"))
     return found
+
+
+def _registered(config: StudyConfig) -> list[tuple[str, Registry[Any], str]]:
+    """The names that registries must know, with their keys."""
+    return [
+        *((f"strategies.{i}", STRATEGIES, n) for i, n in enumerate(config.strategies or []) if isinstance(n, str)),
+        *((f"methods.{i}", METHODS, n) for i, n in enumerate(config.methods)),
+        ("task", TASKS, config.task),
+        ("metric", METRICS, config.metric),
+    ]
 
 
 def is_registered_name(finding: Finding) -> bool:
@@ -48,13 +63,7 @@ def unknown_names(config: StudyConfig, left_out: frozenset[str] = frozenset()) -
     `left_out` are tasks that the file has and `config` doesn't.
     """
     found = []
-    registered: list[tuple[str, Registry[Any], str]] = [
-        *((f"strategies.{i}", STRATEGIES, n) for i, n in enumerate(config.strategies or []) if isinstance(n, str)),
-        *((f"methods.{i}", METHODS, n) for i, n in enumerate(config.methods)),
-        ("task", TASKS, config.task),
-        ("metric", METRICS, config.metric),
-    ]
-    for key, registry, name in registered:
+    for key, registry, name in _registered(config):
         if name not in registry:
             hint = nearest(name, registry.names())
             fix = "" if config.plugins else "for one of your own, name its file under `plugins`"
