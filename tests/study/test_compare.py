@@ -72,3 +72,14 @@ def test_other_test_rows_metrics_and_tasks_are_refused_at_once(runs, tmp_path, t
         compare_runs(a, changed)
     assert [f.code for f in caught.value.findings] == ["not-comparable"] * 2
     assert "accuracy, the other by macro_f1" in str(caught.value) and "the labels differ" in str(caught.value)
+
+
+def test_folds_are_compared_by_what_each_run_held_out(runs, tmp_path, tiny_bert):
+    a, _, _ = runs
+    changes = {"tasks": {n: {"data": f"{n}.csv"} for n in "ab"}, "splits": {"folds": 2, "source": 0.3}}
+    folded = small_study(tmp_path, tiny_bert, **{**ORDERS, "strategies": ["expert", "merge_only"]}, seeds=1, **changes)
+    run(folded)
+    with pytest.raises(FindingsError, match=r"the folds differ: none; Folds\(number=2"):
+        compare_runs(a, folded.run_folder)
+    found = compare_runs(folded.run_folder, folded.run_folder)
+    assert found.seeds == (0, 1) and all(p.difference.value == 0 for p in found.pairs)

@@ -50,7 +50,7 @@ def _table(found: Comparison) -> Table:
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     table.add_column("arm", overflow="fold")
     for name in (found.first, found.second, "difference", "p"):
-        table.add_column(Text(name), justify="right", overflow="fold")
+        table.add_column(Text(name), justify="right", overflow="fold", no_wrap=name in ("difference", "p"))
     sign = 1 if found.higher_is_better else -1
     for pair in sorted(found.pairs, key=lambda p: -sign * _better(p, sign)):
         table.add_row(

@@ -16,6 +16,7 @@ from tunemerge.findings import Finding, FindingsError, error, warning
 from tunemerge.registry import listed
 from tunemerge.results import ArmResult, Interval, Results
 from tunemerge.stats.components import contrast
+from tunemerge.stats.folds import Folds
 from tunemerge.stats.metrics import METRICS
 from tunemerge.stats.predictions import Predictions
 from tunemerge.study.study import STUDY_FILE, read_results
@@ -70,7 +71,12 @@ class _Run:
         if not file.exists():
             raise UsageError(f"{file}: no such file: run the study again, it writes its predictions")
         table = pd.read_parquet(file)
-        return table[table["split"] == "test"]
+        return table[table["split"] == ("held_out" if self.folds else "test")]
+
+    @property
+    def folds(self) -> Folds | None:
+        splits = self.results.splits
+        return Folds(splits.folds, splits.overlap or 0.0) if splits and splits.folds else None
 
     def predictions(self, arm: str, task: str, seed: int) -> Predictions:
         t = self.table
@@ -118,6 +124,10 @@ def _faults(a: _Run, b: _Run) -> Iterator[Finding]:
         text = f"the tasks that count differ: {listed(a.tasks)}; {listed(b.tasks)}"
         yield error("not-comparable", text, where, "compare runs of the same tasks and target")
         return
+    if a.folds != b.folds:
+        text = f"the folds differ: {a.folds or 'none'}; {b.folds or 'none'}"
+        yield error("not-comparable", text, where, "compare runs with the same `splits`")
+        return
     labels = [{t.name: t.labels for t in run.results.tasks} for run in (a, b)]
     for task in a.tasks:
         if labels[0][task] != labels[1][task]:
@@ -130,7 +140,11 @@ def _faults(a: _Run, b: _Run) -> Iterator[Finding]:
 
 def _other_rows(a: _Run, b: _Run, task: str) -> str:
     """In what the test rows of a task differ; empty where they are the same, in the same order."""
-    one, two = (run.predictions(run.results.arms[0].name, task, run.results.seeds[0]) for run in (a, b))
+    seed = next((s for s in a.results.seeds if s in b.results.seeds), None)
+    one, two = (
+        run.predictions(run.results.arms[0].name, task, run.results.seeds[0] if seed is None else seed)
+        for run in (a, b)
+    )
     if len(one.unit) != len(two.unit):
         return f"{len(one.unit)} and {len(two.unit)} rows"
     for name in ("unit", "target", "weight"):
@@ -156,7 +170,7 @@ def _pair(a: _Run, b: _Run, arm: ArmResult, other: ArmResult, seeds: Sequence[in
             for run, name in ((a, arm.name), (b, other.name))
         )
         try:
-            c = contrast(two, one, METRICS[a.results.metric])
+            c = contrast(two, one, METRICS[a.results.metric], a.folds)
         except UsageError as problem:
             found.append(warning("no-difference", f"no paired difference of {arm.name} and {other.name}: {problem}"))
         else:
