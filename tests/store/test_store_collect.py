@@ -96,6 +96,14 @@ def test_what_a_live_run_holds_stays(store):
     assert [e.key for e in sweep(store, lambda entry: "remove")[0].remove] == ["aaaa"]
 
 
+def test_nothing_goes_while_what_a_live_run_holds_can_not_be_read(store):
+    with holding(store.root, "run", ["aaaa"]):
+        (store.root / "holds" / "run.lock").write_text("[")
+        with pytest.raises(StoreError, match="a run is at work, and what it needs can't be read"):
+            sweep(store, lambda entry: "remove")
+    assert len(entries(store)) == 3
+
+
 def test_what_a_killed_run_held_is_free_at_once(store):
     code = f"""
 import os, signal

@@ -74,6 +74,14 @@ def is_live(root: Path, run: str) -> bool:
         return not dead
 
 
+def _keys(file: Path) -> list[str]:
+    try:
+        return [str(key) for key in json.loads(file.read_bytes())]
+    except (ValueError, TypeError) as problem:
+        text = f"{file}: a run is at work, and what it needs can't be read ({problem}); wait until it ends"
+        raise StoreError(text) from None
+
+
 def _live(root: Path) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for file in sorted((root / _FOLDER).glob("*.lock")):
@@ -83,5 +91,5 @@ def _live(root: Path) -> dict[str, list[str]]:
             if dead:
                 file.unlink(missing_ok=True)
             else:
-                found[file.stem] = json.loads(file.read_bytes())
+                found[file.stem] = _keys(file)
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from tunemerge.findings import Finding, error
 from tunemerge.progress import Tell
 from tunemerge.store.artifacts import Store
 from tunemerge.store.sealed import SEAL, damage
+
+_AGAIN = 0.2  # seconds
 
 
 def verify_store(store: Store, progress: Tell = lambda fraction, message: None) -> list[Finding]:
@@ -52,6 +55,9 @@ def _rows(folder: Path) -> Iterator[Finding]:
         if path.name.startswith("."):
             continue
         problem = damage(path)
+        if problem:  # or a run was just writing it
+            time.sleep(_AGAIN)
+            problem = damage(path)
         if problem:
             yield error("store-damaged", f"{path}: {problem}", remedy="remove it; the next run writes it again")
 
