@@ -45,6 +45,7 @@ from tunemerge.study.uses import RESULTS_FILE, by_rule, read_uses, write_plan
 from tunemerge.tune.trackers import tracking
 
 STUDY_FILE = "study.yaml"
+_NO_RESULT = ("keep", "trackers")  # keys on which no result depends
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,8 @@ class Study:
         old = self.run_folder / STUDY_FILE
         if not (self.run_folder / RESULTS_FILE).exists() or not old.exists() or not self.text:
             return []
-        differ = differing_keys(old.read_text("utf-8"), self._text_in(self.run_folder))
+        keys = differing_keys(old.read_text("utf-8"), self._text_in(self.run_folder))
+        differ = [key for key in keys if key not in _NO_RESULT]
         if not differ:
             return []
         text = f"has the results of a study with other settings ({listed(differ)}); a run replaces them"
