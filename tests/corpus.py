@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
+
+from tunemerge.data.load import Columns, rows_of
+from tunemerge.tasks.spec import Spec
+from tunemerge.tasks.task import TASKS
 
 WORDS = (
     *(
@@ -29,6 +35,7 @@ WORDS = (
     *("place", "time", "again", "never", "really", "quite", "this", "that", "with", "of"),
 )
 LABELS = ["negative", "positive"]
+SPEC = Spec("text-classification", tuple(LABELS))
 POSITIVE = ("good", "great", "lovely", "fine")
 NEGATIVE = ("bad", "awful", "terrible", "poor")
 RowsFactory = Callable[..., Path]
@@ -48,3 +55,12 @@ def sentences(n: int, seed: int = 0) -> tuple[list[str], list[str]]:
         texts.append(" ".join(words))
         labels.append(LABELS[label])
     return texts, labels
+
+
+def text_rows(table: Any, remedy: str = "", labels: dict[str, str] | None = None, **more: Any) -> Any:
+    """Rows and findings, as a text classification reads a table."""
+    kind = TASKS["text-classification"]
+    options = kind.Options(labels=labels or {})
+    source = kind.source(options)
+    columns = Columns(source.columns, source.required, **more)
+    return rows_of(table, columns, partial(kind.convert, options=options, where="t"), kind.target, "t", remedy)

@@ -2,7 +2,8 @@ import gzip
 
 import pytest
 
-from tunemerge.data.load import Columns, read_table, rows_of
+from corpus import text_rows
+from tunemerge.data.load import read_table
 from tunemerge.errors import UsageError
 
 
@@ -33,7 +34,7 @@ def test_quoted_commas_lines_and_quotes_are_kept(tmp_path):
     path = tmp_path / "t.csv.gz"
     content = '\ufefftext,label\r\n"a, b\nc ""d""",x\r\n\r\n' + "e" * 200_000 + ",y\r\n"
     path.write_bytes(gzip.compress(content.encode()))
-    rows, found = rows_of(read_table(path), Columns("text", "label"), "t")
+    rows, found = text_rows(read_table(path))
     assert found == [] and rows["text"].tolist() == ['a, b\nc "d"', "e" * 200_000]
 
 
@@ -64,5 +65,5 @@ def test_empty_values_are_missing_and_none_is_a_text(tmp_path):
 
 def test_an_empty_file_has_no_rows(tmp_path):
     (tmp_path / "t.csv").write_text("")
-    _, found = rows_of(read_table(tmp_path / "t.csv"), Columns("text", "label"), "t")
+    _, found = text_rows(read_table(tmp_path / "t.csv"))
     assert [f.code for f in found] == ["no-rows"]

@@ -9,7 +9,7 @@ from tunemerge.findings import FindingsError
 from tunemerge.graph.plan import Plan, refuse_test_leaks
 from tunemerge.graph.step import Leaf, Step
 
-TASK = {"task": "text-classification"}
+TASK = {"task": {"kind": "text-classification", "labels": [], "options": {}}}
 ROWS = Leaf("a" * 64, Path("rows"), "rows", "train rows")
 TEST = Leaf("b" * 64, Path("test"), "test", "test rows")
 

@@ -16,7 +16,7 @@ from tunemerge.merge.method import METHODS
 from tunemerge.testing.methods import in_one_piece
 
 TRAINED = {"method": "ties", "average": ["classifier."], "seed": 0}
-SCORED = {"task": "text-classification", "metric": "accuracy"}
+SCORED = {"task": {"kind": "text-classification", "labels": [], "options": {}}, "metric": "accuracy"}
 STEPS = {
     "merge": Step("merge", {**TRAINED, "parameters": {}}),
     "merge without heads": Step("merge", {**TRAINED, "parameters": {}, "average": []}),

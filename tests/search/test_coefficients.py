@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from corpus import LABELS, RowsFactory
+from corpus import SPEC, RowsFactory
 from tunemerge.errors import TunemergeError, UsageError
 from tunemerge.evaluate.predict import predict
 from tunemerge.graph.operation import OPERATIONS, Job
@@ -24,7 +24,7 @@ TASK = TASKS["text-classification"]
 def family(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Path]]:
     """A base with a head, and two experts: the base with noise of their own on every tensor."""
     base = tmp_path_factory.mktemp("base")
-    TASK.initialise(tiny_bert, base, LABELS, 0)
+    TASK.initialise(tiny_bert, base, SPEC, 0)
     experts = []
     for seed in (1, 2):
         folder = tmp_path_factory.mktemp("expert") / "model"
@@ -43,7 +43,7 @@ CANDIDATES: list[dict[str, Any]] = [{"lambda": value} for value in (0.3, 1.0, 0.
 def _search(family: tuple[Path, list[Path]], validation: list[Path], **more: Any) -> Any:
     base, experts = family
     settings = {"method": "task_arithmetic", "candidates": CANDIDATES, "precision": "float32", "metric": "log_loss"}
-    return choose(experts, base, validation, labels=LABELS, **{**settings, **more})
+    return choose(experts, base, validation, task=SPEC, **{**settings, **more})
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
@@ -69,7 +69,7 @@ def test_a_score_is_that_of_the_merge_on_disk(
         merge_operation.merge(Job(params, inputs, out))
         values = []
         for rows in validation:
-            p = predict([out], rows, labels=LABELS, precision="float32").predictions
+            p = predict([out], rows, task=SPEC, precision="float32").predictions
             values.append(score(METRICS["log_loss"], p.target, p.logits, p.weight))
         assert trial.score == np.mean(values)
 
@@ -96,7 +96,7 @@ def test_what_it_costs(family: tuple[Path, list[Path]], rows_parquet: RowsFactor
     base, _ = family
     files = [rows_parquet(5, 1, "a"), rows_parquet(45, 2, "b")]
     cost = _search(family, files).cost
-    passes = [predict([base], file, labels=LABELS).cost for file in files]
+    passes = [predict([base], file, task=SPEC).cost for file in files]
     assert cost.trials == 4 and cost.forward_examples == 4 * 50
     assert cost.forward_flops == 4 * sum(p.forward_flops for p in passes)
     assert cost.examples == cost.optimizer_steps == 0
@@ -114,8 +114,7 @@ def test_the_step_writes_only_the_choice(
         "method": "ties",
         "candidates": [{"density": 0.2}, {"density": 1.0}],
         "average": ["classifier."],
-        "task": "text-classification",
-        "labels": LABELS,
+        "task": SPEC.as_dict(),
         "metric": "accuracy",
         "seed": 3,
         "max_length": 64,

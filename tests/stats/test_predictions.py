@@ -26,7 +26,7 @@ def test_plain_columns_pass():
         ("logits", np.zeros(3), r"logits have shape \(3,\)"),
         ("logits", np.zeros((3, 1)), "2 classes or more"),
         ("weight", np.ones(2), r"weight has shape \(2,\), unit has 3 rows"),
-        ("target", np.array([0.0, 1, 1]), "target has dtype float64"),
+        ("target", np.array(["0", "1", "1"]), "target has dtype <U1"),
         ("target", np.array([0, 1, 2]), "row 2: the target is no index of the 2 classes"),
         (
             "logits",

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from corpus import LABELS, sentences
+from corpus import SPEC, sentences
 from small import TUNING, run, small_study, write_table
 from tunemerge.graph.step import Leaf, Step
 from tunemerge.study.passes import Passes, Reader, network
@@ -41,10 +41,10 @@ def base(kind: str, folder: Path, tiny_bert: Path) -> Path:
 @pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert", "gpt2", "llama"])
 def test_the_cost_of_a_shape_is_what_torch_counts(tmp_path, tiny_bert, kind):
     folder = tiny_bert if kind == "bert" else base(kind, tmp_path / kind, tiny_bert)
-    TASK.initialise(folder, tmp_path / "made", LABELS, 0)
-    model = TASK.load(tmp_path / "made", LABELS)
+    TASK.initialise(folder, tmp_path / "made", SPEC, 0)
+    model = TASK.load(tmp_path / "made", SPEC)
     rows = Rows(sentences(8)[0], np.zeros(8, np.int32), ["u"] * 8, np.ones(8))
-    encoded = TASK.encode(tmp_path / "made", model, rows, 64)
+    encoded = TASK.encode(model, rows, 64)
     shapes = {(8, 40): 2, (4, 12): 3}
     train, forward = network(folder).flops(Passes(shapes, shapes), head_only=False)
     assert train == pytest.approx(flops.flops(shapes, flops.measure(model, encoded, "full", True)), rel=0.1)
@@ -90,7 +90,7 @@ def test_without_a_tokenizer_file_lengths_are_guessed(tmp_path, tiny_bert):
     tables = {"k": pd.read_csv(tmp_path / "rows.csv")}
     rows = Leaf("k", tmp_path, "rows", "rows")
     step = Step("predict", {}, {"models": (rows,), "rows": (rows,)})
-    known, guessed = (Reader(f, tables, 64).passes(step).forward for f in (tiny_bert, bare))
+    known, guessed = (Reader(f, tables, 64, TASK).passes(step).forward for f in (tiny_bert, bare))
     tokens = [sum(b * length * n for (b, length), n in shapes.items()) for shapes in (known, guessed)]
     assert tokens[1] == pytest.approx(tokens[0], rel=0.35)
 
@@ -99,5 +99,5 @@ def test_rows_are_cut_where_the_model_ends(tmp_path, tiny_bert):
     tables = {"k": pd.DataFrame({"text": ["good " * 500, "bad"]})}
     rows = Leaf("k", tmp_path, "rows", "rows")
     step = Step("predict", {}, {"models": (rows,), "rows": (rows,)})
-    assert dict(Reader(tiny_bert, tables, 256).passes(step).forward) == {(2, 64): 1}
-    assert dict(Reader(tiny_bert, tables, 30).passes(step).forward) == {(2, 30): 1}
+    assert dict(Reader(tiny_bert, tables, 256, TASK).passes(step).forward) == {(2, 64): 1}
+    assert dict(Reader(tiny_bert, tables, 30, TASK).passes(step).forward) == {(2, 30): 1}

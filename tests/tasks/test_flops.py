@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from corpus import LABELS, sentences
+from corpus import SPEC, sentences
 from tunemerge.tasks import flops
 from tunemerge.tasks.batching import Encoded
 from tunemerge.tasks.rows import Rows
@@ -17,10 +17,10 @@ TASK = TASKS["text-classification"]
 
 
 def _model(folder: Path, tmp_path: Path, n: int = 6) -> tuple[Any, Encoded]:
-    TASK.initialise(folder, tmp_path, LABELS, 0)
-    model = TASK.load(tmp_path, LABELS)
+    TASK.initialise(folder, tmp_path, SPEC, 0)
+    model = TASK.load(tmp_path, SPEC)
     rows = Rows(sentences(n)[0], np.zeros(n, np.int32), ["u"] * n, np.ones(n))
-    return model, TASK.encode(tmp_path, model, rows, 64)
+    return model, TASK.encode(model, rows, 64)
 
 
 @pytest.mark.parametrize("training", [False, True])
@@ -69,14 +69,14 @@ def _analytic(config: Any, batch: int, length: int) -> float:
 def test_agrees_with_the_analytic_count(tiny_bert: Path, tmp_path: Path) -> None:
     model, encoded = _model(tiny_bert, tmp_path)
     forward = flops.flops({(4, 48): 1}, flops.measure(model, encoded, "", False))
-    assert forward == pytest.approx(_analytic(model.config, 4, 48), rel=0.01)
+    assert forward == pytest.approx(_analytic(model.net.config, 4, 48), rel=0.01)
     both = flops.flops({(4, 48): 1}, flops.measure(model, encoded, "full", True))
     assert both == pytest.approx(3 * forward, rel=0.01)
 
 
 def test_a_frozen_body_needs_no_backward_pass(tiny_bert: Path, tmp_path: Path) -> None:
     model, encoded = _model(tiny_bert, tmp_path)
-    model.requires_grad_(False)
+    model.net.requires_grad_(False)
     for parameter in TASK.head(model):
         parameter.requires_grad_(True)
     forward = flops.flops({(4, 48): 1}, flops.measure(model, encoded, "", False))
@@ -89,12 +89,12 @@ def test_measuring_leaves_no_trace(tiny_bert: Path, tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(flops, "_measured", {})
     model, encoded = _model(tiny_bert, tmp_path)
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    random, attention = torch.get_rng_state(), model.config._attn_implementation
+    before = {name: tensor.clone() for name, tensor in model.net.state_dict().items()}
+    random, attention = torch.get_rng_state(), model.net.config._attn_implementation
     flops.measure(model, encoded, "full", True)
     assert torch.equal(torch.get_rng_state(), random)
-    assert model.config._attn_implementation == attention == "sdpa"
-    assert not model.training
-    assert all(p.grad is None for p in model.parameters())
-    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+    assert model.net.config._attn_implementation == attention == "sdpa"
+    assert not model.net.training
+    assert all(p.grad is None for p in model.net.parameters())
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.net.state_dict().items())
     assert len(flops._measured) == 1

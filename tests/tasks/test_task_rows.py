@@ -7,9 +7,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from corpus import LABELS, RowsFactory
+from corpus import SPEC, RowsFactory
 from tunemerge.errors import UsageError
-from tunemerge.tasks.rows import read_rows
+from tunemerge.tasks.task import TASKS
+
+READ = TASKS["text-classification"].read
 
 
 def test_files_are_concatenated_in_order(rows_parquet: RowsFactory) -> None:
@@ -17,7 +19,7 @@ def test_files_are_concatenated_in_order(rows_parquet: RowsFactory) -> None:
         texts=["a", "b"], labels=["positive", "negative"], name="x", units=["u", "v"], weights=[2, 0.5]
     )
     second = rows_parquet(texts=["c"], labels=["positive"], name="y")
-    rows = read_rows([first, second], LABELS, "text")
+    rows = READ([first, second], SPEC)
     assert rows.features == ["a", "b", "c"]
     assert rows.target.tolist() == [1, 0, 1] and rows.target.dtype == np.int32
     assert rows.unit == ["u", "v", "u0"]
@@ -26,20 +28,20 @@ def test_files_are_concatenated_in_order(rows_parquet: RowsFactory) -> None:
 
 def test_a_folder_stands_for_the_file_in_it(rows_parquet: RowsFactory) -> None:
     file = rows_parquet(3, name="rows")
-    assert read_rows([file.parent], LABELS, "text").features == read_rows([file], LABELS, "text").features
+    assert READ([file.parent], SPEC).features == READ([file], SPEC).features
 
 
 def test_unknown_label_names_file_row_and_nearest(rows_parquet: RowsFactory) -> None:
     file = rows_parquet(texts=["a", "b"], labels=["positive", "negativ"])
     with pytest.raises(UsageError, match=r"rows\.parquet: row 1: label 'negativ'.*did you mean 'negative'"):
-        read_rows([file], LABELS, "text")
+        READ([file], SPEC)
 
 
 def test_missing_file_column_and_rows(tmp_path: Path, rows_parquet: RowsFactory) -> None:
     with pytest.raises(UsageError, match=r"nowhere\.parquet: no such file"):
-        read_rows([tmp_path / "nowhere.parquet"], LABELS, "text")
+        READ([tmp_path / "nowhere.parquet"], SPEC)
     pq.write_table(pa.table({"text": ["a"], "label": ["positive"], "unit": ["u"]}), tmp_path / "odd.parquet")
     with pytest.raises(UsageError, match="column 'weight' is missing; the file has text, label, unit"):
-        read_rows([tmp_path / "odd.parquet"], LABELS, "text")
+        READ([tmp_path / "odd.parquet"], SPEC)
     with pytest.raises(UsageError, match="no rows"):
-        read_rows([rows_parquet(texts=[], labels=[])], LABELS, "text")
+        READ([rows_parquet(texts=[], labels=[])], SPEC)

@@ -8,17 +8,22 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from corpus import LABELS
+from corpus import LABELS, SPEC
 from tunemerge.errors import CheckpointError, UsageError
 from tunemerge.tasks.rows import Rows
+from tunemerge.tasks.spec import Spec
 from tunemerge.tasks.task import TASKS
 
 TASK = TASKS["text-classification"]
 
 
+def spec_of(labels: list[str]) -> Spec:
+    return Spec(TASK.name, tuple(labels))
+
+
 def _init(folder: Path, out: Path, labels: list[str] = LABELS, seed: int = 0, dropout: float | None = None) -> Path:
     out.mkdir()
-    TASK.initialise(folder, out, labels, seed, dropout)
+    TASK.initialise(folder, out, spec_of(labels), seed, dropout)
     return out
 
 
@@ -27,10 +32,10 @@ def _rows(texts: list[str]) -> Rows:
 
 
 def _logits(folder: Path, labels: list[str]) -> np.ndarray:
-    from tunemerge.tasks.forward import logits
+    from tunemerge.tasks.forward import predictions
 
-    model = TASK.load(folder, labels)
-    return logits(model, TASK.encode(folder, model, _rows(["good film", "a bad phone with food"]), 64), "float32")
+    model = TASK.load(folder, spec_of(labels))
+    return predictions(model, TASK.encode(model, _rows(["good film", "a bad phone with food"]), 64), "float32")
 
 
 def test_a_fresh_head_follows_from_the_seed_and_leaves_the_body(tiny_bert: Path, tmp_path: Path) -> None:
@@ -87,32 +92,32 @@ def test_dropout_is_written_into_the_config(tiny_bert: Path, tmp_path: Path) -> 
 def test_loading_refuses_other_labels_and_missing_heads(tiny_bert: Path, tmp_path: Path) -> None:
     made = _init(tiny_bert, tmp_path / "made")
     with pytest.raises(UsageError, match="id2label is negative, positive; expected positive, negative in this order"):
-        TASK.load(made, LABELS[::-1])
+        TASK.load(made, spec_of(LABELS[::-1]))
     tensors = load_file(made / "model.safetensors")
     del tensors["classifier.bias"]
     save_file(tensors, made / "model.safetensors", {"format": "pt"})
     with pytest.raises(CheckpointError, match=r"tensor classifier\.bias is missing"):
-        TASK.load(made, LABELS)
+        TASK.load(made, SPEC)
     with pytest.raises(CheckpointError, match=r"tensor classifier\.bias is missing"):
         _init(made, tmp_path / "again")
 
 
 def test_unusable_folders_are_refused(tiny_bert: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"no config\.json"):
-        TASK.load(tmp_path, LABELS)
+        TASK.load(tmp_path, SPEC)
     broken = tmp_path / "broken"
     shutil.copytree(_init(tiny_bert, tmp_path / "made"), broken)
     (broken / "model.safetensors").write_bytes((broken / "model.safetensors").read_bytes()[:5000])
     with pytest.raises(CheckpointError, match=r"broken.model\.safetensors"):
-        TASK.load(broken, LABELS)
+        TASK.load(broken, SPEC)
 
 
 def test_rows_are_cut_at_the_shorter_of_both_limits(tiny_bert: Path, tmp_path: Path) -> None:
     made = _init(tiny_bert, tmp_path / "made")
-    model = TASK.load(made, LABELS)
+    model = TASK.load(made, SPEC)
     rows = _rows(["the film was good " * 40, "bad"])
-    assert TASK.encode(made, model, rows, 20).lengths.tolist() == [20, 3]
-    assert TASK.encode(made, model, rows, 500).lengths.tolist() == [64, 3]
+    assert TASK.encode(model, rows, 20).lengths.tolist() == [20, 3]
+    assert TASK.encode(model, rows, 500).lengths.tolist() == [64, 3]
 
 
 def test_transformers_settings_are_left_alone(
@@ -121,6 +126,6 @@ def test_transformers_settings_are_left_alone(
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    TASK.load(_init(tiny_bert, tmp_path / "made"), LABELS)
+    TASK.load(_init(tiny_bert, tmp_path / "made"), SPEC)
     assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == (level, bars)
     assert capfd.readouterr() == ("", "")

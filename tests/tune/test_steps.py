@@ -6,13 +6,13 @@ import gc
 import json
 from pathlib import Path
 
-from corpus import LABELS, RowsFactory
+from corpus import SPEC, RowsFactory
 from tunemerge.graph.operation import OPERATIONS, Job
 from tunemerge.tune import init, operation  # noqa: F401  (registers the steps)
 from tunemerge.tune.config import TuneConfig
 from tunemerge.tune.model import tune_model
 
-TASK = {"task": "text-classification", "labels": LABELS}
+TASK = {"task": SPEC.as_dict()}
 
 
 def _run(op: str, out: Path, params: dict[str, object], **inputs: tuple[Path, ...]) -> tuple[Path, object]:
@@ -35,7 +35,7 @@ def test_init_then_tune_is_what_the_functions_do(tiny_bert: Path, tmp_path: Path
     assert cost.tokens > 24 * 3 and cost.train_flops > 0
     other = tmp_path / "other"
     torch.set_num_threads(1)
-    tune_model(start, other, [train], [validation], labels=LABELS, seed=5, examples=24, config=tuning)
+    tune_model(start, other, [train], [validation], task=SPEC, seed=5, examples=24, config=tuning)
     torch.set_num_threads(threads)
     assert (out / "model.safetensors").read_bytes() == (other / "model.safetensors").read_bytes()
     assert torch.get_num_threads() == threads

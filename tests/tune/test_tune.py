@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from corpus import LABELS, RowsFactory
+from corpus import LABELS, SPEC, RowsFactory
 from tunemerge.errors import TunemergeError, UsageError
 from tunemerge.evaluate.predict import predict
 from tunemerge.stats.metrics import METRICS
@@ -28,7 +28,7 @@ def start(tiny_bert: Path, tmp_path: Path) -> Path:
     """The tiny BERT with a head, without dropout."""
     folder = tmp_path / "start"
     folder.mkdir()
-    TASK.initialise(tiny_bert, folder, LABELS, 0, dropout=0.0)
+    TASK.initialise(tiny_bert, folder, SPEC, 0, dropout=0.0)
     return folder
 
 
@@ -46,7 +46,7 @@ def tune(start: Path, tmp_path: Path, rows_parquet: RowsFactory) -> Tune:
         config = TuneConfig(**{"learning_rate": 1e-3, "batch_size": 16, **settings})
         rows = validation if held_out else []
         out = tmp_path / name
-        return out, tune_model(start, out, train, rows, labels=LABELS, seed=seed, examples=examples, config=config)
+        return out, tune_model(start, out, train, rows, task=SPEC, seed=seed, examples=examples, config=config)
 
     return run
 
@@ -146,21 +146,21 @@ def test_one_step_is_adamw(tune: Tune, start: Path, rows_parquet: RowsFactory) -
     out, tuned = tune("out", examples=16, precision="float32", weight_decay=0.1, select="last", max_grad_norm=0.5)
     from tunemerge.tune.order import training_order
 
-    model = TASK.load(start, LABELS)
-    rows = TASK.read([rows_parquet(50, 1, "train")], LABELS)
-    encoded = TASK.encode(start, model, rows, 256)
+    model = TASK.load(start, SPEC)
+    rows = TASK.read([rows_parquet(50, 1, "train")], SPEC)
+    encoded = TASK.encode(model, rows, 256)
     order = training_order(encoded.lengths, 16, 16, 7)
     batch = {name: torch.from_numpy(a) for name, a in encoded.batch(order).items()}
-    loss = torch.nn.functional.cross_entropy(model(**batch).logits, torch.from_numpy(rows.target[order]).long())
+    loss = torch.nn.functional.cross_entropy(model.net(**batch).logits, torch.from_numpy(rows.target[order]).long())
     assert tuned.curve[-1].train_loss == pytest.approx(loss.item(), rel=1e-5)
     loss.backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5)
-    plain = [p for n, p in model.named_parameters() if n.endswith("bias") or "LayerNorm" in n]
-    decayed = [p for n, p in model.named_parameters() if not (n.endswith("bias") or "LayerNorm" in n)]
+    torch.nn.utils.clip_grad_norm_(model.net.parameters(), 0.5)
+    plain = [p for n, p in model.net.named_parameters() if n.endswith("bias") or "LayerNorm" in n]
+    decayed = [p for n, p in model.net.named_parameters() if not (n.endswith("bias") or "LayerNorm" in n)]
     torch.optim.AdamW(
         [{"params": decayed, "weight_decay": 0.1}, {"params": plain, "weight_decay": 0.0}], lr=1e-3
     ).step()
-    by_hand = {name: tensor.detach().numpy() for name, tensor in model.state_dict().items()}
+    by_hand = {name: tensor.detach().numpy() for name, tensor in model.net.state_dict().items()}
     # Adam's first step is the sign of the gradient: where that is about 0, rounding decides.
     close = [np.isclose(by_hand[n], tensor, atol=1e-6) for n, tensor in _weights(out).items()]
     assert np.mean(np.concatenate([c.ravel() for c in close])) > 0.99
@@ -181,7 +181,7 @@ def test_the_best_state_is_kept_and_the_budget_spent(tune: Tune, tmp_path: Path)
     assert tuned.chosen_step == tuned.curve[int(np.argmin(losses))].step != tuned.curve[-1].step
     assert tuned.cost.optimizer_steps == 20 and tuned.cost.examples == 320
     validation = [tmp_path / "v1.parquet", tmp_path / "v2.parquet"]
-    found = predict([out], validation, labels=LABELS).predictions
+    found = predict([out], validation, task=SPEC).predictions
     assert METRICS["log_loss"].fn(found.target, found.logits, found.weight) == pytest.approx(min(losses), abs=2e-3)
     last, other = tune(
         "last", examples=320, learning_rate=0.05, evaluations=8, schedule="constant", warmup=0, select="last"
@@ -241,7 +241,7 @@ def test_progress_ends_at_one_and_tells_the_loss(start: Path, tmp_path: Path, ro
         start,
         tmp_path / "out",
         [rows_parquet(20)],
-        labels=LABELS,
+        task=SPEC,
         seed=0,
         examples=40,
         config=TuneConfig(batch_size=8),

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from corpus import LABELS, RowsFactory, sentences
+from corpus import LABELS, SPEC, RowsFactory, sentences
 from tunemerge.evaluate.predict import predict
 from tunemerge.stats.metrics import METRICS
 from tunemerge.tasks.task import TASKS
@@ -38,12 +38,12 @@ def test_minilm_learns_and_its_cost_is_the_analytic_one(
     files = [rows_parquet(texts=t, labels=l, name=n) for (t, l), n in ((train, "train"), (test, "test"))]
     start, out = tmp_path / "start", tmp_path / "out"
     start.mkdir()
-    TASK.initialise(minilm, start, LABELS, 0)
+    TASK.initialise(minilm, start, SPEC, 0)
     examples = len(train[0])
     tuned = tune_model(
-        start, out, files[:1], labels=LABELS, seed=0, examples=examples, config=TuneConfig(learning_rate=1e-4)
+        start, out, files[:1], task=SPEC, seed=0, examples=examples, config=TuneConfig(learning_rate=1e-4)
     )
-    found = predict([out], files[1], labels=LABELS)
+    found = predict([out], files[1], task=SPEC)
     p = found.predictions
     assert METRICS["accuracy"].fn(p.target, p.logits, p.weight) > 0.8
     assert len(AutoModelForSequenceClassification.from_pretrained(out).config.id2label) == 2
@@ -56,8 +56,8 @@ def test_minilm_learns_and_its_cost_is_the_analytic_one(
     per_token = tuned.cost.train_flops / tuned.cost.tokens
     assert 6 * matrices < per_token < 1.3 * 6 * matrices
     assert tuned.cost.examples == examples
-    model = TASK.load(out, LABELS)
-    lengths = TASK.encode(out, model, TASK.read(files[1:], LABELS), 256).lengths
+    model = TASK.load(out, SPEC)
+    lengths = TASK.encode(model, TASK.read(files[1:], SPEC), 256).lengths
     longest_first = -np.sort(-lengths)
     padded = sum(-(-part[0] // 4) * 4 * len(part) for part in np.split(longest_first, range(32, len(lengths), 32)))
     assert found.cost.forward_flops == pytest.approx(2 * matrices * padded, rel=0.03)

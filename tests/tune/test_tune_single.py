@@ -4,7 +4,9 @@ import pytest
 
 from small import TUNING, write_table
 from tunemerge.errors import UsageError
-from tunemerge.tune.single import settings_from, tune
+from tunemerge.tasks.files import settings_of
+from tunemerge.tune.config import TuneConfig
+from tunemerge.tune.single import tune
 
 
 def with_label(path, label):
@@ -53,10 +55,10 @@ def test_a_column_that_is_not_there_says_how_to_name_it(tmp_path, tiny_bert):
 
 
 def test_settings_are_known_by_name():
-    assert settings_from({"learning_rate": 1e-4}).learning_rate == 1e-4
+    assert settings_of([TuneConfig], {"learning_rate": 1e-4})[0].learning_rate == 1e-4
     with pytest.raises(UsageError) as e:
-        settings_from({"learning_rat": 1, "batch_size": 0})
+        settings_of([TuneConfig], {"learning_rat": 1, "batch_size": 0})
     assert "unknown setting 'learning_rat'; did you mean 'learning_rate'" in str(e.value)
     assert "batch_size: Input should be greater than or equal to 1" in str(e.value)
     with pytest.raises(UsageError, match=r"^micro_batch 3 does not divide"):
-        settings_from({"micro_batch": 3, "batch_size": 8})
+        settings_of([TuneConfig], {"micro_batch": 3, "batch_size": 8})

@@ -296,28 +296,40 @@ def tune(
     data: Annotated[Path, typer.Argument(help="training rows: CSV, JSONL or Parquet")],
     out: Annotated[Path, typer.Argument(help="folder to write", metavar="OUT")],
     validation: Annotated[Path | None, typer.Option(help="rows that choose the checkpoint")] = None,
-    text: Annotated[str, typer.Option(help="column of the text")] = "text",
-    label: Annotated[str, typer.Option(help="column of the label")] = "label",
+    kind: Annotated[str, typer.Option(help="kind of task (`tunemerge list tasks`)")] = "text-classification",
+    text: Annotated[str | None, typer.Option(help="column of the text")] = None,
+    label: Annotated[str | None, typer.Option(help="column of the label")] = None,
     epochs: Annotated[float, typer.Option(help="passes over the rows")] = 3.0,
     seed: Annotated[int, typer.Option(help="order, dropout and the head's start")] = 0,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", "-s", metavar="KEY=VALUE", help="a tuning setting, e.g. -s learning_rate=1e-4"),
+        typer.Option(
+            "--set",
+            "-s",
+            metavar="KEY=VALUE",
+            help="a setting of tuning or of the kind, e.g. -s learning_rate=1e-4",
+        ),
     ] = None,
     json: Json = False,
 ) -> None:
     """Tune one model."""
     from tunemerge.cli.single import tune_one
 
-    tune_one(model, data, out, validation, text, label, epochs, seed, set_ or [])
+    columns = {name: column for name, column in (("text", text), ("label", label)) if column is not None}
+    tune_one(model, data, out, validation, kind, columns, epochs, seed, set_ or [])
 
 
 @app.command()
 def evaluate(
     model: Annotated[str, typer.Argument(help="folder, package:NAME/PATH or Hub id")],
     data: Annotated[Path, typer.Argument(help="rows: CSV, JSONL or Parquet")],
-    text: Annotated[str, typer.Option(help="column of the text")] = "text",
-    label: Annotated[str, typer.Option(help="column of the label")] = "label",
+    kind: Annotated[str, typer.Option(help="kind of task (`tunemerge list tasks`)")] = "text-classification",
+    text: Annotated[str | None, typer.Option(help="column of the text")] = None,
+    label: Annotated[str | None, typer.Option(help="column of the label")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", "-s", metavar="KEY=VALUE", help="a column of the kind of task, e.g. -s value=stars"),
+    ] = None,
     unit: Annotated[str | None, typer.Option(help="column of what is resampled")] = None,
     out: Annotated[Path | None, typer.Option(help="file for the predictions (Parquet)")] = None,
     json: Json = False,
@@ -325,7 +337,8 @@ def evaluate(
     """Evaluate one model: all metrics, with intervals over the units."""
     from tunemerge.cli.single import evaluate_one
 
-    evaluate_one(model, data, text, label, unit, out)
+    columns = {name: column for name, column in (("text", text), ("label", label)) if column is not None}
+    evaluate_one(model, data, kind, columns, set_ or [], unit, out)
 
 
 @app.command("list")

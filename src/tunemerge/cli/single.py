@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
 from rich.table import Table
 
 from tunemerge.cli.bar import bar
@@ -14,7 +15,10 @@ from tunemerge.errors import UsageError
 from tunemerge.evaluate.single import evaluate
 from tunemerge.stats.components import Estimate
 from tunemerge.stats.metrics import METRICS
-from tunemerge.tune.single import settings_from, tune
+from tunemerge.tasks.files import settings_of
+from tunemerge.tasks.task import TASKS
+from tunemerge.tune.config import TuneConfig
+from tunemerge.tune.single import tune
 from tunemerge.yamlfile import parse_yaml
 
 
@@ -23,29 +27,28 @@ def tune_one(
     data: Path,
     out: Path,
     validation: Path | None,
-    text: str,
-    label: str,
+    kind: str,
+    columns: dict[str, str],
     epochs: float,
     seed: int,
     settings: list[str],
 ) -> None:
     console = screen()
-    given = _settings(settings)
+    given = {**columns, **_settings(settings, [TASKS[kind].Options, TuneConfig])}
     with bar(console, "tuning") as tell:
         tuned = tune(
             model,
             data,
             out,
             validation=validation,
-            text=text,
-            label=label,
+            task=kind,
             epochs=epochs,
             seed=seed,
             progress=tell,
             **given,
         )
     table = Table(box=None, pad_edge=False)
-    for name in ("step", "examples", "training loss", "validation loss", "validation accuracy"):
+    for name in ("step", "examples", "training loss", "validation loss", f"validation {TASKS[kind].metric}"):
         table.add_column(name, justify="right")
     for p in tuned.curve:
         values = (p.train_loss, p.validation_loss, p.validation_score)
@@ -56,10 +59,13 @@ def tune_one(
     answer(out=out, step=tuned.chosen_step, cost=asdict(tuned.cost), curve=[asdict(p) for p in tuned.curve])
 
 
-def evaluate_one(model: str, data: Path, text: str, label: str, unit: str | None, out: Path | None) -> None:
+def evaluate_one(
+    model: str, data: Path, kind: str, columns: dict[str, str], settings: list[str], unit: str | None, out: Path | None
+) -> None:
     console = screen()
+    columns = {**columns, **_settings(settings, [TASKS[kind].Options])}
     with bar(console, "evaluating") as tell:
-        result = evaluate(model, data, text=text, label=label, unit=unit, predictions=out, progress=tell)
+        result = evaluate(model, data, unit=unit, predictions=out, task=kind, progress=tell, **columns)
     table = Table(
         box=None, pad_edge=False, caption=f"{result.rows:,} rows; 95% intervals over units", caption_justify="left"
     )
@@ -85,12 +91,12 @@ def _in_own_unit(name: str, e: Estimate) -> dict[str, float]:
     return {"value": sign * e.value, "low": low, "high": high}
 
 
-def _settings(settings: list[str]) -> dict[str, Any]:
+def _settings(settings: list[str], schemas: list[type[BaseModel]]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for text in settings:
         key, equals, raw = text.partition("=")
         if not equals:
             raise UsageError(f"--set {text}: expected KEY=VALUE")
         values[key], _ = parse_yaml(raw, f"--set {key}")
-    settings_from(values)
+    settings_of(schemas, values)
     return values

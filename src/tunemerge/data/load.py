@@ -1,10 +1,11 @@
-"""Read a table (CSV, JSONL, Parquet) and turn it into rows: text, label, unit, weight."""
+"""Read a table (CSV, JSONL, Parquet) and turn it into rows: a kind of task's own columns, unit, weight."""
 
 from __future__ import annotations
 
 import difflib
+import hashlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pandas as pd
 
 from tunemerge.data.delimited import read_delimited
 from tunemerge.errors import UsageError
-from tunemerge.findings import Finding, error, refuse_errors
+from tunemerge.findings import Finding, error
 from tunemerge.registry import listed, nearest
 
 READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
@@ -21,18 +22,19 @@ READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
     ".jsonl": lambda p: pd.read_json(p, lines=True, dtype=False, convert_dates=False),
     ".parquet": pd.read_parquet,
 }
-ROW_COLUMNS = ["text", "label", "unit", "weight"]
+Convert = Callable[[pd.DataFrame], tuple[pd.DataFrame, list[Finding]]]
+"""From a table with all columns to a kind's own columns of rows, and what is wrong with them."""
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns of a table mean what. `labels` renames raw values; `where` keeps rows with these values."""
+    """Which columns of a table mean what. `own` are those of the kind of task, by what they are to it; those in
+    `required` may not be empty. `where` keeps rows with these values."""
 
-    text: str
-    label: str
+    own: Mapping[str, str]
+    required: frozenset[str]
     unit: str | None = None
     weight: str | None = None
-    labels: Mapping[str, str] = field(default_factory=dict)
     where: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -51,15 +53,27 @@ def read_table(path: Path) -> pd.DataFrame:
         raise UsageError(f"{path}: can't be read as {suffix[1:]}: {e}") from e
 
 
-def rows_of(table: pd.DataFrame, columns: Columns, where: str, remedy: str = "") -> tuple[pd.DataFrame, list[Finding]]:
-    """Rows (columns text, label, unit, weight; index = line in the table) and what is wrong with them.
+def content_of(rows: pd.DataFrame, target: Sequence[str]) -> pd.Series:
+    """What a model reads of each row, as one text: equal where all inputs are."""
+    inputs = [c for c in rows.columns if c not in (*target, "unit", "weight")]
+    if len(inputs) == 1 and pd.api.types.is_string_dtype(rows[inputs[0]]):
+        return rows[inputs[0]].astype(str)
+    values = [rows[c].map(lambda v: v if isinstance(v, bytes) else repr(v).encode()) for c in inputs]
+    joined = [hashlib.sha256(b"\x1f".join(cells)).hexdigest() for cells in zip(*values, strict=True)]
+    return pd.Series(joined, index=rows.index, dtype=object)
 
-    A row's unit is its `unit` column, or its text. Rows that can't be used are findings of severity error:
-    nothing is dropped silently. `remedy` says how to name a column, with {role} for which.
+
+def rows_of(
+    table: pd.DataFrame, columns: Columns, convert: Convert, target: Sequence[str], where: str, remedy: str = ""
+) -> tuple[pd.DataFrame, list[Finding]]:
+    """Rows (what `convert` makes, unit, weight; index = line in the table) and what is wrong with them.
+
+    A row's unit is its `unit` column, or what a model reads of it (all but `target`). Rows that can't be used are
+    findings of severity error: nothing is dropped silently. `remedy` says how to name a column, with {role} for which.
     """
     found = _column_findings(table, columns, where, remedy)
     if found:
-        return pd.DataFrame(columns=ROW_COLUMNS), found
+        return pd.DataFrame(), found
     for column, value in columns.where.items():
         kept = table[table[column].astype(str) == str(value)]
         if kept.empty and len(table):
@@ -67,28 +81,15 @@ def rows_of(table: pd.DataFrame, columns: Columns, where: str, remedy: str = "")
             found.append(error("no-rows", f"no row has {column} = {value!r}{nearest(str(value), known)}", where))
         table = kept
     if table.empty:
-        return pd.DataFrame(columns=ROW_COLUMNS), found or [error("no-rows", "the table is empty", where)]
+        return pd.DataFrame(), found or [error("no-rows", "the table is empty", where)]
     found += _missing(table, columns, where)
-    label = table[columns.label].astype(str)
-    unknown = sorted(set(label) - set(columns.labels)) if columns.labels else []
-    if unknown:
-        close = nearest(unknown[0], list(map(str, columns.labels)))
-        hint = close if "mean" in close else f"; it has {listed(columns.labels)}"
-        message = f"label values that `labels` does not name: {listed(map(repr, unknown))}{hint}"
-        found.append(error("unknown-label", message, where, "add them to `labels:`, raw value to label name"))
-    text = table[columns.text].astype(str)
-    # Rows with the same text are one unit: they belong on one side of a split, and are not independent evidence.
-    first = pd.Series(table.index, index=table.index).groupby(text.to_numpy()).transform("first")
+    rows, more = convert(table)
+    found += more
+    # Rows with the same inputs are one unit: they belong on one side of a split, and are not independent evidence.
+    first = pd.Series(table.index, index=table.index).groupby(content_of(rows, target).to_numpy()).transform("first")
     weight = pd.to_numeric(table[columns.weight], errors="coerce") if columns.weight else 1.0
-    rows = pd.DataFrame(
-        {
-            "text": text,
-            "label": label.map(dict(columns.labels)) if columns.labels else label,
-            "unit": table[columns.unit].astype(str) if columns.unit else first.astype(str),
-            "weight": weight,
-        },
-        index=table.index,
-    )
+    unit = table[columns.unit].astype(str) if columns.unit else first.astype(str)
+    rows = rows.assign(unit=unit, weight=weight)
     bad = rows[~((rows["weight"] > 0) & (rows["weight"] < math.inf))]
     if len(bad):
         found.append(
@@ -97,17 +98,9 @@ def rows_of(table: pd.DataFrame, columns: Columns, where: str, remedy: str = "")
     return rows.astype({"weight": float}), found
 
 
-def labelled_rows(path: str | Path, columns: Columns) -> tuple[pd.DataFrame, list[str]]:
-    """The rows of one file, as of `rows_of`, and their labels, sorted. Raises UsageError with all that is wrong."""
-    remedy = "use --{role} NAME (in Python {role}='NAME')"
-    rows, findings = rows_of(read_table(Path(path)), columns, str(path), remedy)
-    refuse_errors(findings)
-    return rows, sorted(set(rows["label"]))
-
-
 def _column_findings(table: pd.DataFrame, columns: Columns, where: str, remedy: str) -> list[Finding]:
     """Columns that aren't there, or twice."""
-    names = {"text": columns.text, "label": columns.label, "unit": columns.unit, "weight": columns.weight}
+    names = {**columns.own, "unit": columns.unit, "weight": columns.weight}
     names |= {f"where.{c}": c for c in columns.where}
     known = [str(c) for c in table.columns]
     if not known:
@@ -127,10 +120,12 @@ def _column_findings(table: pd.DataFrame, columns: Columns, where: str, remedy: 
 
 
 def _missing(table: pd.DataFrame, columns: Columns, where: str) -> list[Finding]:
-    needed = [columns.text, columns.label, *([columns.unit] if columns.unit else [])]
-    rows = table.index[table[needed].isna().any(axis=1)]
+    needed = {role: columns.own[role] for role in columns.own if role in columns.required}
+    needed |= {"unit": columns.unit} if columns.unit else {}
+    rows = table.index[table[list(needed.values())].isna().any(axis=1)]
     if rows.empty:
         return []
-    what = "a text, a label or a unit" if columns.unit else "a text or a label"
+    *first, last = (f"a {role}" for role in needed)
+    what = f"{', '.join(first)} or {last}" if first else last
     text = f"{len(rows)} rows lack {what} (data rows {listed((i + 1 for i in rows), 5)})"
     return [error("missing-value", text, where, "fill or delete these rows")]

@@ -52,7 +52,7 @@ def fold_of(rows: pd.DataFrame, folds: int, repetition: int, name: str) -> np.nd
     order = rng.permutation(len(first))
     # Large units first: what comes last evens out what came before.
     order = order[np.argsort(-sizes.reindex(first["unit"]).to_numpy()[order], kind="stable")]
-    names, labels = first["unit"].to_numpy()[order], first["label"].to_numpy()[order]
+    names, labels = first["unit"].to_numpy()[order], strata_of(first).to_numpy()[order]
     total = np.zeros(folds)
     by_label = {label: np.zeros(folds) for label in set(labels)}
     home = {}
@@ -83,6 +83,16 @@ def inner_splits(
     return out if "adapt" in out else {**out, "adapt": rest}
 
 
+def strata_of(rows: pd.DataFrame) -> pd.Series:
+    """What every split should have its share of: the label, or the quarter that a value is in; rows of tasks without
+    either are all alike."""
+    if "label" in rows:
+        return rows["label"]
+    if "value" in rows and len(rows) > 1:
+        return pd.cut(rows["value"].rank(method="average", pct=True), 4, labels=False).astype(str)
+    return pd.Series("", index=rows.index)
+
+
 def _count(size: float, total: int) -> int:
     return round(size * total) if size < 1 else int(size)
 
@@ -98,7 +108,7 @@ def _take(rows: pd.DataFrame, n: int, salt: str) -> tuple[pd.DataFrame, pd.DataF
     units = first["unit"].to_numpy()
     # Shuffle, then order by the unit's relative rank within its label: every prefix is stratified.
     order = rng.permutation(len(units))
-    shuffled = pd.Series(first["label"].to_numpy()[order])
+    shuffled = pd.Series(strata_of(first).to_numpy()[order])
     rank = (shuffled.groupby(shuffled).cumcount() + 0.5) / shuffled.groupby(shuffled).transform("size")
     ordered = units[order][np.argsort(rank.to_numpy(), kind="stable")]
     sizes = rows["unit"].value_counts().reindex(ordered).to_numpy().cumsum()

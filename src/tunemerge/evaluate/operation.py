@@ -7,12 +7,13 @@ from tunemerge.graph.cost import Cost
 from tunemerge.graph.operation import Job, operation
 from tunemerge.tasks import hub
 from tunemerge.tasks.precision import environment
+from tunemerge.tasks.spec import Spec
 from tunemerge.tasks.task import code_of_task
 
 
-@operation("predict", version=1, environment=environment, prepare=hub.prepare, uses=code_of_task)
+@operation("predict", version=2, environment=environment, prepare=hub.prepare, uses=code_of_task)
 def run(job: Job) -> Cost:
-    """Inputs models (several: an ensemble), rows; params task, labels, max_length, precision ("auto" unless given).
+    """Inputs models (several: an ensemble), rows; params task (a Spec), max_length, precision ("auto" unless given).
 
     The parameter `final` marks the one evaluation that may read a test split; it changes nothing here.
     """
@@ -20,10 +21,9 @@ def run(job: Job) -> Cost:
         predicted = predict(
             job.inputs["models"],
             job.inputs["rows"],
-            labels=job.params["labels"],
+            task=Spec.of(job.params),
             max_length=job.params["max_length"],
             precision=job.params.get("precision", "auto"),
-            task=job.params["task"],
             progress=job.progress,
         )
     write_predictions(predicted.predictions, job.out / FILE)

@@ -1,4 +1,4 @@
-"""Predictions of one model, or of several as an ensemble: every row's logits are stored, metrics follow from them."""
+"""Predictions of one model, or of several as an ensemble: every row's outputs are stored, metrics follow from them."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import pyarrow.parquet as pq
 
 from tunemerge.errors import UsageError
 from tunemerge.graph.cost import Cost
-from tunemerge.stats.metrics import log_softmax
 from tunemerge.stats.predictions import Predictions
 from tunemerge.tasks import flops, hub
-from tunemerge.tasks.forward import logits
+from tunemerge.tasks.forward import predictions
 from tunemerge.tasks.meter import metered
 from tunemerge.tasks.precision import torch_device
 from tunemerge.tasks.rows import Rows
+from tunemerge.tasks.spec import Spec
 from tunemerge.tasks.task import TASKS
 
 FILE = "predictions.parquet"
@@ -38,58 +38,62 @@ def predict(
     models: Sequence[Path],
     rows: Path | Sequence[Path],
     *,
-    labels: Sequence[str],
+    task: Spec,
     max_length: int = 256,
     precision: str = "auto",
-    task: str = "text-classification",
     progress: Progress = lambda fraction, message: None,
 ) -> Predicted:
-    """Logits of every row. With several models: the log of their mean probabilities; one is in memory at a time.
+    """Outputs of every row. With several models: the kind's ensemble (classes: the log of their mean probabilities);
+    one model is in memory at a time.
 
     Rows come back in the order of the files; the same inputs give the same bits on one CPU thread.
     """
     if not models:
         raise UsageError("no model to predict with")
-    kind = TASKS[task]
-    read = kind.read([rows] if isinstance(rows, Path) else rows, labels)
-    total, cost = np.zeros((len(read), len(labels))), Cost()
+    kind = TASKS[task.kind]
+    read = kind.read([rows] if isinstance(rows, Path) else rows, task)
+    outputs, cost = list[np.ndarray](), Cost()
     for number, folder in enumerate(models):
 
         def tell(fraction: float, number: int = number) -> None:
             progress((number + fraction) / len(models), f"model {number + 1} of {len(models)}")
 
-        values, spent = _one(folder, read, labels, max_length, precision, task, tell)
-        total, cost = total + (values if len(models) == 1 else np.exp(log_softmax(values))), cost + spent
-    if len(models) > 1:
-        total = np.log(np.maximum(total / len(models), np.finfo(np.float64).tiny))
-    return Predicted(Predictions(np.array(read.unit, object), read.target, total, read.weight), cost)
+        values, spent = _one(folder, read, max_length, precision, task, tell)
+        outputs, cost = [*outputs, values], cost + spent
+    together = outputs[0] if len(outputs) == 1 else kind.ensemble(outputs)
+    return Predicted(Predictions(np.array(read.unit, object), read.target, together, read.weight), cost)
 
 
 def _one(
     folder: Path,
     rows: Rows,
-    labels: Sequence[str],
     max_length: int,
     precision: str,
-    task: str,
+    task: Spec,
     progress: Callable[[float], None],
 ) -> tuple[np.ndarray, Cost]:
-    kind = TASKS[task]
+    kind = TASKS[task.kind]
     with hub.quiet():
-        net = kind.load(folder, labels).to(torch_device())
-        encoded = kind.encode(folder, net, rows, max_length)
-        with metered(net) as meter:
-            values = logits(net, encoded, precision, progress)
-        spent = flops.flops(meter.forward_shapes, flops.measure(net, encoded, "", training=False))
+        model = kind.load(folder, task)
+        model.net.to(torch_device())
+        encoded = kind.encode(model, rows, max_length)
+        with metered(model.net) as meter:
+            values = predictions(model, encoded, precision, progress)
+        spent = flops.flops(meter.forward_shapes, flops.measure(model, encoded, "", training=False))
     return values, Cost(forward_examples=meter.forward_examples, forward_flops=spent)
 
 
 def write_predictions(predictions: Predictions, file: Path) -> None:
-    """Parquet with the columns unit, target (int32), logit_0 ... (float64), weight (float64)."""
-    logit = {f"logit_{i}": column for i, column in enumerate(predictions.logits.T)}
+    """Parquet with the columns unit, target, outputs (float64), weight (float64).
+
+    Classes: target (int32), logit_0, ...; values: target (float64), output_0, ...
+    """
+    classes = np.issubdtype(predictions.target.dtype, np.integer)
+    name = "logit" if classes else "output"
+    logit = {f"{name}_{i}": column for i, column in enumerate(predictions.logits.T)}
     columns = {
         "unit": pa.array(predictions.unit.tolist(), pa.string()),
-        "target": pa.array(predictions.target.astype(np.int32)),
+        "target": pa.array(predictions.target.astype(np.int32 if classes else np.float64)),
         **{name: pa.array(np.ascontiguousarray(column)) for name, column in logit.items()},
         "weight": pa.array(predictions.weight),
     }
@@ -99,7 +103,7 @@ def write_predictions(predictions: Predictions, file: Path) -> None:
 def read_predictions(file: Path | BinaryIO) -> Predictions:
     """What `write_predictions` wrote."""
     table = pq.read_table(file)
-    names = [name for name in table.column_names if name.startswith("logit_")]
+    names = [name for name in table.column_names if name.startswith(("logit_", "output_"))]
     return Predictions(
         np.array(table["unit"].to_pylist(), object),
         table["target"].to_numpy(),

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from tunemerge.checkpoint.locate import locate
 from tunemerge.checkpoint.model import open_checkpoint
-from tunemerge.data.load import Columns, labelled_rows
 from tunemerge.errors import UsageError
 from tunemerge.evaluate.predict import predict, write_predictions
 from tunemerge.graph.cost import Cost
 from tunemerge.progress import Tell, shown
 from tunemerge.registry import listed
 from tunemerge.stats.components import Estimate, estimate
-from tunemerge.stats.metrics import METRICS, Metric
+from tunemerge.stats.metrics import Metric, metrics_of
 from tunemerge.stats.predictions import Predictions
-from tunemerge.tasks.labels import own_labels
+from tunemerge.tasks.files import rows_of_file, settings_of
+from tunemerge.tasks.task import TASKS
 
 
 @dataclass(frozen=True)
@@ -38,36 +39,40 @@ def evaluate(
     model: str | Path,
     data: str | Path,
     *,
-    text: str = "text",
-    label: str = "label",
     unit: str | None = None,
     predictions: str | Path | None = None,
     task: str = "text-classification",
     progress: Tell | None = None,
+    **columns: Any,
 ) -> Evaluation:
     """Every metric of `model` on the rows of `data`; `predictions` names a Parquet file to write them to.
 
-    `text`, `label` and `unit` (what is resampled: a document, a patient) name columns of `data`.
-    `progress(fraction, message)` is told how far it is; without it a terminal shows a bar. Raises UsageError where
-    the model has no classification head, lacks a label of the data, or all rows are of one unit.
+    `unit` (what is resampled: a document, a patient) names a column of `data`, `columns` those of the kind of task:
+    `text="review", label="stars"`. `progress(fraction, message)` is told how far it is; without it a terminal shows a
+    bar. Raises UsageError where the model has no head for the task, lacks a label of the data, or all rows are of one
+    unit.
     """
-    rows, found = labelled_rows(data, Columns(text, label, unit))
+    kind = TASKS[task]
+    (options,) = settings_of([kind.Options], columns)
+    rows = rows_of_file(data, kind, options, unit)
     source = locate(str(model))
-    labels = own_labels(open_checkpoint(source).config)
-    if not labels:
-        raise UsageError(f"{source}: config.json has no id2label: not a tuned classifier; `tunemerge tune` makes one")
-    strange = [name for name in found if name not in labels]
-    if strange:
+    spec = kind.spec(options, [rows])
+    labels = kind.own_labels(open_checkpoint(source).config)
+    if labels is None:
+        raise UsageError(f"{source}: config.json tells of no head for {task}: `tunemerge tune` makes one")
+    strange = [name for name in spec.labels if name not in labels]
+    if strange and kind.prediction == "classes":
         raise UsageError(f"{data}: labels {listed(map(repr, strange))} not among the model's: {listed(labels)}")
     if rows["unit"].nunique() < 2:
         raise UsageError(f"{data}: all rows belong to one unit; intervals need at least 2 units")
     with tempfile.TemporaryDirectory() as scratch, shown("evaluating", progress) as tell:
         path = Path(scratch) / "rows.parquet"
         rows.to_parquet(path, index=False)
-        predicted = predict([source], path, labels=labels, task=task, progress=tell)
+        predicted = predict([source], path, task=replace(spec, labels=labels), progress=tell)
     if predictions is not None:
         write_predictions(predicted.predictions, Path(predictions))
-    results = {name: _estimate(predicted.predictions, metric, found) for name, metric in METRICS}
+    metrics = metrics_of(kind.prediction)
+    results = {name: _estimate(predicted.predictions, metric, spec.labels) for name, metric in metrics.items()}
     return Evaluation(
         rows=len(rows),
         metrics={name: e for name, e in results.items() if isinstance(e, Estimate)},
@@ -76,9 +81,11 @@ def evaluate(
     )
 
 
-def _estimate(predictions: Predictions, metric: Metric, labels: list[str]) -> Estimate | str:
+def _estimate(predictions: Predictions, metric: Metric, labels: Sequence[str]) -> Estimate | str:
     """The metric with its interval, or why there is none."""
-    if not metric.is_mean and len(labels) < 2:  # ranking and F1 say nothing about one class
+    if (
+        metric.prediction == "classes" and not metric.is_mean and len(labels) < 2
+    ):  # ranking and F1 say nothing about one class
         return f"all rows have the label {labels[0]!r}"
     try:
         return estimate({"data": [predictions]}, metric)

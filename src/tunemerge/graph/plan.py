@@ -59,7 +59,7 @@ def refuse_test_leaks(plan: Plan) -> None:
     read = {s.key: [secret[n.key] for n in s.parents() if isinstance(n, Leaf) and n.key in secret] for s in plan.steps}
     found: list[Finding] = []
     for step in plan.steps:
-        final = step.op == "predict" and step.params.get("final") is True
+        final = step.op in ("predict", "control") and step.params.get("final") is True
         if read[step.key] and not final:
             found.append(
                 error(

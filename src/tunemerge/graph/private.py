@@ -9,7 +9,7 @@ from tunemerge.graph.plan import Plan, parent_steps
 from tunemerge.graph.step import Leaf, Node, Step
 
 # Operations whose output says something of every row, so that reading it is reading the rows.
-ROW_BY_ROW = frozenset({"predict"})
+ROW_BY_ROW = frozenset({"predict", "control"})
 
 
 def owners(nodes: Iterable[Node]) -> tuple[str, ...]:

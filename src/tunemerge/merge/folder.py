@@ -24,7 +24,7 @@ _TOKENIZER = (
     "*.tiktoken",
     "chat_template*",
 )
-_OTHER = (GENERATION, "*processor_config.json")
+_OTHER = (GENERATION, "*processor_config.json", "tunemerge_fitted.json")
 
 
 def copy_tokenizer(model: Checkpoint, folder: Path) -> None:

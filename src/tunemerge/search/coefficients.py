@@ -16,12 +16,13 @@ from tunemerge.errors import TunemergeError, UsageError
 from tunemerge.graph.cost import Cost
 from tunemerge.stats.metrics import METRICS, score
 from tunemerge.tasks import flops, hub
-from tunemerge.tasks.batching import Encoded
-from tunemerge.tasks.forward import logits
+from tunemerge.tasks.batching import Inputs
+from tunemerge.tasks.forward import predictions
 from tunemerge.tasks.meter import metered
 from tunemerge.tasks.precision import torch_device
 from tunemerge.tasks.rows import Rows
-from tunemerge.tasks.task import TASKS
+from tunemerge.tasks.spec import Spec
+from tunemerge.tasks.task import TASKS, Loaded
 
 State = dict[str, np.ndarray]
 Progress = Callable[[float, str], None]
@@ -51,13 +52,12 @@ def choose(
     *,
     method: str,
     candidates: Sequence[Mapping[str, Any]],
-    labels: Sequence[str],
+    task: Spec,
     metric: str = "log_loss",
     average: Sequence[str] = (),
     seed: int = 0,
     max_length: int = 256,
     precision: str = "auto",
-    task: str = "text-classification",
     progress: Progress = lambda fraction, message: None,
 ) -> Choice:
     """Merge `models` once per candidate, as a merge of files would, and score each merge on every validation split.
@@ -69,11 +69,12 @@ def choose(
 
     if not candidates or not validation:
         raise UsageError("a search needs at least one candidate and one validation split")
-    kind = TASKS[task]
-    splits = [kind.read([path], labels) for path in validation]
+    kind = TASKS[task.kind]
+    splits = [kind.read([path], task) for path in validation]
     with hub.quiet():
-        net = kind.load(models[0], labels).to(torch_device())
-        encoded = [kind.encode(models[0], net, rows, max_length) for rows in splits]
+        model = kind.load(models[0], task)
+        net = model.net.to(torch_device())
+        encoded = [kind.encode(model, rows, max_length) for rows in splits]
         checkpoints = [open_checkpoint(path) for path in models]
         start = open_checkpoint(base) if base is not None else None
         # What a merge of files writes: every tensor in the base's dtype, or the first model's.
@@ -91,10 +92,10 @@ def choose(
                     average=average,
                 )
                 _put(net, merged, dtypes, models[0])
-                trials.append(Trial(parameters, _score(net, encoded, splits, metric, precision, parameters)))
+                trials.append(Trial(parameters, _score(model, encoded, splits, metric, precision, parameters)))
                 best = max(trial.score for trial in trials)
                 progress((number + 1) / len(candidates), f"candidate {number + 1}/{len(candidates)}, best {best:.3f}")
-        spent = flops.flops(meter.forward_shapes, flops.measure(net, encoded[0], "", training=False))
+        spent = flops.flops(meter.forward_shapes, flops.measure(model, encoded[0], "", training=False))
     scores = [trial.score for trial in trials]
     cost = Cost(trials=len(trials), forward_examples=meter.forward_examples, forward_flops=spent)
     return Choice(tuple(trials), scores.index(max(scores)), cost)
@@ -122,8 +123,8 @@ def _put(net: Any, merged: State, dtypes: Mapping[str, str], folder: Path) -> No
 
 
 def _score(
-    net: Any,
-    encoded: Sequence[Encoded],
+    model: Loaded,
+    encoded: Sequence[Inputs],
     splits: Sequence[Rows],
     metric: str,
     precision: str,
@@ -132,7 +133,7 @@ def _score(
     """Mean of the metric over the splits, negated where lower is better."""
     values = []
     for inputs, rows in zip(encoded, splits, strict=True):
-        outputs = logits(net, inputs, precision)
+        outputs = predictions(model, inputs, precision)
         values.append(score(METRICS[metric], rows.target, outputs, rows.weight))
     mean = float(np.mean(values))
     if not np.isfinite(mean):

@@ -16,6 +16,7 @@ from tunemerge.search.coefficients import choose
 from tunemerge.stats.metrics import METRICS
 from tunemerge.tasks import hub
 from tunemerge.tasks.precision import environment
+from tunemerge.tasks.spec import Spec
 from tunemerge.tasks.task import code_of_task
 
 FILE = "choice.json"
@@ -32,9 +33,9 @@ def uses(params: Mapping[str, Any]) -> dict[str, str | int]:
     return {**methods_of(params), **code_of_task(params), **METRICS.code(params["metric"])}
 
 
-@operation("search", version=1, environment=environment, prepare=prepare, uses=uses)
+@operation("search", version=2, environment=environment, prepare=prepare, uses=uses)
 def search(job: Job) -> Cost:
-    """Inputs models, base (0 or 1), validation (splits); params method, candidates, average, task, labels, metric,
+    """Inputs models, base (0 or 1), validation (splits); params method, candidates, average, task (a Spec), metric,
     seed; optional max_length, precision as in "tune" (256 and "auto"). With `part` it scores the candidates for a later
     "choose", and chooses none."""
     base = job.inputs.get("base", ())
@@ -45,13 +46,12 @@ def search(job: Job) -> Cost:
             job.inputs["validation"],
             method=job.params["method"],
             candidates=job.params["candidates"],
-            labels=job.params["labels"],
+            task=Spec.of(job.params),
             metric=job.params["metric"],
             average=job.params["average"],
             seed=job.params["seed"],
             max_length=job.params.get("max_length", 256),
             precision=job.params.get("precision", "auto"),
-            task=job.params["task"],
             progress=job.progress,
         )
     trials = [{"parameters": dict(trial.parameters), "score": trial.score} for trial in choice.trials]

@@ -226,7 +226,7 @@ def _same_rows(task: str, number: int, column: str, expected: NDArray[np.generic
         raise UsageError(
             f"{where}: {len(found)} rows; expected the first seed's {len(expected)}: the test set is shared"
         )
-    rows = np.flatnonzero(expected != found)
+    rows = np.flatnonzero((expected != found).reshape(len(expected), -1).any(axis=1))
     if len(rows):
         raise UsageError(
             f"{where}, row {rows[0]}: {column} is {found[rows[0]]!s}, expected {expected[rows[0]]!s}: "

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,8 @@ from numpy.typing import NDArray
 from tunemerge.registry import Registry
 
 Floats = NDArray[np.float64]
-Ints = NDArray[np.integer]
+Targets = NDArray[Any]
+
 
 ECE_BINS = 15
 
@@ -26,15 +28,19 @@ class Metric:
 
     `many(target [n], logits [n, C], weights [B, n]) -> [B]`: the metric under B weightings; nan where undefined.
     `per_row(target, logits) -> [n]`: for a metric that is a weighted mean over rows, its terms; else None.
-    `lower`, `upper`: the values that it can take.
+    `lower`, `upper`: the values that it can take. `prediction`: what it scores (see `tasks.task.TaskKind`):
+    logits of classes, or a value, its target [n] and "logits" [n, 1] in the data's unit. `has_unit`: whether it is in
+    that unit, so that nobody can say beforehand which difference is small.
     """
 
     name: str
     higher_is_better: bool
-    many: Callable[[Ints, Floats, Floats], Floats]
-    per_row: Callable[[Ints, Floats], Floats] | None = None
+    many: Callable[[Targets, Floats, Floats], Floats]
+    per_row: Callable[[Targets, Floats], Floats] | None = None
     lower: float = 0.0
     upper: float = 1.0
+    prediction: str = "classes"
+    has_unit: bool = False
 
     @property
     def is_mean(self) -> bool:
@@ -46,12 +52,12 @@ class Metric:
         """What turns the metric into a score (higher is better)."""
         return 1.0 if self.higher_is_better else -1.0
 
-    def fn(self, target: Ints, logits: Floats, weight: Floats) -> float:
+    def fn(self, target: Targets, logits: Floats, weight: Floats) -> float:
         """The metric itself, for target [n], logits [n, C], weight [n]; nan where it is undefined."""
         return float(self.many(target, logits, np.asarray(weight, np.float64)[None, :])[0])
 
 
-def score(metric: Metric, target: Ints, logits: Floats, weight: Floats) -> float:
+def score(metric: Metric, target: Targets, logits: Floats, weight: Floats) -> float:
     """The metric, negated where lower is better, so that a higher score is always better."""
     return metric.sign * metric.fn(target, logits, weight)
 
@@ -62,22 +68,22 @@ def log_softmax(logits: Floats) -> Floats:
     return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)), np.float64)
 
 
-def _correct(target: Ints, logits: Floats) -> Floats:
+def _correct(target: Targets, logits: Floats) -> Floats:
     return (logits.argmax(axis=1) == target).astype(np.float64)
 
 
-def _surprise(target: Ints, logits: Floats) -> Floats:
+def _surprise(target: Targets, logits: Floats) -> Floats:
     return -log_softmax(logits)[np.arange(len(target)), target]
 
 
-def _mean_of(per_row: Callable[[Ints, Floats], Floats]) -> Callable[[Ints, Floats, Floats], Floats]:
-    def many(target: Ints, logits: Floats, weights: Floats) -> Floats:
+def _mean_of(per_row: Callable[[Targets, Floats], Floats]) -> Callable[[Targets, Floats, Floats], Floats]:
+    def many(target: Targets, logits: Floats, weights: Floats) -> Floats:
         return np.asarray(weights @ per_row(target, logits) / weights.sum(axis=1), np.float64)
 
     return many
 
 
-def _macro_f1(target: Ints, logits: Floats, weights: Floats) -> Floats:
+def _macro_f1(target: Targets, logits: Floats, weights: Floats) -> Floats:
     """Unweighted mean of F1 over the classes that occur in the targets or the predictions (scikit-learn's default)."""
     classes = np.eye(logits.shape[1])
     actual, predicted = classes[target], classes[logits.argmax(axis=1)]
@@ -100,7 +106,7 @@ def _area(positive: NDArray[np.bool_], ranking: Floats, weights: Floats) -> Floa
     return np.divide(wins, pairs, out=np.full_like(wins, np.nan), where=pairs > 0)
 
 
-def _auroc(target: Ints, logits: Floats, weights: Floats) -> Floats:
+def _auroc(target: Targets, logits: Floats, weights: Floats) -> Floats:
     """Two classes: ranked by the log odds of class 1. More: one-vs-rest, mean over the classes that occur."""
     if logits.shape[1] == 2:
         return _area(target == 1, logits[:, 1] - logits[:, 0], weights)
@@ -110,12 +116,48 @@ def _auroc(target: Ints, logits: Floats, weights: Floats) -> Floats:
     return np.divide(np.nansum(areas, axis=0), defined, out=np.full(len(weights), np.nan), where=defined > 0)
 
 
-def _ece(target: Ints, logits: Floats, weights: Floats) -> Floats:
+def _ece(target: Targets, logits: Floats, weights: Floats) -> Floats:
     """Expected calibration error of the top label, equal-width bins (i/15, (i+1)/15] (Guo et al. 2017, 1706.04599)."""
     confidence = np.exp(log_softmax(logits).max(axis=1))
     bins = np.searchsorted(np.arange(1, ECE_BINS) / ECE_BINS, confidence)
     gap = np.eye(ECE_BINS)[bins] * (_correct(target, logits) - confidence)[:, None]
     return np.asarray(np.abs(weights @ gap).sum(axis=1) / weights.sum(axis=1), np.float64)
+
+
+def _mae_terms(target: Floats, values: Floats) -> Floats:
+    return np.abs(values[:, 0] - target)
+
+
+def _rmse(target: Floats, values: Floats, weights: Floats) -> Floats:
+    return np.sqrt(weights @ (values[:, 0] - target) ** 2 / weights.sum(axis=1))
+
+
+def _r2(target: Floats, values: Floats, weights: Floats) -> Floats:
+    """1 minus the squared error over that of the mean of these rows; nan where all targets are one value."""
+    total = weights.sum(axis=1)
+    spread = weights @ target**2 / total - (weights @ target / total) ** 2
+    error = weights @ (values[:, 0] - target) ** 2 / total
+    known = spread > 1e-12 * np.mean(target**2)
+    return 1 - np.divide(error, spread, out=np.full_like(error, np.nan), where=known)
+
+
+def _spearman(target: Floats, values: Floats, weights: Floats) -> Floats:
+    """Correlation of the ranks, equal values sharing their mean rank; nan where either side is one value."""
+    a, b = _ranks(target, weights), _ranks(values[:, 0], weights)
+    total = weights.sum(axis=1, keepdims=True)
+    a, b = (r - (weights * r).sum(axis=1, keepdims=True) / total for r in (a, b))
+    size = np.sqrt((weights * a**2).sum(axis=1) * (weights * b**2).sum(axis=1))
+    return np.divide((weights * a * b).sum(axis=1), size, out=np.full(len(weights), np.nan), where=size > 1e-9)
+
+
+def _ranks(values: Floats, weights: Floats) -> Floats:
+    """Share of the weight [B, n] below each value, and half of that at it."""
+    order = np.argsort(values, kind="stable")
+    ordered = values[order]
+    below = np.zeros((len(weights), len(values) + 1))
+    np.cumsum(weights[:, order], axis=1, out=below[:, 1:])
+    first, last = (np.searchsorted(ordered, values, side=side) for side in ("left", "right"))
+    return np.asarray((below[:, first] + below[:, last]) / (2 * below[:, -1:]), np.float64)
 
 
 METRICS: Registry[Metric] = Registry("metric", group="tunemerge.metrics")
@@ -125,5 +167,14 @@ for _metric in (
     Metric("auroc", True, _auroc),
     Metric("log_loss", False, _mean_of(_surprise), _surprise, upper=np.inf),
     Metric("ece", False, _ece),
+    Metric("rmse", False, _rmse, upper=np.inf, prediction="value", has_unit=True),
+    Metric("mae", False, _mean_of(_mae_terms), _mae_terms, upper=np.inf, prediction="value", has_unit=True),
+    Metric("r2", True, _r2, lower=-np.inf, prediction="value"),
+    Metric("spearman", True, _spearman, lower=-1.0, prediction="value"),
 ):
     METRICS.add(_metric.name, _metric)
+
+
+def metrics_of(prediction: str) -> dict[str, Metric]:
+    """The metrics that score this kind of prediction, by name."""
+    return {name: metric for name, metric in METRICS if metric.prediction == prediction}

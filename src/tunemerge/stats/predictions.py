@@ -12,14 +12,16 @@ from tunemerge.errors import UsageError
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """n rows. `unit` [n] names what the statistics resample (rows may share one); `target` [n] is the class index;
-    `logits` [n, C]; `weight` [n], positive.
+    """n rows. `unit` [n] names what the statistics resample (rows may share one); `weight` [n], positive.
+
+    Classes: `target` [n] is the class index, an integer, and `logits` [n, C]. All else: `target` [n] or [n, m] is a
+    floating-point number, and `logits` [n, k] what a kind of task stores for a row (a value in the data's unit).
 
     Raises UsageError naming the column and the row.
     """
 
     unit: NDArray[np.str_] | NDArray[np.object_]
-    target: NDArray[np.integer]
+    target: NDArray[np.integer] | NDArray[np.floating]
     logits: NDArray[np.float64]
     weight: NDArray[np.float64]
 
@@ -31,23 +33,28 @@ class Predictions:
         n = len(self.unit)
         if n == 0:
             raise UsageError("predictions: no rows; expected at least 2 units")
-        if self.logits.ndim != 2 or self.logits.shape[1] < 2:
+        values = np.issubdtype(self.target.dtype, np.floating)
+        if self.logits.ndim != 2 or self.logits.shape[1] < (1 if values else 2):
             raise UsageError(
                 f"predictions: logits have shape {self.logits.shape}; expected [rows, classes], 2 classes or more"
             )
         for name, column in (("target", self.target), ("logits", self.logits), ("weight", self.weight)):
-            if len(column) != n or (column.ndim != 1 and name != "logits"):
+            if len(column) != n or (column.ndim != 1 and name != "logits" and not (values and name == "target")):
                 raise UsageError(
                     f"predictions: {name} has shape {column.shape}, unit has {n} rows; give one value a row"
                 )
-        if not np.issubdtype(self.target.dtype, np.integer):
-            raise UsageError(f"predictions: target has dtype {self.target.dtype}; expected class indices (integers)")
-        classes = self.logits.shape[1]
+        if not values and not np.issubdtype(self.target.dtype, np.integer):
+            raise UsageError(f"predictions: target has dtype {self.target.dtype}; expected class indices or values")
         _refuse(
             np.asarray(~np.isfinite(self.logits).all(axis=1)),
             "a logit is NaN or infinite: did training diverge?",
         )
-        _refuse((self.target < 0) | (self.target >= classes), f"the target is no index of the {classes} classes")
+        if values:
+            finite = np.isfinite(self.target).reshape(n, -1).all(axis=1)
+            _refuse(np.asarray(~finite), "the target is NaN or infinite: leave such rows out")
+        else:
+            classes = self.logits.shape[1]
+            _refuse((self.target < 0) | (self.target >= classes), f"the target is no index of the {classes} classes")
         _refuse(
             ~(np.isfinite(self.weight) & (self.weight > 0)),
             "the weight is not a positive number: leave such rows out",

@@ -89,7 +89,16 @@ class PerTask:
     models: Mapping[str, Node]
 
 
-Answer = Node | Ensemble | PerTask
+@dataclass(frozen=True)
+class Fitted:
+    """A simple model that a kind of task brings along, fitted to rows without a checkpoint: a control."""
+
+    control: str
+    version: int
+    rows: Rows
+
+
+Answer = Node | Ensemble | PerTask | Fitted
 
 
 def allot(steps: int, shares: Sequence[float]) -> list[int]:
@@ -151,6 +160,11 @@ class Setting:
         """The adapt rows of all tasks, one after the other (with one target: its adapt rows)."""
         first, *rest = self.adapt.values()
         return sum(rest, first)
+
+    @property
+    def everything(self) -> Rows:
+        """All training rows of the seed: adapt and source of all tasks."""
+        return sum(self.source.values(), self.mix)
 
     @property
     def pairs(self) -> list[Pair]:
@@ -293,6 +307,14 @@ def predict(models: Sequence[Node], rows: Leaf, scoring: Mapping[str, Any], *, f
     params = {**scoring, "final": final}
     who = " + ".join(name_of(m) for m in models)
     return Step("predict", params, {"models": tuple(models), "rows": (rows,)}, f"predict {rows.label}: {who}")
+
+
+def predict_fitted(fitted: Fitted, rows: Leaf, scoring: Mapping[str, Any], seed: int, *, final: bool) -> Step:
+    """The same of a control, which is fitted in this very step."""
+    names = {"control": fitted.control, "version": fitted.version}
+    params = {"task": scoring["task"], **names, "seed": seed, "final": final}
+    inputs = {"train": fitted.rows.train, "rows": (rows,)}
+    return Step("control", params, inputs, f"predict {rows.label}: {fitted.control}")
 
 
 def name_of(node: Node) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -19,6 +19,7 @@ from tunemerge.strategies.setting import (
     Answer,
     BudgetError,
     Ensemble,
+    Fitted,
     Merging,
     PerTask,
     Setting,
@@ -62,6 +63,8 @@ class Arm:
     def model(self, seed: int, task: str) -> tuple[Node, ...]:
         """The models that answer a task: one, or several whose predictions are averaged."""
         answer = self.answers[seed]
+        if isinstance(answer, Fitted):
+            return ()
         if isinstance(answer, Ensemble):
             return answer.models
         if isinstance(answer, PerTask):
@@ -70,6 +73,8 @@ class Arm:
 
     def nodes(self, seed: int) -> tuple[Node, ...]:
         answer = self.answers[seed]
+        if isinstance(answer, Fitted):
+            return ()
         if isinstance(answer, Ensemble | PerTask):
             models = answer.models.values() if isinstance(answer, PerTask) else answer.models
             return tuple(dict.fromkeys(models))
@@ -77,7 +82,7 @@ class Arm:
 
     @property
     def deliverable(self) -> bool:
-        return not any(isinstance(a, Ensemble | PerTask) for a in self.answers.values())
+        return not any(isinstance(a, Ensemble | PerTask | Fitted) for a in self.answers.values())
 
 
 class Variant(NamedTuple):
@@ -121,10 +126,35 @@ def build_arms(
             continue
         by_graph[graph] = name
         arms.append(arm)
+    controls, without = _controls(settings, [*config.private])
+    arms += controls
+    unavailable += without
     found = _strangers(config) if unpaired else []
     if too_dear:
         found.append(_budget_too_small(variants, too_dear, config, next(iter(settings.values()))))
     return arms, unavailable, found
+
+
+def _controls(settings: Mapping[int, Setting], private: Sequence[str]) -> tuple[list[Arm], list[tuple[str, str]]]:
+    """The simple models that the kind of task adds to every study, fitted to all training rows of a seed."""
+    task = next(iter(settings.values())).task["task"]
+    arms, unavailable = [], []
+    for name, control in TASKS[task["kind"]].controls.items():
+        if len(private) > 1:
+            unavailable.append((name, "it would pool the rows of private tasks"))
+            continue
+        strategy = Strategy(name, _described(control.description), "control", None, False, False, "nothing")
+        answers = {seed: Fitted(name, control.version, s.everything) for seed, s in settings.items()}
+        arms.append(Arm(name, strategy, None, answers))
+    return arms, unavailable
+
+
+def _described(text: str) -> Callable[..., Answer]:
+    def build(setting: Setting) -> Answer:
+        raise NotImplementedError
+
+    build.__doc__ = text
+    return build
 
 
 def asked_for(config: StudyConfig) -> list[Strategy]:
@@ -232,7 +262,7 @@ def _merging(method_name: str, config: StudyConfig, setting: Setting, models: in
         return refusal
     # Heads of experts from elsewhere did not start from the fresh head that this study gives its base.
     foreign_heads = config.pool and not _has_head(setting)
-    average = TASKS[config.task].head_names if foreign_heads else ()
+    average = TASKS[setting.task["task"]["kind"]].head_names if foreign_heads else ()
     return Merging(method_name, tuple(method.grid(models, config.candidates)), average)
 
 

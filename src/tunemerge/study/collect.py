@@ -153,8 +153,8 @@ def _tasks(plan: StudyPlan) -> list[TaskInfo]:
         TaskInfo(
             name=t.name,
             role=t.role,
-            kind=plan.config.task,
-            labels=list(t.labels),
+            kind=str(t.config.kind),
+            labels=list(t.spec.labels) if t.spec else [],
             rows=dict(t.sizes),
             units=dict(t.units),
             unit=t.config.unit,

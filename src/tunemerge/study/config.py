@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    SerializationInfo,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from tunemerge.strategies.written import WrittenStrategy
+from tunemerge.tasks.task import TASKS
 from tunemerge.tune.config import TuneConfig
 
 
@@ -28,11 +45,7 @@ def _distinct_numbers(numbers: list[float]) -> list[float]:
     return numbers
 
 
-def _with_text_keys(labels: Any) -> Any:
-    """Raw labels are compared as text, so 0 and "0" are the same key."""
-    return {str(k): v for k, v in labels.items()} if isinstance(labels, dict) else labels
-
-
+DEFAULT_KIND = "text-classification"
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 Name = Annotated[str, Field(pattern=NAME, max_length=60)]
 Names = Annotated[list[str], AfterValidator(_distinct)]
@@ -42,7 +55,13 @@ SplitName = Literal["source", "adapt", "validation", "test"]
 ScoredSplit = Literal["test", "held_out"]
 # A length of time ("5d"), or a number where the column of the time is one.
 Span = Annotated[str, BeforeValidator(lambda v: str(v) if isinstance(v, int | float) else v)]
-Labels = Annotated[dict[str, str], BeforeValidator(_with_text_keys)]
+
+
+def _as_raised(e: Any) -> InitErrorDetails:
+    """An error of a ValidationError, to be raised again."""
+    known = e["type"] in ("missing", "extra_forbidden", "string_pattern_mismatch")
+    kind = e["type"] if known else PydanticCustomError(e["type"], "{text}", {"text": e["msg"]})
+    return InitErrorDetails(type=kind, loc=e["loc"], input=e["input"], ctx=e.get("ctx", {}) if known else {})
 
 
 class _Part(BaseModel):
@@ -115,8 +134,13 @@ class SplitsConfig(_Part):
 
 
 class TaskConfig(_Part):
-    """One task: a table that is split by seed (`data` + `splits`), or given splits (`files`), and its columns."""
+    """One task: a table that is split by seed (`data` + `splits`), or given splits (`files`). Which columns are read,
+    and how, is said by keys of the task's kind."""
 
+    kind: str | None = Field(
+        None, description="kind of task (`tunemerge list tasks`); absent: the study's `task`",
+        examples=["text-regression"],
+    )  # fmt: skip
     data: str | None = Field(
         None, description="table (CSV, TSV, JSONL or Parquet, also .gz), split by seed as `splits` says",
         examples=["amazon.csv"],
@@ -130,8 +154,6 @@ class TaskConfig(_Part):
         "absent: those of the study's `splits`",
         examples=[{"test": 600, "validation": 0.1, "adapt": 0.2, "source": 0.4}],
     )  # fmt: skip
-    text: str = Field("text", description="column of the text", examples=["review"])
-    label: str = Field("label", description="column of the label", examples=["stars"])
     unit: str | None = Field(
         None, description="column of what is one piece of evidence (a document, a patient, a day): its rows stay "
         "together in every split, and the statistics resample and count it; absent: the row (the same text is one)",
@@ -144,15 +166,56 @@ class TaskConfig(_Part):
     where: dict[str, str | int] = Field(
         {}, description="keep only the rows with these values in these columns", examples=[{"site": "yelp"}]
     )
-    labels: Labels = Field(
-        {}, description="raw label value to label name; all tasks that are trained on share one set of names",
-        examples=[{"0": "negative", "1": "positive"}],
-    )  # fmt: skip
     private: bool = Field(
         False, description="no step reads the rows of two private tasks; findings, report and results show counts and "
         "names of columns, no value of theirs", examples=[True],
     )  # fmt: skip
     licence: str | None = Field(None, description="licence of the data, for the model card", examples=["cc-by-4.0"])
+
+    _options: BaseModel | None = PrivateAttr(None)
+
+    @property
+    def options(self) -> Any:
+        """The keys of the task's kind, an instance of its `Options`."""
+        return self._options
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """The keys of all kinds, for editors: which of them a task has depends on its kind."""
+        schema = handler.resolve_ref_schema(handler(core))
+        theirs = {k: v for _, kind in TASKS for k, v in kind.Options.model_json_schema()["properties"].items()}
+        schema["properties"] = {**schema["properties"], **theirs}
+        return schema
+
+    @model_serializer(mode="wrap")
+    def _with_kinds_keys(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
+        own = {} if self._options is None else self._options.model_dump(exclude_unset=info.exclude_unset)
+        return {**handler(self), **own}
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _own_and_kinds_keys(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Keys of the kind are checked by its own schema; what is wrong with either is raised together."""
+        if not isinstance(values, dict):
+            return handler(values)
+        if str(values.get("kind")) not in TASKS:  # said elsewhere; nobody knows its keys
+            return handler({key: value for key, value in values.items() if key in cls.model_fields})
+        schema = TASKS[values["kind"]].Options
+        theirs = {key: value for key, value in values.items() if key in schema.model_fields}
+        wrong: list[Any] = []
+        task = options = None
+        try:
+            task = handler({key: value for key, value in values.items() if key not in theirs})
+        except ValidationError as e:
+            wrong += e.errors()
+        try:
+            options = schema.model_validate(theirs)
+        except ValidationError as e:
+            wrong += e.errors()
+        if task is None or options is None:
+            raise ValidationError.from_exception_data(cls.__name__, [_as_raised(e) for e in wrong])
+        task._options = options
+        return task
 
     @model_validator(mode="after")
     def _one_source_of_rows(self) -> TaskConfig:
@@ -278,11 +341,13 @@ class StudyConfig(_Part):
         examples=[[2e-5, 5e-5, 1e-4]],
     )  # fmt: skip
     task: str = Field(
-        "text-classification", description="kind of task (`tunemerge list tasks`)", examples=["text-classification"]
-    )
+        DEFAULT_KIND, description="kind of the tasks that name none (`tunemerge list tasks`)",
+        examples=["text-classification"],
+    )  # fmt: skip
     metric: str = Field(
-        "accuracy", description="what decides (`tunemerge list metrics`); all are reported", examples=["macro_f1"]
-    )
+        "accuracy", examples=["macro_f1"],
+        description="what decides (`tunemerge list metrics`), all are reported; absent: what the tasks' kind says",
+    )  # fmt: skip
     margin: float = Field(
         0.01, gt=0, description="differences inside +-margin don't matter in practice, in the metric's unit",
         examples=[0.02],
@@ -297,6 +362,19 @@ class StudyConfig(_Part):
         "of the `winner`; predictions and costs always stay, so that running again computes nothing, and a new arm or "
         "an export computes the models that it needs", examples=["winner"],
     )  # fmt: skip
+
+    @model_validator(mode="before")
+    @classmethod
+    def _kinds(cls, values: Any) -> Any:
+        """Every task names its kind; the metric is that of the first task's kind unless one is given."""
+        tasks = values.get("tasks") if isinstance(values, dict) else None
+        if not isinstance(tasks, dict):
+            return values
+        kind = values.get("task", DEFAULT_KIND)
+        tasks = {n: {"kind": kind, **t} if isinstance(t, dict) else t for n, t in tasks.items()}
+        values = {**values, "tasks": tasks}
+        kinds = [t["kind"] for t in tasks.values() if isinstance(t, dict) and t["kind"] in TASKS]
+        return {"metric": TASKS[kinds[0]].metric, **values} if kinds else values
 
     @field_validator("seeds")
     @classmethod

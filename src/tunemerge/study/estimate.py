@@ -17,6 +17,7 @@ from tunemerge.study.passes import Network, Passes, Reader, network
 from tunemerge.study.plan import StudyPlan
 from tunemerge.study.speed import product_speed
 from tunemerge.tasks.precision import device, uses_bf16
+from tunemerge.tasks.task import TASKS
 
 # Steps that write a model.
 WRITERS = ("init", "tune", "merge")
@@ -62,7 +63,8 @@ class Forecast:
 def forecast(plan: StudyPlan, store: Store) -> Forecast:
     """Estimates for every step of the plan that the store lacks. Seconds follow the steps that the store has."""
     leaf = _model_leaf(plan)
-    net, reader = network(leaf.path), Reader(leaf.path, plan.rows.tables, plan.config.tuning.max_length)
+    net, kind = network(leaf.path), TASKS[plan.rows.spec.kind]
+    reader = Reader(leaf.path, plan.rows.tables, plan.config.tuning.max_length, kind)
     speed = _speed(plan.config.tuning.precision)
     guesses = {s.key: _guess(s, reader.passes(s), net, speed) for s in plan.graph.steps}
     took: dict[str, list[float]] = {}

@@ -48,7 +48,7 @@ def examine(
     found += plugins + [n for n in names if not (_errors(plugins) and is_registered_name(n))] + _fit_together(models)
     rows, problems = read_rows(config, folder, store.root)
     found += missing_packages(config.trackers)
-    found += problems + check_heads(models, rows.labels) + weak_evidence(config, rows)
+    found += problems + check_heads(models, rows.spec) + weak_evidence(config, rows)
     plan = None
     if not _errors(found):
         try:

@@ -124,6 +124,8 @@ def _key(arm: ArmResult, task: str | None, position: int) -> str:
     if len(answers) > 1:
         raise UsageError(f"{arm.name} has a model for each task; say which with --task ({', '.join(arm.models)})")
     (models,) = answers
+    if not models:
+        raise UsageError(f"{arm.name} is a control that is fitted where it predicts: it has no checkpoint")
     if len(models) > 1:
         raise UsageError(f"{arm.name} is an ensemble of {len(models)} models, not one checkpoint")
     return models[0]

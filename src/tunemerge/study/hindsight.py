@@ -16,6 +16,7 @@ from tunemerge.registry import listed
 from tunemerge.report.curves import OPENED
 from tunemerge.results import ArmResult, CurvePoint, StepResult
 from tunemerge.study.plan import StudyPlan
+from tunemerge.tasks.task import TASKS
 
 # A pool model is at chance while its log loss is above this share of what the label shares alone give (a fresh head is
 # unsure long after it is right more often than not), and its accuracy within so many standard errors of theirs.
@@ -79,6 +80,8 @@ def rates_at_edge(arms: Iterable[ArmResult], rates: Sequence[float]) -> list[Fin
 
 def at_chance(plan: StudyPlan, steps: Iterable[StepResult]) -> list[Finding]:
     """Models of a pool made here that, over the seeds, know no more than how often each label occurs."""
+    if TASKS[plan.rows.spec.kind].prediction != "classes":
+        return []
     results = {s.key: s for s in steps}
     made: dict[str, list[tuple[CurvePoint, Chance]]] = {}
     for setting in plan.settings.values():

@@ -9,7 +9,7 @@ from tunemerge.findings import Finding, error, note
 from tunemerge.merge.method import METHODS
 from tunemerge.plugins import load_plugins
 from tunemerge.registry import Registry, listed, nearest
-from tunemerge.stats.metrics import METRICS
+from tunemerge.stats.metrics import METRICS, metrics_of
 from tunemerge.strategies.strategy import STRATEGIES
 from tunemerge.study.config import StudyConfig
 from tunemerge.study.written import written_findings
@@ -48,13 +48,15 @@ def _registered(config: StudyConfig) -> list[tuple[str, Registry[Any], str]]:
         *((f"strategies.{i}", STRATEGIES, n) for i, n in enumerate(config.strategies or []) if isinstance(n, str)),
         *((f"methods.{i}", METHODS, n) for i, n in enumerate(config.methods)),
         ("task", TASKS, config.task),
+        *((f"tasks.{n}.kind", TASKS, str(t.kind)) for n, t in config.tasks.items() if t.kind != config.task),
         ("metric", METRICS, config.metric),
     ]
 
 
 def is_registered_name(finding: Finding) -> bool:
     """Whether it is about a name that a plug-in could have brought."""
-    return finding.code == "unknown-name" and finding.where.split(".")[0] in dict(_REGISTERED)
+    first, last = finding.where.split(".")[0], finding.where.split(".")[-1]
+    return finding.code == "unknown-name" and (first in dict(_REGISTERED) or (first, last) == ("tasks", "kind"))
 
 
 def unknown_names(config: StudyConfig, left_out: frozenset[str] = frozenset()) -> list[Finding]:
@@ -74,6 +76,7 @@ def unknown_names(config: StudyConfig, left_out: frozenset[str] = frozenset()) -
                 error("by-hand", text, key, "name its file under `plugins`: what runs the steps loads it then")
             )
     found += written_findings(config, left_out)
+    found += _metric_fits(config)
     tasks = [
         *((f"{key}.{i}", n) for key in ("retention", "unseen") for i, n in enumerate(getattr(config, key))),
         *([("target", config.target)] if config.target else []),
@@ -87,3 +90,20 @@ def unknown_names(config: StudyConfig, left_out: frozenset[str] = frozenset()) -
     if set(config.tasks) <= {*config.retention, *config.unseen} and not left_out:
         found.append(error("no-task", "every task is only evaluated; leave one to adapt to", "tasks"))
     return found
+
+
+def _metric_fits(config: StudyConfig) -> list[Finding]:
+    """The metric scores what the tasks predict, and it is known which difference of it is small."""
+    kinds = {name: TASKS[str(t.kind)] for name, t in config.tasks.items() if str(t.kind) in TASKS}
+    if config.metric not in METRICS or not kinds:
+        return []
+    metric = METRICS[config.metric]
+    other = next((name for name, kind in kinds.items() if kind.prediction != metric.prediction), None)
+    if other is not None:
+        fits = ", ".join(metrics_of(kinds[other].prediction))
+        text = f"{metric.name} does not score what {other} predicts ({kinds[other].name}); {fits} do"
+        return [error("metric-unfit", text, "metric", "name one of them")]
+    if metric.has_unit and "margin" not in config.model_fields_set:
+        text = f"{metric.name} is in the unit of the data, so a margin of {config.margin:g} may be much or nothing"
+        return [error("margin-unit", text, "margin", "say which difference matters in practice: `margin:`")]
+    return []

@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 
 from tunemerge.strategies.written import WrittenStep, WrittenStrategy
 from tunemerge.study.config import Budget, PoolModel, SplitsConfig, StudyConfig, TaskConfig
+from tunemerge.tasks.task import TASKS
 from tunemerge.tune.config import TuneConfig
 
 _INTRO = """\
@@ -31,6 +32,7 @@ _SECTIONS: tuple[tuple[str, type[BaseModel], str], ...] = (
     ("The study", StudyConfig, ""),
     ("A task", TaskConfig, "tasks.NAME"),
     ("Splits", SplitsConfig, "splits"),
+    *((f"A task of the kind {name}", kind.Options, "tasks.NAME") for name, kind in TASKS),
     ("A model of the pool", PoolModel, "pool.NAME"),
     ("A budget", Budget, "budget"),
     ("A strategy of your own", WrittenStrategy, "strategies[]"),

@@ -25,6 +25,7 @@ from tunemerge.tasks.batching import MULTIPLE, by_length
 from tunemerge.tasks.flops import Coefficients, flops
 from tunemerge.tasks.forward import BATCH
 from tunemerge.tasks.meter import Shape
+from tunemerge.tasks.task import TaskKind
 from tunemerge.tune.config import TuneConfig
 from tunemerge.tune.order import training_order
 from tunemerge.tune.schedule import evaluation_steps
@@ -87,10 +88,11 @@ def network(folder: Path) -> Network:
 
 
 class Reader:
-    """The lengths of rows as the model will see them, and the passes of steps. `tables` has the rows by leaf."""
+    """The lengths of rows as the model will see them, and the passes of steps. `tables` has the rows by leaf, `kind`
+    says what of them is tokenized."""
 
-    def __init__(self, folder: Path, tables: Mapping[str, pd.DataFrame], max_length: int) -> None:
-        self._tables, self._max = tables, max_length
+    def __init__(self, folder: Path, tables: Mapping[str, pd.DataFrame], max_length: int, kind: TaskKind) -> None:
+        self._tables, self._max, self._kind = tables, max_length, kind
         self._tokens, own = _tokenizer(folder)
         self._limit = min(max_length, own)
         self._lengths: dict[str, np.ndarray] = {}
@@ -131,7 +133,9 @@ class Reader:
 
     def _of(self, leaf: Leaf) -> np.ndarray:
         if leaf.key not in self._lengths:
-            found = self._tokens(self._tables[leaf.key]["text"].tolist())
+            table = self._tables[leaf.key]
+            texts = self._kind.texts(table)
+            found = [1] * len(table) if texts is None else self._tokens(texts)
             self._lengths[leaf.key] = np.minimum(np.array(found, np.int64), self._limit)
         return self._lengths[leaf.key]
 

@@ -12,7 +12,7 @@ from tunemerge.graph.plan import Plan, refuse_test_leaks
 from tunemerge.graph.private import refuse_pooling
 from tunemerge.graph.step import Leaf, Node, Step
 from tunemerge.registry import listed
-from tunemerge.strategies.setting import Setting, predict
+from tunemerge.strategies.setting import Fitted, Setting, predict, predict_fitted
 from tunemerge.study.advice import unanswered
 from tunemerge.study.arms import Arm, build_arms
 from tunemerge.study.config import Budget, StudyConfig
@@ -84,9 +84,7 @@ def make_plan(config: StudyConfig, rows: StudyRows, base: Leaf | None, given: Ma
     found += [note("arm-unavailable", reason, name) for name, reason in unavailable]
     evaluated = [t for t in rows.tasks.values() if t.role != "source"]
     predictions = {
-        (arm.name, seed, t.name, split): predict(
-            arm.model(seed, t.name), t.parts[seed][split], settings[seed].scoring, final=split != "validation"
-        )
+        (arm.name, seed, t.name, split): _prediction(arm, settings[seed], t, split)
         for seed in settings
         for arm in arms
         for t in evaluated
@@ -108,6 +106,13 @@ def scored_splits(config: StudyConfig, task: TaskRows) -> tuple[str, ...]:
         return ("test",)
     beside = ("test",) if config.folds and "test" in next(iter(task.parts.values())) else ()
     return ("validation", config.scored, *beside)
+
+
+def _prediction(arm: Arm, setting: Setting, task: TaskRows, split: str) -> Step:
+    answer, rows = arm.answers[setting.seed], task.parts[setting.seed][split]
+    if isinstance(answer, Fitted):
+        return predict_fitted(answer, rows, setting.scoring, setting.seed, final=split != "validation")
+    return predict(arm.model(setting.seed, task.name), rows, setting.scoring, final=split != "validation")
 
 
 def _pool_budget_too_small(config: StudyConfig, rows: StudyRows) -> list[Finding]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -29,7 +29,7 @@ def undeclared_labels(config: StudyConfig) -> list[Finding]:
             fix,
         )
         for n in config.private
-        if not config.tasks[n].labels
+        if getattr(config.tasks[n].options, "labels", None) == {}
     ]
 
 
@@ -44,17 +44,31 @@ def without_values(
             out.append(finding)
             continue
         task, found = tasks[name], columns.get(name, ())
-        said = {name, *tasks, *task.labels, *task.labels.values(), *task.files, *map(str, task.files.values())}
-        said |= {str(v) for k in ("data", "text", "label", "unit", "weight") if (v := getattr(task, k))}
+        own = set(_words(task.options.model_dump())) if task.options is not None else set()
+        said = {name, *tasks, *own, *task.files, *map(str, task.files.values())}
+        said |= {str(v) for k in ("data", "unit", "weight") if (v := getattr(task, k))}
         said |= {"validation", "adapt", "source", "test"}
         # A table without a header has a row of values where its columns' names should be.
-        said |= {c for c in found if c in (task.text, task.label, task.unit, task.weight, *task.where)}
+        said |= {c for c in found if c in (*own, task.unit, task.weight, *task.where)}
         message = re.sub(r"the columns are: .*", f"the table has {len(found)} columns", finding.message)
         message = re.sub(r"; known: .*", "", message)
         message = re.sub(r"(can't be read as \w+): .*", r"\1", message, flags=re.DOTALL)
         message = _QUOTED.sub(lambda m, said=said: m[0] if m[0][1:-1] in said else _HIDDEN, message)  # type: ignore[misc]
         out.append(replace(finding, message=_HIDDEN_LIST.sub(_counted, message)))
     return out
+
+
+def _words(value: object) -> Iterator[str]:
+    """All texts in the options of a kind of task: columns, and labels as they are declared."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield str(key)
+            yield from _words(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _words(inner)
+    elif isinstance(value, str):
+        yield value
 
 
 def _about(finding: Finding, task: str) -> bool:

@@ -11,10 +11,12 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from tunemerge.findings import Finding, FindingsError, error, note
+from tunemerge.plugins import load_plugins
 from tunemerge.registry import nearest
 from tunemerge.strategies.written import WrittenStep, WrittenStrategy
-from tunemerge.study.config import Budget, PoolModel, SplitsConfig, StudyConfig, TaskConfig
+from tunemerge.study.config import DEFAULT_KIND, Budget, PoolModel, SplitsConfig, StudyConfig, TaskConfig
 from tunemerge.study.places import Places, dotted
+from tunemerge.tasks.task import TASKS
 from tunemerge.tune.config import TuneConfig
 from tunemerge.yamlfile import KeyPath, Lines, load_yaml, parse_yaml
 
@@ -58,6 +60,7 @@ def load_study(path: Path, overrides: list[str] | None = None) -> tuple[StudyCon
     text = path.read_text(encoding="utf-8")
     if overrides:
         text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
+    register_kinds(data, path.resolve().parent)
     try:
         config = StudyConfig.model_validate(data)
     except ValidationError as e:
@@ -74,6 +77,14 @@ def load_study(path: Path, overrides: list[str] | None = None) -> tuple[StudyCon
     if found:
         raise FindingsError(found)
     return config, places, text
+
+
+def register_kinds(study: Any, folder: Path) -> None:
+    """Load the plug-ins that a study names, so that the keys of their kinds of tasks are known when it is read. What is
+    wrong with them is said by the check."""
+    plugins = study.get("plugins") if isinstance(study, dict) else None
+    if isinstance(plugins, list):
+        load_plugins({str(p): folder / Path(p).expanduser() for p in plugins if isinstance(p, str)})
 
 
 def _rest(data: Mapping[str, Any], wrong: Iterable[KeyPath]) -> StudyConfig | None:
@@ -119,7 +130,7 @@ def _explain(problem: ValidationError, data: Mapping[str, Any], places: Places) 
     for key, e in _fitting(problem, data):
         name, where = dotted(key), places.of(key)
         if e["type"] == "extra_forbidden":
-            known = sorted(_model_at(key[:-1]).model_fields)
+            known = sorted(_known_at(key[:-1], data))
             found.append(error("unknown-key", f"unknown key {name!r}{nearest(str(key[-1]), known)}", where))
         elif e["type"] == "missing":
             found.append(error("missing-key", f"key {name!r} is required", where))
@@ -176,7 +187,14 @@ def _value(data: Any, key: tuple[Any, ...]) -> Any:
     return data
 
 
-def _model_at(loc: KeyPath) -> type[BaseModel]:
+def _known_at(loc: KeyPath, data: Mapping[str, Any]) -> list[str]:
+    """The keys that there are at a place of the study."""
+    model = _PARTS.get(str(loc[0]), StudyConfig) if loc else StudyConfig
     if loc[:1] == ("strategies",) and len(loc) > 1:
-        return WrittenStep if "steps" in loc else WrittenStrategy
-    return _PARTS.get(str(loc[0]), StudyConfig) if loc else StudyConfig
+        model = WrittenStep if "steps" in loc else WrittenStrategy
+    known = list(model.model_fields)
+    if model is TaskConfig:
+        task = _value(data, loc)
+        kind = (task or {}).get("kind", data.get("task", DEFAULT_KIND))
+        known += TASKS[kind].Options.model_fields if kind in TASKS else []
+    return known

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 
-from tunemerge.data.load import ROW_COLUMNS, Columns, read_table, rows_of
+from tunemerge.data.load import Columns, content_of, read_table, rows_of
 from tunemerge.errors import UsageError
 from tunemerge.findings import Finding, error
 from tunemerge.graph.step import Leaf, Role
 from tunemerge.store.digest import digest_file, digest_json
 from tunemerge.store.sealed import write_sealed
-from tunemerge.study.config import StudyConfig, TaskConfig
+from tunemerge.study.config import DEFAULT_KIND, StudyConfig, TaskConfig
 from tunemerge.study.private import undeclared_labels, without_values
-from tunemerge.study.rows_check import check_label_sets, check_leaks, check_splits, strange_labels
+from tunemerge.study.rows_check import check_leaks, check_specs, check_splits
 from tunemerge.study.splitting import TaskTables, split_tasks
+from tunemerge.tasks.spec import Spec
+from tunemerge.tasks.task import TASKS
 
 TaskRole = Literal["task", "target", "source", "retention", "unseen"]
 Frames = dict[str, pd.DataFrame]
@@ -41,23 +47,29 @@ class TaskRows:
     config: TaskConfig
     parts: Mapping[int, Mapping[str, Leaf]]
     sizes: Mapping[str, int]
-    labels: tuple[str, ...]
+    spec: Spec | None
+    """None where the rows can't be used."""
     units: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class StudyRows:
-    """All tasks, the study's label set, and the table behind every leaf (by digest), written when a run starts.
+    """All tasks, and the table behind every leaf (by digest), written when a run starts.
 
     `overlap`: with folds, the rows that a run is scored on over those that the folds leave it (n_test / n_train).
     `splitter`: the digest of the file of a splitter of one's own.
     """
 
     tasks: Mapping[str, TaskRows]
-    labels: tuple[str, ...]
     tables: Mapping[str, pd.DataFrame]
     overlap: float = 0.0
     splitter: str | None = None
+
+    @property
+    def spec(self) -> Spec:
+        """What the study's models predict: that of its trained tasks (a stand-in where none can be read)."""
+        trained = (t.spec for t in self.tasks.values() if t.spec and t.role not in ("retention", "unseen"))
+        return next(trained, Spec(DEFAULT_KIND, ("a", "b")))
 
     def write(self, leaves: Iterable[Leaf]) -> None:
         """Put the tables of these leaves where steps read them, and right a file that was damaged."""
@@ -87,15 +99,14 @@ def read_rows(config: StudyConfig, folder: Path, store_root: Path) -> tuple[Stud
     frames = {n: splitting.parts.get(n) or {run: {} for run in config.seed_list} for n in config.tasks}
     for name in splitting.parts:
         found += _check_runs(name, config, frames[name])
-    found += check_leaks({name: list(by_seed.values()) for name, by_seed in frames.items()}, config.private)
-    labels = {name: _labels(by_seed.values()) for name, by_seed in frames.items()}
-    trained = {n: labels[n] for n in frames if role_of(n, config) in ("task", "target", "source") and labels[n]}
-    found += check_label_sets(trained)
-    shared = next(iter(trained.values()), ())
+    contents = {name: [_contents(p, config.tasks[name]) for p in by.values()] for name, by in frames.items()}
+    found += check_leaks(contents, config.private)
+    specs = {name: _spec(config.tasks[name], by_seed.values()) for name, by_seed in frames.items()}
+    roles = {name: role_of(name, config) for name in frames}
+    found += check_specs(specs, roles)
     for name, by_seed in frames.items():
-        parts = next(iter(by_seed.values()))
-        if shared and role_of(name, config) in ("retention", "unseen") and "test" in parts:
-            found += strange_labels(parts["test"], "test", shared, f"tasks.{name}")
+        specs[name] = spec = _known(name, specs, roles)
+        found += [] if spec is None else _kind_findings(spec, by_seed.values(), f"tasks.{name}")
     tables: Frames = {}
     tasks = {}
     for name, by_seed in frames.items():
@@ -109,11 +120,11 @@ def read_rows(config: StudyConfig, folder: Path, store_root: Path) -> tuple[Stud
         first = next(iter(by_seed.values()))
         sizes = {split: len(rows) for split, rows in first.items()}
         units = {split: int(rows["unit"].nunique()) for split, rows in first.items()}
-        tasks[name] = TaskRows(name, role_of(name, config), config.tasks[name], leaves, sizes, labels[name], units)
+        tasks[name] = TaskRows(name, roles[name], config.tasks[name], leaves, sizes, specs[name], units)
     build = config.splits.build if config.splits else None
     file = folder / build.rpartition(":")[0] if build else None
     digest = digest_file(file) if file and file.is_file() else None
-    return StudyRows(tasks, shared, tables, splitting.overlap, digest), without_values(
+    return StudyRows(tasks, tables, splitting.overlap, digest), without_values(
         [*undeclared_labels(config), *found], config.tasks, columns
     )
 
@@ -127,6 +138,8 @@ def _read_all(config: StudyConfig, folder: Path) -> tuple[dict[str, TaskTables],
     for name, task in config.tasks.items():
         if role_of(name, config) == "source" and config.pool and config.target in config.tasks:
             continue
+        if task.options is None:  # no such kind: said elsewhere
+            continue
         tables, problems = _read(name, task, folder, cache)
         found += problems
         if not any(f.severity == "error" for f in problems):
@@ -138,6 +151,17 @@ def _read_all(config: StudyConfig, folder: Path) -> tuple[dict[str, TaskTables],
         for n, t in config.tasks.items()
     }
     return given, columns, found
+
+
+def _kind_findings(spec: Spec, by_seed: Iterable[Frames], where: str) -> list[Finding]:
+    """What the kind of task finds, each fault once: what is wrong for one seed is mostly wrong for all."""
+    found: dict[tuple[str, str], list[Finding]] = {}
+    for parts in by_seed:
+        own: dict[tuple[str, str], list[Finding]] = {}
+        for finding in TASKS[spec.kind].check(spec, parts, where):
+            own.setdefault((finding.code, finding.where), []).append(finding)
+        found = {**own, **found}
+    return [finding for same in found.values() for finding in same]
 
 
 def _columns(table: pd.DataFrame | UsageError | None) -> Iterable[object]:
@@ -159,8 +183,10 @@ def _read(
     name: str, task: TaskConfig, folder: Path, cache: dict[Path, pd.DataFrame | UsageError]
 ) -> tuple[TaskTables, list[Finding]]:
     """Every table of a task (by split, or "data"), as rows and as it is, and what is wrong with them."""
+    kind = TASKS[str(task.kind)]
+    source = kind.source(task.options)
     columns = Columns(
-        task.text, task.label, task.unit, task.weight, task.labels, {k: str(v) for k, v in task.where.items()}
+        source.columns, source.required, task.unit, task.weight, {k: str(v) for k, v in task.where.items()}
     )
     given = {"data": task.data} if task.data else task.files
     found: list[Finding] = []
@@ -178,7 +204,9 @@ def _read(
             found.append(error("bad-data", str(table), f"tasks.{name}"))
             continue
         raw[split] = table
-        rows[split], problems = rows_of(table, columns, where, f"name it: `{{role}}: COLUMN` in tasks.{name}")
+        remedy = f"name it: `{{role}}: COLUMN` in tasks.{name}"
+        convert = partial(kind.convert, options=task.options, where=where)
+        rows[split], problems = rows_of(table, columns, convert, kind.target, where, remedy)
         found += problems
     return TaskTables(rows, raw), found
 
@@ -205,17 +233,44 @@ def _missing(name: str, config: StudyConfig, parts: Frames) -> list[Finding]:
     return found
 
 
-def _labels(by_seed: Iterable[Frames]) -> tuple[str, ...]:
-    """Every label that occurs, in whatever split and for whatever seed, sorted."""
-    return tuple(sorted({label for parts in by_seed for rows in parts.values() for label in rows["label"].unique()}))
+def _spec(task: TaskConfig, by_seed: Iterable[Frames]) -> Spec | None:
+    """What a task predicts, by all of its rows."""
+    frames = [rows for parts in by_seed for rows in parts.values() if len(rows)]
+    return TASKS[str(task.kind)].spec(task.options, frames) if frames else None
+
+
+def _known(name: str, specs: Mapping[str, Spec | None], roles: Mapping[str, TaskRole]) -> Spec | None:
+    """A task's own spec; one that is only evaluated is answered by the head of trained tasks of its kind."""
+    own = specs[name]
+    if own is None or roles[name] not in ("retention", "unseen"):
+        return own
+    trained = (s for n, s in specs.items() if s and s.kind == own.kind and roles[n] not in ("retention", "unseen"))
+    return next(trained, own)
+
+
+def _contents(parts: Frames, task: TaskConfig) -> dict[str, pd.Series]:
+    """What a model reads of each row, by split."""
+    target = TASKS[str(task.kind)].target if parts else ()
+    return {split: content_of(rows, target) for split, rows in parts.items()}
 
 
 def _leaf(rows: pd.DataFrame, split: str, private: bool, task: str, store_root: Path, tables: Frames) -> Leaf:
-    table = rows[ROW_COLUMNS].reset_index(drop=True)
-    content = {c: table[c].tolist() for c in ROW_COLUMNS}
+    table = rows.reset_index(drop=True)
+    content = {c: [_plain(v) for v in table[c].tolist()] for c in table.columns}
     # What one fold holds out, another may choose on: the same rows are then two leaves.
     digest = digest_json({**content, "split": split} if split == "held_out" else content)
     tables[digest] = table
     path = store_root / "rows" / f"{digest}.parquet"
     role: Role = "test" if split in ("test", "held_out") else "rows"
     return Leaf(digest, path, role, f"{task} {split}", task if private else "")
+
+
+def _plain(value: Any) -> Any:
+    """A cell as JSON: bytes by their digest, missing numbers as null, arrays as lists."""
+    if isinstance(value, bytes):
+        return {"sha256": hashlib.sha256(value).hexdigest()}
+    if isinstance(value, np.ndarray | list):
+        return [_plain(v) for v in value]
+    if isinstance(value, float) and math.isnan(value):
+        return None
+    return value.item() if isinstance(value, np.generic) else value

@@ -14,13 +14,14 @@ from tunemerge.evaluate.predict import read_predictions
 from tunemerge.results import ArmResult, Interval, TaskScore
 from tunemerge.stats.components import Contrast, Estimate, contrast, estimate
 from tunemerge.stats.folds import Folds
-from tunemerge.stats.metrics import METRICS, Metric
+from tunemerge.stats.metrics import METRICS, Metric, metrics_of
 from tunemerge.stats.predictions import Predictions
 from tunemerge.store.artifacts import Artifact, Store
 from tunemerge.study.arms import Arm
 from tunemerge.study.ledger import ArmCost, line
 from tunemerge.study.plan import StudyPlan, ancestors
 from tunemerge.study.private import numbered
+from tunemerge.tasks.task import TASKS
 
 
 def in_own_unit(estimate: Estimate, metric: Metric) -> Interval:
@@ -127,7 +128,7 @@ def score_arms(evidence: Evidence, costs: Mapping[str, ArmCost]) -> list[ArmResu
                 description=arm.strategy.description,
                 paper=arm.strategy.paper,
                 deliverable=arm.deliverable,
-                models_at_inference=len(arm.nodes(seed)),
+                models_at_inference=len(arm.nodes(seed)) or 1,
                 tuned=any(s.op == "tune" for s in plan.adaptation(arm, seed)),
                 matched=arm.strategy.spends != "more",
                 ceiling=arm.ceiling,
@@ -152,8 +153,9 @@ def _task_scores(evidence: Evidence, arm: str) -> dict[str, TaskScore]:
     out = {}
     for task in evidence.evaluated:
         predictions, e = evidence.of_task(arm, task)
+        known = metrics_of(TASKS[str(evidence.plan.rows.tasks[task].config.kind)].prediction)
         metrics = {
-            name: float(np.mean([m.fn(p.target, p.logits, p.weight) for p in predictions])) for name, m in METRICS
+            name: float(np.mean([m.fn(p.target, p.logits, p.weight) for p in predictions])) for name, m in known.items()
         }
         out[task] = TaskScore(score=in_own_unit(e, evidence.metric), metrics=metrics)
     return out

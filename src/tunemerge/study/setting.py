@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +18,8 @@ from tunemerge.strategies.setting import Rows, Setting
 from tunemerge.study.config import PoolModel, StudyConfig
 from tunemerge.study.rows import StudyRows, TaskRows
 from tunemerge.tasks.labels import is_classifier, own_labels
+from tunemerge.tasks.spec import Spec
+from tunemerge.tasks.task import TASKS
 
 
 def locate_models(config: StudyConfig, folder: Path) -> tuple[dict[str, Leaf], list[Finding]]:
@@ -52,9 +54,12 @@ def key_of(model: str) -> str:
     return model if model == "base" else f"pool.{model}"
 
 
-def check_heads(models: Mapping[str, Leaf], labels: Sequence[str]) -> list[Finding]:
+def check_heads(models: Mapping[str, Leaf], spec: Spec) -> list[Finding]:
     """Classifiers among the models whose own labels lack one of the study's."""
-    found = []
+    found: list[Finding] = []
+    labels = spec.labels
+    if TASKS[spec.kind].prediction != "classes":
+        return found
     for name, leaf in models.items():
         try:
             config = open_checkpoint(leaf.path).config
@@ -74,11 +79,12 @@ def make_setting(
 ) -> Setting:
     """What the strategies see of one seed. Raises BudgetError where a pool model can't be made."""
     tuning = config.tuning.model_dump(mode="json")
-    task = {"task": config.task, "labels": list(rows.labels)}
+    task = {"task": rows.spec.as_dict()}
+    fitted = {"fitted": (_fit(rows, seed),)} if TASKS[rows.spec.kind].fits else {}
 
     def init(leaf: Leaf | None, name: str) -> Step | None:
         params = {**task, "seed": seed, "dropout": tuning["dropout"]}
-        return Step("init", params, {"model": (leaf,)}, f"{name}: start") if leaf else None
+        return Step("init", params, {"model": (leaf,), **fitted}, f"{name}: start") if leaf else None
 
     start = init(base, "base")
     adapt = {n: _rows(t, seed, "adapt") for n, t in rows.tasks.items() if t.role in ("task", "target")}
@@ -112,6 +118,20 @@ def make_setting(
     steps = {n: config.pool_budget.in_steps(setting.batch_size, r.size) for n, r in source.items()}
     pool = {n: setting.tune(start, r, steps[n], name=n) for n, r in source.items()}
     return replace(setting, pool=pool, pool_examples=sum(steps.values()) * setting.batch_size, rates=rates)
+
+
+def _fit(rows: StudyRows, seed: int) -> Step:
+    """What is fitted before any model, to the training rows of all tasks: each task's are summed up by themselves."""
+    params = {"task": rows.spec.as_dict()}
+    parts = {
+        name: [t.parts[seed][s] for s in ("source", "adapt") if s in t.parts[seed]] for name, t in rows.tasks.items()
+    }
+    summaries = tuple(
+        Step("summarise", params, {"rows": tuple(leaves)}, f"summary: {name}")
+        for name, leaves in parts.items()
+        if leaves and rows.tasks[name].role in ("task", "target", "source")
+    )
+    return Step("fit", params, {"summaries": summaries}, "fitted: to all training rows")
 
 
 def _rows(task: TaskRows, seed: int, split: str) -> Rows:

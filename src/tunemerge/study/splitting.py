@@ -10,11 +10,13 @@ import numpy as np
 import pandas as pd
 
 from tunemerge.data.calendar import TEST, Times, by_window, parse_span, parse_times, windows
-from tunemerge.data.split import VALIDATION, fold_of, frozen_rows, inner_splits, make_splits
+from tunemerge.data.load import content_of
+from tunemerge.data.split import VALIDATION, fold_of, frozen_rows, inner_splits, make_splits, strata_of
 from tunemerge.data.splitter import Fold, built_folds, load_function
 from tunemerge.errors import UsageError
 from tunemerge.findings import Finding, error, warning
 from tunemerge.study.config import Run, SplitsConfig, StudyConfig, TaskConfig
+from tunemerge.tasks.task import TASKS
 
 Frames = dict[str, pd.DataFrame]
 
@@ -139,7 +141,7 @@ def _deal(
     if config.splits.build:
         table = rest if raw is None else raw.loc[rest.index]
         make = load_function(config.splits.build, folder)
-        return built_folds(make, table, rest["label"], rest["unit"], config.folds, run.seed, name)
+        return built_folds(make, table, strata_of(rest), rest["unit"], config.folds, run.seed, name)
     home = fold_of(rest, config.folds, run.seed, name)
     return [(np.flatnonzero(home != fold), np.flatnonzero(home == fold)) for fold in range(config.folds)]
 
@@ -151,7 +153,8 @@ def _pooled(task: TaskConfig, tables: TaskTables) -> pd.DataFrame:
         raise UsageError("folds need adapt rows: give `data`, or a file of adapt rows")
     rows = pd.concat(parts, ignore_index=True)
     if task.unit is None:
-        rows["unit"] = rows.groupby("text").ngroup().astype(str)
+        target = (*TASKS[str(task.kind)].target, "file")
+        rows["unit"] = rows.groupby(content_of(rows, target)).ngroup().astype(str)
     return rows
 
 

@@ -17,7 +17,7 @@ _ROWS = 10_000
 def rows_with_stand_ins(rows: StudyRows, config: StudyConfig) -> StudyRows:
     """The same rows; a task's splits that are needed, or asked for, and aren't there become leaves of no content."""
     tasks = {name: _task(task, config) for name, task in rows.tasks.items()}
-    return replace(rows, tasks=tasks, labels=rows.labels or ("a", "b"))
+    return replace(rows, tasks=tasks)
 
 
 def models_with_stand_ins(config: StudyConfig, models: Mapping[str, Leaf]) -> dict[str, Leaf]:

@@ -37,7 +37,7 @@ from tunemerge.study.examine import LeftOut, examine
 from tunemerge.study.export import export_arm, is_at_hand, model_key
 from tunemerge.study.places import Places, in_order
 from tunemerge.study.plan import StudyPlan
-from tunemerge.study.read import StudyFileError, load_study
+from tunemerge.study.read import StudyFileError, load_study, register_kinds
 from tunemerge.study.rebase import differing_keys, rebased
 from tunemerge.study.restore import restore, restoring_plan
 from tunemerge.study.scores import Evidence
@@ -69,6 +69,7 @@ class Study:
     @classmethod
     def from_dict(cls, study: dict[str, Any], folder: str | Path = ".", workdir: str | Path = ".") -> Study:
         """A study from Python values: what the YAML file would hold. Raises pydantic's ValidationError."""
+        register_kinds(study, Path(folder).resolve())
         config = StudyConfig.model_validate(study)
         text = yaml.safe_dump(study, sort_keys=False, allow_unicode=True)
         return cls(config, Path(folder).resolve(), Path(workdir).resolve(), text)

@@ -2,8 +2,8 @@
 
 A transformer's operations on a batch of B sequences padded to L tokens are B (a + b L + c L^2) + d: a head that sees
 one vector a sequence, matrices applied to every token, attention between tokens, and what is done once a batch
-(DeBERTa's relative positions; 0 for most). Four counted shapes give a, b, c and d. Counted is with eager attention:
-torch's counter reads zero for the fused CPU kernel.
+(DeBERTa's relative positions; 0 for most). Four counted shapes give a, b, c and d; rows of one size need only a and
+d. Counted is with eager attention: torch's counter reads zero for the fused CPU kernel.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
-from tunemerge.tasks.batching import Encoded
+from tunemerge.tasks.batching import Inputs
 from tunemerge.tasks.meter import Shape
+from tunemerge.tasks.task import TASKS, Loaded
 
 Coefficients = tuple[Fraction, Fraction, Fraction, Fraction]
 
@@ -28,42 +29,53 @@ def flops(shapes: Mapping[Shape, int], coefficients: Coefficients) -> float:
     return float(sum(n * (batch * (a + b * length + c * length**2) + d) for (batch, length), n in shapes.items()))
 
 
-def measure(model: Any, encoded: Encoded, trainable: str, training: bool) -> Coefficients:
+def measure(model: Loaded, encoded: Inputs, trainable: str, training: bool) -> Coefficients:
     """(a, b, c, d) of `model` for a forward pass, or a forward and a backward pass (`training`).
 
     Measured once per process, architecture and `trainable` (a name for the set of parameters that get gradients).
     Leaves parameters, gradients (none), random state, mode and attention implementation as they were.
     """
-    config = {k: v for k, v in model.config.to_dict().items() if k not in ("_name_or_path", "transformers_version")}
-    key = (json.dumps(config, sort_keys=True, default=str), trainable if training else "", training)
+    key = (f"{model.spec.kind} {_network(model.net)}", trainable if training else "", training)
     if key not in _measured:
         _measured[key] = _solve([count(model, encoded, batch, length, training) for batch, length in _SHAPES])
     return _measured[key]
 
 
-def count(model: Any, encoded: Encoded, batch: int, length: int, training: bool) -> int:
+def _network(net: Any) -> str:
+    """What tells networks apart whose passes cost differently."""
+    if not hasattr(net, "config"):
+        return repr(net)
+    config = {k: v for k, v in net.config.to_dict().items() if k not in ("_name_or_path", "transformers_version")}
+    return json.dumps(config, sort_keys=True, default=str)
+
+
+def count(model: Loaded, encoded: Inputs, batch: int, length: int, training: bool) -> int:
     """Operations of one pass (forward, and backward if `training`) over real rows cut or padded to `length` tokens."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
+    net = model.net
     rows = [row % len(encoded) for row in range(batch)]
-    place = next(model.parameters()).device
+    place = next(net.parameters()).device
     inputs = {name: torch.from_numpy(a).to(place) for name, a in encoded.batch(rows, length).items()}
-    was_training, attention = model.training, model.config._attn_implementation
+    was_training = net.training
+    attention = net.config._attn_implementation if hasattr(net, "set_attn_implementation") else None
     counter = FlopCounterMode(display=False)
     counter.mod_tracker = _Whole()  # type: ignore[assignment]
-    model.set_attn_implementation("eager")
+    if attention is not None:
+        net.set_attn_implementation("eager")
     try:
         with torch.random.fork_rng(), torch.set_grad_enabled(training), counter:
-            model.train(training)
-            logits = model(**inputs).logits
+            net.train(training)
+            outputs = TASKS[model.spec.kind].forward(model, inputs)
             if training:
-                logits.sum().backward()
+                outputs.sum().backward()
     finally:
-        model.set_attn_implementation(attention)
-        model.train(was_training)
+        if attention is not None:
+            net.set_attn_implementation(attention)
+        net.train(was_training)
         if training:
-            model.zero_grad(set_to_none=True)
+            net.zero_grad(set_to_none=True)
     return counter.get_total_flops()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,12 +21,13 @@ class Meter:
     train_shapes: Counter[Shape] = field(default_factory=Counter)
     forward_shapes: Counter[Shape] = field(default_factory=Counter)
 
-    def see(self, training: bool, input_ids: Any, attention_mask: Any) -> None:
-        """One forward pass of `input_ids` (batch, length); tokens are those that the mask does not hide."""
-        batch, length = input_ids.shape
+    def see(self, training: bool, inputs: Mapping[str, Any]) -> None:
+        """One forward pass; tokens are those that the mask does not hide. Inputs without tokens are of length 1."""
+        first = inputs["input_ids"] if "input_ids" in inputs else next(iter(inputs.values()))
+        batch, length = first.shape if "input_ids" in inputs else (len(first), 1)
         if training:
             self.examples += batch
-            self.tokens += int(attention_mask.sum())
+            self.tokens += int(inputs["attention_mask"].sum()) if "attention_mask" in inputs else 0
             self.train_shapes[batch, length] += 1
         else:
             self.forward_examples += batch
@@ -35,11 +36,11 @@ class Meter:
 
 @contextmanager
 def metered(model: Any) -> Iterator[Meter]:
-    """Count every forward pass of a torch model inside the block."""
+    """Count every forward pass of a torch model, called by keywords, inside the block."""
     meter = Meter()
 
     def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        meter.see(module.training, kwargs["input_ids"], kwargs["attention_mask"])
+        meter.see(module.training, kwargs)
 
     handle = model.register_forward_pre_hook(hook, with_kwargs=True)
     try:

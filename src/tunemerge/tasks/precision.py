@@ -97,3 +97,8 @@ def environment() -> dict[str, str]:
 def _version(package: str) -> str:
     """Of an installed package; read once, for a plan asks for every step."""
     return metadata.version(package)
+
+
+def packages(*names: str) -> dict[str, str]:
+    """The versions of packages that change the numbers of a step: part of its key."""
+    return {name: _version(name) for name in names}

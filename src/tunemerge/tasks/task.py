@@ -1,50 +1,174 @@
-"""What a task is: how rows become model inputs, which model predicts, and what a prediction is."""
+"""What a kind of task is: how a person's table becomes rows, rows become model inputs, and outputs predictions.
+
+One file in `tasks/kinds/` defines a subclass of `TaskKind` and registers it with `TASKS.add`; `docs/own-task.md` says
+how, and `testing/tasks.py` holds what every kind must keep. Modules of kinds import in milliseconds: torch inside
+functions only.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
+import numpy as np
+import pandas as pd
+from pydantic import BaseModel
+
+from tunemerge.findings import Finding
 from tunemerge.registry import Registry
-from tunemerge.tasks.batching import Encoded
+from tunemerge.stats.metrics import METRICS, log_softmax
+from tunemerge.tasks.batching import Inputs
 from tunemerge.tasks.rows import Rows
+from tunemerge.tasks.spec import Spec
 
 
-class Task(Protocol):
-    """One kind of task. Models are torch modules; a model's folder is a plain Hugging Face folder."""
+@dataclass(frozen=True)
+class Source:
+    """The columns of a person's table that a kind reads: `columns` by the key that names each, of which those in
+    `required` may not be empty."""
 
-    name: str
-    head_names: tuple[str, ...]
-    """Parts of the names of tensors that belong to the head."""
+    columns: Mapping[str, str]
+    required: frozenset[str]
 
-    def read(self, paths: Sequence[Path], labels: Sequence[str]) -> Rows:
-        """The rows of one or more splits, one after the other."""
 
+@dataclass(frozen=True)
+class Loaded:
+    """A model of a folder, ready to run: a torch module in float32 and evaluation mode, what it predicts, and what was
+    fitted to training rows (JSON; None where the kind fits nothing)."""
+
+    net: Any
+    spec: Spec
+    folder: Path
+    fitted: Any = None
+
+
+# (spec, training rows, rows to predict, seed) -> outputs [rows, k], as `predictions` gives them.
+Control = Callable[[Spec, Rows, Rows, int], np.ndarray]
+
+
+@dataclass(frozen=True)
+class KindControl:
+    """A simple model that every report of a kind shows: fitted without a checkpoint, never handed back."""
+
+    run: Control
+    description: str
+    version: int = 1
+
+
+class TaskKind(ABC):
+    """One kind of task. Instances hold no state: all is in the arguments.
+
+    `prediction` says what an output row is, and so which metrics apply: "classes" (a logit a label), "value" (one
+    number in the unit of the data), or a word of its own with metrics registered for it. `metric` is what decides
+    unless a study says otherwise. `target` names the columns of rows that hold the answer; all others but `unit` and
+    `weight` are inputs. `head_names` are parts of the names of tensors that belong to the head.
+    """
+
+    name: ClassVar[str]
+    prediction: ClassVar[str]
+    metric: ClassVar[str]
+    Options: ClassVar[type[BaseModel]]
+    target: ClassVar[tuple[str, ...]]
+    head_names: ClassVar[tuple[str, ...]] = ()
+    fits: ClassVar[bool] = False
+    controls: ClassVar[Mapping[str, KindControl]] = {}
+
+    # From a person's table to rows: no torch, and everything that is wrong as findings
+
+    @abstractmethod
+    def source(self, options: Any) -> Source:
+        """Which columns of the table are read. `options` is an instance of `Options`."""
+
+    @abstractmethod
+    def convert(self, table: pd.DataFrame, options: Any, where: str) -> tuple[pd.DataFrame, list[Finding]]:
+        """The kind's own columns of rows (inputs and target) for every line of a table that has all columns of
+        `source`, with its index; and errors that name rows which can't be used. A cell is whatever Parquet holds."""
+
+    @abstractmethod
+    def spec(self, options: Any, rows: Sequence[pd.DataFrame]) -> Spec:
+        """What the task predicts, from all of its rows: the labels that occur, for one."""
+
+    def own_labels(self, config: Mapping[str, Any]) -> tuple[str, ...] | None:
+        """What the head predicts that a config.json describes; None where it has none for this kind."""
+        return None
+
+    def check(self, spec: Spec, parts: Mapping[str, pd.DataFrame], where: str) -> list[Finding]:
+        """What speaks against these splits (source, adapt, validation, test): classes that are missing, for one."""
+        return []
+
+    def texts(self, rows: pd.DataFrame) -> list[str] | None:
+        """The texts whose tokens make the length of each row, for plans; None where all rows are of one size."""
+        return None
+
+    # From rows to predictions: steps of the graph
+
+    @abstractmethod
+    def read(self, paths: Sequence[Path], spec: Spec) -> Rows:
+        """The rows of one or more splits, one after the other. UsageError for a row that can't be used."""
+
+    def summarise(self, rows: Rows, spec: Spec) -> Any:
+        """What `fit` needs of these rows, as JSON: sums and counts, never values of single rows."""
+        return None
+
+    def fit(self, summaries: Sequence[Any], spec: Spec) -> Any:
+        """What is fitted to training rows (a scaler, categories), as JSON, from the summaries of all tasks."""
+        return None
+
+    @abstractmethod
     def initialise(
-        self, folder: Path, out: Path, labels: Sequence[str], seed: int, dropout: float | None = None
+        self, folder: Path, out: Path, spec: Spec, seed: int, dropout: float | None = None, fitted: Any = None
     ) -> None:
-        """Write the model of `folder` to `out` in float32, with a head for exactly these labels in this order."""
+        """Write the model of `folder` to `out` in float32, with a head for `spec`, fresh ones drawn from `seed`."""
 
-    def load(self, folder: Path, labels: Sequence[str], dropout: float | None = None) -> Any:
-        """The model in float32, in evaluation mode; refused if its labels are others or in another order."""
+    @abstractmethod
+    def load(self, folder: Path, spec: Spec, dropout: float | None = None) -> Loaded:
+        """The model in float32, in evaluation mode; UsageError if it predicts something else than `spec`."""
 
-    def save(self, model: Any, source: Path, out: Path) -> None:
-        """Write `model` to `out` in float32, with the tokenizer files of `source` as they are."""
+    @abstractmethod
+    def save(self, model: Loaded, out: Path) -> None:
+        """Write the model to `out` in float32, with everything that `load` needs."""
 
-    def encode(self, folder: Path, model: Any, rows: Rows, max_length: int) -> Encoded:
-        """Model inputs of the rows, unpadded."""
+    @abstractmethod
+    def encode(self, model: Loaded, rows: Rows, max_length: int) -> Inputs:
+        """Model inputs of the rows, to be cut into batches."""
 
-    def head(self, model: Any) -> list[Any]:
-        """The parameters that a linear probe trains; `body(model)` has the others."""
+    def forward(self, model: Loaded, inputs: Mapping[str, Any]) -> Any:
+        """What the loss reads: one tensor, first axis the batch. `inputs` are torch tensors, a batch of `encode`."""
+        return model.net(**inputs).logits
 
-    def body(self, model: Any) -> Any:
+    @abstractmethod
+    def loss(self, model: Loaded, outputs: Any, inputs: Mapping[str, Any], target: Any, smoothing: float) -> Any:
+        """The loss of every row, float32 (batch,); `target` as in Rows; `smoothing` is for labels."""
+
+    def predictions(self, model: Loaded, outputs: Any, inputs: Mapping[str, Any]) -> Any:
+        """What is stored and scored, a tensor (batch, k): logits, values in the unit of the data, ..."""
+        return outputs
+
+    def ensemble(self, outputs: Sequence[np.ndarray]) -> np.ndarray:
+        """Several models' predictions as one: mean probabilities of classes, else the mean."""
+        mean = np.mean([np.exp(log_softmax(o)) if self.prediction == "classes" else o for o in outputs], axis=0)
+        return np.asarray(np.log(np.maximum(mean, np.finfo(np.float64).tiny)) if self.prediction == "classes" else mean)
+
+    def held_out_loss(self, model: Loaded, predictions: np.ndarray, rows: Rows) -> float:
+        """What chooses the checkpoint, lower is better, near 1 for a model that knows nothing: kinds are added up."""
+        return METRICS["log_loss"].fn(rows.target, predictions, rows.weight)
+
+    def head(self, model: Loaded) -> list[Any]:
+        """The parameters that a linear probe trains; `body(model)` has all others."""
+        below = {id(p) for p in self.body(model).parameters()}
+        return [p for p in model.net.parameters() if id(p) not in below]
+
+    def body(self, model: Loaded) -> Any:
         """The module below the head."""
+        return model.net.base_model
 
 
-TASKS: Registry[Task] = Registry("task", "tunemerge.tasks", "tunemerge.tasks")
+TASKS: Registry[TaskKind] = Registry("task", "tunemerge.tasks.kinds", "tunemerge.tasks")
 
 
 def code_of_task(params: Mapping[str, Any]) -> dict[str, str]:
     """For the key of a step with these parameters: the digest of its task's code, where that is a plug-in's."""
-    return TASKS.code(params["task"]) if "task" in params else {}
+    return TASKS.code(params["task"]["kind"]) if "task" in params else {}

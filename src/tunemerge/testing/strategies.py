@@ -23,7 +23,7 @@ from tunemerge.strategies.strategy import Strategy
 from tunemerge.tune.config import TuneConfig
 
 TASKS = {"a": 300, "b": 100, "c": 77}
-TASK = {"task": "text-classification", "labels": ["no", "yes"]}
+TASK = {"task": {"kind": "text-classification", "labels": ["no", "yes"], "options": {}}}
 BUDGETS = (40, 41, 97)
 
 

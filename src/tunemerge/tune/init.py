@@ -5,15 +5,20 @@ from __future__ import annotations
 from tunemerge.graph.cost import Cost
 from tunemerge.graph.operation import Job, operation
 from tunemerge.tasks import hub
+from tunemerge.tasks.fitted import read_fitted
 from tunemerge.tasks.precision import environment
+from tunemerge.tasks.spec import Spec
 from tunemerge.tasks.task import TASKS, code_of_task
 
 
-@operation("init", version=1, environment=environment, prepare=hub.prepare, uses=code_of_task)
+@operation("init", version=2, environment=environment, prepare=hub.prepare, uses=code_of_task)
 def init(job: Job) -> Cost:
-    """Input model; params task, labels, seed, dropout (a probability for all dropouts of the model, or none)."""
+    """Inputs model, fitted (none, or the step "fit"); params task (a Spec), seed, dropout (a probability for all
+    dropouts of the model, or none)."""
+    task = Spec.of(job.params)
+    fitted = next((read_fitted(folder) for folder in job.inputs.get("fitted", ())), None)
     with hub.one_thread():
-        TASKS[job.params["task"]].initialise(
-            job.one("model"), job.out, job.params["labels"], job.params["seed"], job.params.get("dropout")
+        TASKS[task.kind].initialise(
+            job.one("model"), job.out, task, job.params["seed"], job.params.get("dropout"), fitted
         )
     return Cost()

@@ -11,9 +11,10 @@ import numpy as np
 
 from tunemerge.errors import TunemergeError
 from tunemerge.stats.metrics import METRICS
-from tunemerge.tasks.batching import Encoded
-from tunemerge.tasks.forward import logits
+from tunemerge.tasks.batching import Inputs
+from tunemerge.tasks.forward import predictions
 from tunemerge.tasks.rows import Rows
+from tunemerge.tasks.task import TASKS, Loaded
 from tunemerge.tune.config import TuneConfig
 from tunemerge.tune.schedule import evaluation_steps
 from tunemerge.tune.trainer import TrainingLoss
@@ -26,8 +27,9 @@ _SECONDS_BETWEEN_MESSAGES = 0.25
 class Point:
     """One evaluation, after `step` optimizer steps and `examples` examples.
 
-    `train_loss` is the mean over the examples since the evaluation before; `validation_loss` the weighted log loss and
-    `validation_score` the weighted accuracy on all validation rows, None where there are none.
+    `train_loss` is the mean over the examples since the evaluation before; `validation_loss` the kind's held-out
+    loss (classes: the weighted log loss) and `validation_score` its own metric on all validation rows, None where there
+    are none.
     """
 
     step: int
@@ -41,12 +43,17 @@ class Keeper:
     """`chosen` is the step (from 1) whose state `restore` puts into the model: the best or the last one."""
 
     def __init__(
-        self, net: Any, examples: int, config: TuneConfig, validation: tuple[Encoded, Rows] | None, progress: Progress
+        self,
+        model: Loaded,
+        examples: int,
+        config: TuneConfig,
+        validation: tuple[Inputs, Rows] | None,
+        progress: Progress,
     ) -> None:
         self.total = -(-examples // config.batch_size)
         self.chosen = self.total
         self.curve: list[Point] = []
-        self._net, self._examples, self._config, self._progress = net, examples, config, progress
+        self._model, self._examples, self._config, self._progress = model, examples, config, progress
         self._validation = validation
         self._marks = set(evaluation_steps(self.total, config.evaluations))
         self._best_loss, self._best_state = float("inf"), dict[str, Any]()
@@ -65,15 +72,16 @@ class Keeper:
     def restore(self) -> None:
         """Put the chosen state into the model."""
         if self.chosen != self.total:
-            self._net.load_state_dict(self._best_state, strict=False)
+            self._model.net.load_state_dict(self._best_state, strict=False)
 
     def _evaluate(self, step: int, train_loss: float) -> Point:
         point = Point(step, min(step * self._config.batch_size, self._examples), train_loss)
         if self._validation is None:
             return point
         encoded, rows = self._validation
-        scores = logits(self._net, encoded, self._config.precision)
-        loss = METRICS["log_loss"].fn(rows.target, scores, rows.weight)
+        kind = TASKS[self._model.spec.kind]
+        outputs = predictions(self._model, encoded, self._config.precision)
+        loss = kind.held_out_loss(self._model, outputs, rows) if np.isfinite(outputs).all() else float("nan")
         if not np.isfinite(loss):
             raise TunemergeError(
                 f"the validation loss became {loss} after step {step} of {self.total}: "
@@ -83,9 +91,9 @@ class Keeper:
             self.chosen, self._best_loss = step, loss
             # The last state needs no copy: it is what the model holds in the end.
             self._best_state = self._state() if step != self.total else {}
-        accuracy = METRICS["accuracy"].fn(rows.target, scores, rows.weight)
-        return Point(point.step, point.examples, train_loss, loss, accuracy)
+        score = METRICS[kind.metric].fn(rows.target, outputs, rows.weight)
+        return Point(point.step, point.examples, train_loss, loss, score if np.isfinite(score) else None)
 
     def _state(self) -> dict[str, Any]:
-        trained = [(name, p) for name, p in self._net.named_parameters() if p.requires_grad]
-        return {name: tensor.detach().clone() for name, tensor in [*trained, *self._net.named_buffers()]}
+        trained = [(name, p) for name, p in self._model.net.named_parameters() if p.requires_grad]
+        return {name: tensor.detach().clone() for name, tensor in [*trained, *self._model.net.named_buffers()]}

@@ -12,6 +12,7 @@ from tunemerge.graph.cost import Cost
 from tunemerge.tasks import flops, hub
 from tunemerge.tasks.meter import metered
 from tunemerge.tasks.precision import torch_device
+from tunemerge.tasks.spec import Spec
 from tunemerge.tasks.task import TASKS
 from tunemerge.tune.config import TuneConfig
 from tunemerge.tune.keeper import Keeper, Point, Progress
@@ -36,11 +37,10 @@ def tune_model(
     train_rows: Sequence[Path],
     validation_rows: Sequence[Path] = (),
     *,
-    labels: Sequence[str],
+    task: Spec,
     seed: int,
     examples: int,
     config: TuneConfig | None = None,
-    task: str = "text-classification",
     progress: Progress = lambda fraction, message: None,
 ) -> Tuned:
     """Train the model of a folder on exactly `examples` examples and write the chosen state to the folder `out`.
@@ -55,34 +55,35 @@ def tune_model(
     config = config or TuneConfig()
     if examples < 1:
         raise UsageError(f"examples is {examples}: a tuning needs at least one")
-    kind, device = TASKS[task], torch_device()
-    rows = kind.read(train_rows, labels)
-    held_out = kind.read(validation_rows, labels) if validation_rows else None
+    kind, device = TASKS[task.kind], torch_device()
+    rows = kind.read(train_rows, task)
+    held_out = kind.read(validation_rows, task) if validation_rows else None
     out.mkdir(parents=True, exist_ok=True)
     with hub.quiet():
         set_seed(seed % 2**32)
-        net = kind.load(model, labels, config.dropout).to(device)
-        encoded = kind.encode(model, net, rows, config.max_length)
+        loaded = kind.load(model, task, config.dropout)
+        net = loaded.net.to(device)
+        encoded = kind.encode(loaded, rows, config.max_length)
         order = training_order(encoded.lengths, examples, config.batch_size, seed, config.length_grouping)
         lesson = Lesson(encoded, rows.target, order)
         if config.method == "head":
             net.requires_grad_(False)
-            for parameter in kind.head(net):
+            for parameter in kind.head(loaded):
                 parameter.requires_grad_(True)
         validation = None
         if held_out is not None:
-            validation = kind.encode(model, net, held_out, config.max_length), held_out
-        keeper = Keeper(net, examples, config, validation, progress)
+            validation = kind.encode(loaded, held_out, config.max_length), held_out
+        keeper = Keeper(loaded, examples, config, validation, progress)
         with metered(net) as meter:
-            train(net, kind.body(net), lesson, config, seed, device, out, keeper.after_step)
+            train(loaded, lesson, config, seed, device, out, keeper.after_step)
         keeper.restore()
         if not all(bool(torch.isfinite(p).all()) for p in net.parameters()):
             raise TunemergeError(
                 f"the weights are not finite after {keeper.total} steps: lower learning_rate ({config.learning_rate:g})"
             )
-        train_flops = flops.flops(meter.train_shapes, flops.measure(net, encoded, config.method, True))
-        forward_flops = flops.flops(meter.forward_shapes, flops.measure(net, encoded, config.method, False))
-        kind.save(net, model, out)
+        train_flops = flops.flops(meter.train_shapes, flops.measure(loaded, encoded, config.method, True))
+        forward_flops = flops.flops(meter.forward_shapes, flops.measure(loaded, encoded, config.method, False))
+        kind.save(loaded, out)
     tuned = Tuned(
         tuple(keeper.curve),
         keeper.chosen,

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from tunemerge.errors import TunemergeError
-from tunemerge.tasks.batching import Encoded
+from tunemerge.tasks.batching import Inputs
 from tunemerge.tasks.precision import autocast
+from tunemerge.tasks.task import TASKS, Loaded
 from tunemerge.tune.config import TuneConfig
 from tunemerge.tune.schedule import learning_rate_factor
 from tunemerge.tune.trackers import reporting
@@ -20,6 +21,7 @@ from tunemerge.tune.trackers import reporting
 # Up to this length plain attention trains faster on a CPU than the fused one (without dropout 1.7 times: the fused
 # kernel's backward pass in bfloat16 is slow); beyond it the fused one needs far less memory.
 _EAGER_LENGTH = 128
+_TARGET = "tunemerge_target"
 
 
 class TrainingLoss:
@@ -41,16 +43,15 @@ class TrainingLoss:
 
 @dataclass(frozen=True)
 class Lesson:
-    """What is learned: rows as model inputs, their targets (n,), and the rows to train on in their order."""
+    """What is learned: rows as model inputs, their targets (n, ...), and the rows to train on in their order."""
 
-    encoded: Encoded
+    encoded: Inputs
     target: np.ndarray
     order: np.ndarray
 
 
 def train(
-    model: Any,
-    body: Any,
+    model: Loaded,
     lesson: Lesson,
     config: TuneConfig,
     seed: int,
@@ -60,7 +61,7 @@ def train(
 ) -> None:
     """Train `model` in place, one pass over `lesson.order`, in optimizer steps of config.batch_size examples.
 
-    `body` is kept in evaluation mode if config.method is "head". `after_step(step, loss)` is called after each
+    The body is kept in evaluation mode if config.method is "head". `after_step(step, loss)` is called after each
     optimizer step (from 1). `scratch` is a folder for the Trainer. TunemergeError if the loss is not finite.
     """
     from transformers import PrinterCallback, TrainerCallback
@@ -71,9 +72,9 @@ def train(
 
     loss_so_far = TrainingLoss()
     total = -(-len(lesson.order) // config.batch_size)
-    with _prepared(model, lesson, device):
-        trainer = _trainer_class(config, total, body, device, loss_so_far)(
-            model=model,
+    with _prepared(model.net, lesson, device):
+        trainer = _trainer_class(config, total, model, device, loss_so_far)(
+            model=model.net,
             args=_arguments(config, seed, device, scratch),
             train_dataset=lesson.order.tolist(),
             data_collator=lambda rows: _collate(lesson, np.asarray(rows)),
@@ -85,26 +86,29 @@ def train(
         trainer.train()
 
 
-def _trainer_class(config: TuneConfig, total: int, body: Any, device: str, so_far: TrainingLoss) -> Any:
+def _trainer_class(config: TuneConfig, total: int, loaded: Loaded, device: str, so_far: TrainingLoss) -> Any:
     import torch
-    from torch.nn.functional import cross_entropy
     from transformers import Trainer
 
     def factor(step: int) -> float:
         # Asked once more after the last step, where nothing is left to do.
         return learning_rate_factor(min(step, total - 1), total, config.warmup, config.schedule)
 
+    kind = TASKS[loaded.spec.kind]
+    body = kind.body(loaded) if config.method == "head" else None
+
     class FixedOrderTrainer(Trainer):
         def compute_loss(
             self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
         ) -> Any:
             """Summed over a micro-batch, divided by the examples of its optimizer step: as if it were one batch."""
-            if config.method == "head":
+            if body is not None:
                 body.eval()
-            labels = inputs.pop("labels")
+            target = inputs.pop(_TARGET)
+            del inputs["labels"]
             with autocast(config.precision, device):
-                logits = model(**inputs).logits
-            losses = cross_entropy(logits.float(), labels, reduction="none")
+                outputs = kind.forward(loaded, inputs)
+            losses = kind.loss(loaded, outputs, inputs, target, 0.0)
             so_far.add(losses.detach())
             if not np.isfinite(so_far.last):
                 step = self.state.global_step
@@ -114,7 +118,7 @@ def _trainer_class(config: TuneConfig, total: int, body: Any, device: str, so_fa
                     "or max_grad_norm, or raise warmup"
                 )
             if config.label_smoothing:
-                losses = cross_entropy(logits.float(), labels, reduction="none", label_smoothing=config.label_smoothing)
+                losses = kind.loss(loaded, outputs, inputs, target, config.label_smoothing)
             return losses.sum() / num_items_in_batch
 
         def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
@@ -164,12 +168,18 @@ def _collate(lesson: Lesson, rows: np.ndarray) -> dict[str, Any]:
     import torch
 
     batch = {name: torch.from_numpy(array) for name, array in lesson.encoded.batch(rows).items()}
-    return {**batch, "labels": torch.from_numpy(lesson.target[rows].astype(np.int64))}
+    target = lesson.target[rows]
+    answer = torch.from_numpy(target.astype(np.int64) if target.dtype.kind == "i" else target)
+    # The Trainer counts the examples of an optimizer step in what is called labels.
+    return {**batch, _TARGET: answer, "labels": torch.zeros(len(rows), dtype=torch.int64)}
 
 
 @contextmanager
 def _prepared(model: Any, lesson: Lesson, device: str) -> Iterator[None]:
     """The faster attention for training; afterwards the config is what it was (the Trainer switches use_cache off)."""
+    if not hasattr(model, "set_attn_implementation"):
+        yield
+        return
     use_cache, attention = getattr(model.config, "use_cache", None), model.config._attn_implementation
     if device == "cpu" and lesson.encoded.lengths.max() <= _EAGER_LENGTH:
         model.set_attn_implementation("eager")

@@ -1,0 +1,151 @@
+"""Text classification: one label set, one text a row, a Hugging Face encoder or decoder with a classification head."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pydantic import Field
+
+from tunemerge.errors import UsageError
+from tunemerge.findings import Finding
+from tunemerge.registry import nearest
+from tunemerge.tasks import hub
+from tunemerge.tasks.batching import Encoded
+from tunemerge.tasks.classes import class_findings, cross_entropies
+from tunemerge.tasks.columns import Labels, label_column, label_names
+from tunemerge.tasks.labels import is_classifier, own_labels
+from tunemerge.tasks.rows import Rows, class_targets, read_table, rows_from
+from tunemerge.tasks.spec import Spec
+from tunemerge.tasks.task import TASKS, Loaded, Source, TaskKind
+from tunemerge.tasks.text_model import (
+    HEAD_NAMES,
+    TextOptions,
+    encode_texts,
+    joined_texts,
+    load_model,
+    output_tensors,
+    read_texts,
+    save_model,
+    text_columns,
+    text_source,
+)
+
+
+class ClassificationOptions(TextOptions):
+    """A text, or two, and one label of several."""
+
+    label: str = Field("label", description="column of the label", examples=["stars"])
+    labels: Labels = Field(
+        {}, description="raw label value to label name; tasks that share labels share a head",
+        examples=[{"0": "negative", "1": "positive"}],
+    )  # fmt: skip
+
+
+class TextClassification(TaskKind):
+    """Rows have a `text` column (and a `pair`); a prediction is one logit a label."""
+
+    name = "text-classification"
+    prediction = "classes"
+    metric = "accuracy"
+    Options = ClassificationOptions
+    target = ("label",)
+    head_names = HEAD_NAMES
+
+    def source(self, options: ClassificationOptions) -> Source:
+        return text_source(options, {"label": options.label})
+
+    def convert(
+        self, table: pd.DataFrame, options: ClassificationOptions, where: str
+    ) -> tuple[pd.DataFrame, list[Finding]]:
+        label, found = label_column(table[options.label], options.labels, where)
+        return text_columns(table, options).assign(label=label), found
+
+    def spec(self, options: ClassificationOptions, rows: Sequence[pd.DataFrame]) -> Spec:
+        return Spec(self.name, label_names(rows), {"pair": True} if options.pair else {})
+
+    def own_labels(self, config: Mapping[str, Any]) -> tuple[str, ...] | None:
+        return tuple(own_labels(config)) if is_classifier(config) else None
+
+    def check(self, spec: Spec, parts: Mapping[str, pd.DataFrame], where: str) -> list[Finding]:
+        return class_findings(parts, where)
+
+    def texts(self, rows: pd.DataFrame) -> list[str]:
+        return joined_texts(rows)
+
+    def read(self, paths: Sequence[Path], spec: Spec) -> Rows:
+        table = read_table(paths, ["text", *(["pair"] if spec.options.get("pair") else []), "label"])
+        return rows_from(table, read_texts(table, paths), class_targets(table, spec.labels, paths))
+
+    def initialise(
+        self, folder: Path, out: Path, spec: Spec, seed: int, dropout: float | None = None, fitted: Any = None
+    ) -> None:
+        """A base without a classification head gets a fresh one, drawn from `seed`; its own tensors stay as they are.
+
+        A checkpoint with a head keeps it, its outputs put into the order of the labels by name: UsageError if one of
+        the labels is not among the head's own.
+        """
+        import torch
+        from transformers import AutoModelForSequenceClassification as Auto
+        from transformers import set_seed
+
+        config = hub.read_config(folder)
+        hub.set_dropout(config, dropout, folder)
+        names = hub.label_names(config)
+        has_head = any(str(a).endswith("ForSequenceClassification") for a in config.architectures or ())
+        if not has_head:
+            _set_labels(config, spec.labels)
+        if config.pad_token_id is None:
+            config.pad_token_id = hub.tokenizer_of(folder).pad_token_id
+        with hub.quiet():
+            set_seed(seed)
+            net = load_model(folder, config, complete=has_head)
+            if has_head:
+                picked = _pick(names, spec.labels, folder)
+                state = net.state_dict()
+                for name in output_tensors(config):
+                    state[name] = state[name][picked].clone()
+                _set_labels(config, spec.labels)
+                with torch.device("meta"):
+                    net = Auto.from_config(config)  # type: ignore[no-untyped-call]
+                net.load_state_dict(state, assign=True)
+        self.save(Loaded(net, spec, folder), out)
+
+    def load(self, folder: Path, spec: Spec, dropout: float | None = None) -> Loaded:
+        config = hub.read_config(folder)
+        hub.same_labels(hub.label_names(config), spec.labels, folder)
+        hub.set_dropout(config, dropout, folder)
+        with hub.quiet():
+            net = load_model(folder, config, complete=True)
+        return Loaded(net.eval(), spec, folder)
+
+    def save(self, model: Loaded, out: Path) -> None:
+        save_model(model, out)
+
+    def encode(self, model: Loaded, rows: Rows, max_length: int) -> Encoded:
+        return encode_texts(model, rows, max_length)
+
+    def loss(self, model: Loaded, outputs: Any, inputs: Mapping[str, Any], target: Any, smoothing: float) -> Any:
+        return cross_entropies(outputs, target, smoothing)
+
+
+def _set_labels(config: Any, labels: Sequence[str]) -> None:
+    config.id2label = dict(enumerate(labels))
+    config.label2id = {label: i for i, label in enumerate(labels)}
+    config.problem_type = "single_label_classification"
+
+
+def _pick(found: list[str], labels: Sequence[str], folder: Path) -> list[int]:
+    """Where each of `labels` stands among the labels of the checkpoint."""
+    for label in labels:
+        if label not in found:
+            raise UsageError(
+                f"{folder / 'config.json'}: id2label has no {label!r}{nearest(label, found)}. Its head predicts "
+                f"{', '.join(found)}; if these are the study's labels, write their names into id2label"
+            )
+    return [found.index(label) for label in labels]
+
+
+TASKS.add(TextClassification.name, TextClassification())

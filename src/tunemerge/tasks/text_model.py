@@ -1,0 +1,139 @@
+"""What kinds share whose model is a Hugging Face text encoder or decoder with a head: loading, saving, tokenizing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field
+
+from tunemerge.checkpoint.model import open_checkpoint
+from tunemerge.errors import CheckpointError
+from tunemerge.tasks import hub
+from tunemerge.tasks.batching import Encoded
+from tunemerge.tasks.fitted import write_fitted
+from tunemerge.tasks.rows import Rows, texts
+from tunemerge.tasks.task import Loaded, Source
+
+# Families whose position table begins after the padding index: that many positions fewer than the config says.
+_OFFSET_POSITIONS = ("roberta", "camembert", "mpnet", "longformer", "data2vec-text", "xmod", "luke", "ibert")
+
+HEAD_NAMES = ("classifier.", "score.", "classification_head.")
+
+
+class TextOptions(BaseModel):
+    """Which columns hold what a model reads."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    text: str = Field("text", description="column of the text", examples=["review"])
+    pair: str | None = Field(
+        None, description="column of a second text, read after the first (a question and its answer)",
+        examples=["answer"],
+    )  # fmt: skip
+
+
+def text_columns(table: pd.DataFrame, options: TextOptions) -> pd.DataFrame:
+    """Columns of rows: `text`, and `pair` where there is one."""
+    columns = {"text": table[options.text].astype(str)}
+    if options.pair is not None:
+        columns["pair"] = table[options.pair].astype(str)
+    return pd.DataFrame(columns, index=table.index)
+
+
+def text_source(options: TextOptions, target: Mapping[str, str]) -> Source:
+    """The columns of the texts and of the answer; none may be empty."""
+    columns = {"text": options.text, **({"pair": options.pair} if options.pair else {}), **target}
+    return Source(columns, frozenset(columns))
+
+
+def read_texts(table: pa.Table, paths: Sequence[Path]) -> list[Any]:
+    """The texts of rows, or pairs of texts. UsageError for a row without one."""
+    first = texts(table, "text", paths)
+    return list(zip(first, texts(table, "pair", paths), strict=True)) if "pair" in table.column_names else first
+
+
+def joined_texts(rows: pd.DataFrame) -> list[str]:
+    """What is tokenized for each row, for estimates of its length."""
+    if "pair" in rows:
+        return [f"{text} {pair}" for text, pair in zip(rows["text"], rows["pair"], strict=True)]
+    return list(rows["text"])
+
+
+def encode_texts(model: Loaded, rows: Rows, max_length: int) -> Encoded:
+    """Token lists of `rows.features`, texts or pairs, cut at the shorter of `max_length` and the model's own limit."""
+    tokenizer, config = hub.tokenizer_of(model.folder), model.net.config
+    limit = min(max_length, int(min(tokenizer.model_max_length, 10**9)), _positions(config))
+    pairs = bool(rows.features) and isinstance(rows.features[0], tuple)
+    sides = [list(side) for side in zip(*rows.features, strict=True)] if pairs else [list(rows.features)]
+    encoding = tokenizer(*sides, truncation=True, max_length=limit, return_attention_mask=True)
+    padding = {
+        "input_ids": tokenizer.pad_token_id,
+        "attention_mask": 0,
+        "token_type_ids": tokenizer.pad_token_type_id,
+    }
+    columns = {name: encoding[name] for name in encoding if name in padding}
+    return Encoded(columns, padding, tokenizer.padding_side == "left", limit)
+
+
+def save_model(model: Loaded, out: Path) -> None:
+    """A plain Hugging Face folder: config, weights, tokenizer files as they are, and what was fitted."""
+    with hub.quiet():
+        model.net.save_pretrained(out, max_shard_size="1000GB")
+    hub.copy_tokenizer(model.folder, out)
+    write_fitted(out, model.fitted)
+
+
+def load_model(folder: Path, config: Any, complete: bool = False) -> Any:
+    """A classifier in float32. `complete`: refused when the checkpoint lacks a tensor of it."""
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    open_checkpoint(folder)  # refuses what is truncated, pickled or leads out of the folder
+    try:
+        model, report = AutoModelForSequenceClassification.from_pretrained(
+            folder,
+            config=config,
+            dtype=torch.float32,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, RuntimeError) as fault:
+        raise CheckpointError(f"{folder}: transformers cannot load it: {fault}") from fault
+    if complete and report["missing_keys"]:
+        missing = sorted(report["missing_keys"])
+        raise CheckpointError(
+            f"{folder}: tensor {missing[0]} is missing (and {len(missing) - 1} more): config.json describes a "
+            "classifier, but the file holds only part of one"
+        )
+    return model
+
+
+def output_tensors(config: Any) -> list[str]:
+    """Names of the tensors with one row a label: those whose shape follows the number of labels."""
+    import copy
+
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    shapes = []
+    for extra in (0, 1):
+        other = copy.deepcopy(config)
+        other.num_labels = config.num_labels + extra
+        with torch.device("meta"):
+            model = AutoModelForSequenceClassification.from_config(other)  # type: ignore[no-untyped-call]
+        shapes.append({name: tensor.shape for name, tensor in model.state_dict().items()})
+    return [name for name, shape in shapes[0].items() if shape != shapes[1][name]]
+
+
+def _positions(config: Any) -> int:
+    """Longest sequence that the position embeddings allow."""
+    positions = getattr(config, "max_position_embeddings", None) or 10**9
+    if any(family in config.model_type for family in _OFFSET_POSITIONS):
+        positions -= (config.pad_token_id or 0) + 1
+    return int(positions)
