@@ -7,10 +7,17 @@ A cost that nobody knows (a checkpoint made elsewhere) is null, never 0.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, PrivateAttr
 
+from tunemerge.errors import UsageError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PREDICTIONS_FILE, TEXTS_FILE = "predictions.parquet", "test_rows.parquet"
 FORMAT: Literal[1] = 1
 
 
@@ -56,12 +63,13 @@ class SplitsInfo(_Model):
 
 class TaskInfo(_Model):
     """One task. `role`: "task" (one of several), "target", "source" (only its pool model is used), "retention"
-    or "unseen". `rows` and `units` count those of the first run's splits; `unit`: the column of the unit, where the
-    study names one."""
+    or "unseen". `classes`: whether it predicts one of `labels`, and not values. `rows` and `units` count those of the
+    first run's splits; `unit`: the column of the unit, where the study names one."""
 
     name: str
     role: Literal["task", "target", "source", "retention", "unseen"]
     kind: str
+    classes: bool = True
     labels: list[str]
     rows: dict[str, int]
     units: dict[str, int] = {}
@@ -154,6 +162,55 @@ class ContrastResult(_Model):
     seeds_to_settle: int | None
 
 
+class IncumbentResult(_Model):
+    """What runs today, of unknown cost, by its predictions from files. The same answers count for every seed, so its
+    interval is that of the test units alone; `tasks` lack the metrics that need probabilities where there are only
+    labels. `against`: the model handed back minus it, a question of its own outside the family of orders, so its
+    `p_holm` is p."""
+
+    name: str
+    predictions: list[str]
+    probabilities: bool
+    test: Interval
+    tasks: dict[str, TaskScore]
+    against: ContrastResult | None
+
+
+class FlipCount(_Model):
+    """Test rows of a task that a gains (right where b is wrong) and loses, means over `seeds`, of `rows`."""
+
+    gains: float
+    losses: float
+    rows: int
+
+
+class FlipExample(_Model):
+    """One test row. `row` is the number of the data row; `a`, `b` what each arm answered most often; `gained`, `lost`:
+    in how many of `seeds`. No text for private tasks."""
+
+    task: str
+    row: int
+    unit: str
+    target: str
+    a: str
+    b: str
+    gained: int
+    lost: int
+    seeds: int
+    text: str | None
+
+
+class FlipsResult(_Model):
+    """What arm a gains and loses against arm b, and the rows that tell most: those that flip in most seeds, and among
+    them with the largest difference of the target's probability."""
+
+    a: str
+    b: str
+    tasks: dict[str, FlipCount]
+    gained: list[FlipExample]
+    lost: list[FlipExample]
+
+
 class Verdict(_Model):
     """`kind`: better, equivalent, inconclusive, leads (fewer than 5 seeds: nothing is claimed), dont_merge."""
 
@@ -243,6 +300,8 @@ class Results(_Model):
     arms: list[ArmResult]
     unavailable: list[Unavailable]
     contrasts: list[ContrastResult]
+    incumbent: IncumbentResult | None = None
+    flipped: list[FlipsResult] = []
     steps: list[StepResult]
     study_cost: CostLine
     failed_attempts: int
@@ -250,6 +309,32 @@ class Results(_Model):
     test_openings: int
     findings: list[FindingResult]
     study_file: str
+    _folder: Path | None = PrivateAttr(None)
+
+    def at(self, folder: Path) -> Results:
+        """The same results, which know the run's folder."""
+        self._folder = folder
+        return self
+
+    def flips(self, a: str, b: str, task: str | None = None) -> pd.DataFrame:
+        """Every test row that arm a answers rightly and arm b wrongly, or the other way round: `tunemerge.flips.flips`.
+
+        Raises UsageError for an unknown arm or task, or where the run's predictions are not there.
+        """
+        import pandas as pd
+
+        from tunemerge.flips import flips
+
+        files = [self._folder / name for name in (PREDICTIONS_FILE, TEXTS_FILE)] if self._folder else []
+        if not files or not all(file.exists() for file in files):
+            raise UsageError(f"{self._folder or self.name}: no {PREDICTIONS_FILE} of this run; flips need its folder")
+        predictions, texts = (pd.read_parquet(file) for file in files)
+        return flips(predictions, self.labels, a, b, task, texts)
+
+    @property
+    def labels(self) -> dict[str, list[str]]:
+        """The classes of each task's model, in the order of its outputs; tasks of values have none."""
+        return {t.name: t.labels for t in self.tasks if t.classes}
 
     def _repr_html_(self) -> str:
         """In a notebook: the verdict and the report. (Loaded by name: this layer knows nothing of pages.)"""

@@ -245,10 +245,29 @@ def example_data(*, seeds: list[int] = SEEDS, tasks: list[str] = TASKS, arms: in
     }  # fmt: skip
 
 
+def today(a: str, text: str | None) -> dict[str, Any]:
+    """What runs today, and the rows that flip between it and arm `a`."""
+    interval = {"value": 0.842, "low": 0.81, "high": 0.871}
+    against = {**_contrasts()[0], "a": a, "b": "incumbent", "p_holm": 0.03, "p": 0.03}
+    row = {"row": 17, "unit": "u17", "target": "positive", "a": "positive", "b": "negative", "seeds": 5, "text": text}
+    gained = [{**row, "task": t, "gained": 5 - i, "lost": 0} for i, t in enumerate(TASKS)]
+    lost = [{**row, "task": "yelp", "gained": 0, "lost": 3, "a": "negative", "b": "positive", "text": None}]
+    scores = {t: {"score": interval, "metrics": {"accuracy": 0.842}} for t in TASKS}
+    counts = {t: {"gains": 21.2, "losses": 14.4, "rows": 300} for t in TASKS}
+    return {
+        "incumbent": {"name": "incumbent", "predictions": ["today.csv"], "probabilities": False, "test": interval,
+                      "tasks": scores, "against": against},
+        "flipped": [{"a": a, "b": "incumbent", "tasks": counts, "gained": gained, "lost": lost}],
+    }  # fmt: skip
+
+
 @cache
 def example_results() -> Results:
-    """13 arms, 5 seeds, 3 tasks; a settled contrast, an open one, an equivalent one."""
-    return Results.model_validate(example_data())
+    """13 arms, 5 seeds, 3 tasks; a settled contrast, an open one, an equivalent one; what runs today."""
+    data = example_data() | today(
+        "merge_then_tune/ties", "Not a bad phone for the price, but the battery died in a week."
+    )
+    return Results.model_validate(data)
 
 
 @cache
@@ -311,7 +330,7 @@ def hostile() -> Results:
     data["findings"].append(
         {"code": "x", "severity": "error", "message": HOSTILE[0], "where": HOSTILE[4], "remedy": HOSTILE[1]}
     )
-    return Results.model_validate(data)
+    return Results.model_validate(data | today(HOSTILE[0], HOSTILE[1]))
 
 
 @cache

@@ -15,6 +15,7 @@ from tunemerge.graph.step import Leaf, Step
 from tunemerge.study.export import export_arm
 
 SECRET = "zyxomarker"
+TASK = {"task": {"kind": "text-classification", "labels": ["a", "b"], "options": {}}, "metric": "accuracy"}
 LABELS = {"negative": "negative", "positive": "positive"}
 POOLED = {"joint", "joint_total", "base_probe", "merge_then_tune", "tune_merge_tune"}
 
@@ -130,12 +131,12 @@ def leaf(name: str, private: str = "") -> Leaf:
 def test_the_planner_refuses_steps_that_pool_however_they_come_by_the_rows():
     a, b, copy_of_b = leaf("a", "a"), leaf("b", "b"), leaf("b")
     model = leaf("model")
-    direct = Step("tune", {}, {"model": (model,), "train": (a, b)}, "direct")
-    copied = Step("tune", {"seed": 1}, {"model": (model,), "train": (a, copy_of_b)}, "copied")
-    predictions = tuple(Step("predict", {}, {"models": (model,), "rows": (rows,)}, "p") for rows in (a, b))
-    through = Step("select", {}, {"predictions": predictions}, "through")
-    one_by_one = Step("tune", {}, {"model": (Step("tune", {}, {"train": (a,)}, "first"),), "train": (b,)}, "second")
-    known = Step("predict", {}, {"models": (model,), "rows": (b,)}, "b is private")
+    direct = Step("tune", TASK, {"model": (model,), "train": (a, b)}, "direct")
+    copied = Step("tune", {**TASK, "seed": 1}, {"model": (model,), "train": (a, copy_of_b)}, "copied")
+    predictions = tuple(Step("predict", TASK, {"models": (model,), "rows": (rows,)}, "p") for rows in (a, b))
+    through = Step("select", TASK, {"predictions": predictions}, "through")
+    one_by_one = Step("tune", TASK, {"model": (Step("tune", TASK, {"train": (a,)}, "first"),), "train": (b,)}, "second")
+    known = Step("predict", TASK, {"models": (model,), "rows": (b,)}, "b is private")
     found = pooling(Plan.of([direct, copied, through, one_by_one, known]))
     assert [(s.label, names) for s, names in found] == [
         ("direct", ("a", "b")), ("copied", ("a", "b")), ("through", ("a", "b")),

@@ -163,6 +163,26 @@ def export(
 
 
 @app.command()
+def flips(
+    run: RunFolder,
+    arm: Annotated[
+        str, typer.Option(help="the arm whose gains and losses are asked for", autocompletion=complete.arms)
+    ],
+    against: Annotated[
+        str,
+        typer.Option(help="the arm it is laid beside; `incumbent` for what runs today", autocompletion=complete.arms),
+    ],
+    task: Annotated[str | None, typer.Option(help="one task alone", autocompletion=complete.tasks)] = None,
+    out: Annotated[Path | None, typer.Option(help="CSV file for all rows that flip")] = None,
+    json: Json = False,
+) -> None:
+    """Which test rows one arm answers rightly and another wrongly, example by example."""
+    from tunemerge.cli.flips import show_flips
+
+    show_flips(run, arm, against, task, out)
+
+
+@app.command()
 def ls(json: Json = False) -> None:
     """Every finished step in this folder's store: what it is, for which runs, arms and seed, its size, age and cost."""
     from tunemerge.cli.store import list_steps

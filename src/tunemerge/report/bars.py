@@ -5,12 +5,12 @@ The pictures are as wide as their cell (x in per cent of it), so that they work 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from tunemerge.report import format as fmt
 from tunemerge.report.svg import Svg, el, fence, figure, line, nice_ticks, text
-from tunemerge.results import ArmResult, ContrastResult, Results
+from tunemerge.results import ArmResult, ContrastResult, IncumbentResult, Interval, Results
 
 HEIGHT = 28
 _MIDDLE = HEIGHT / 2
@@ -32,11 +32,25 @@ class Scale:
         return f"{6 + 88 * min(1.05, max(-0.05, (value - low) / (high - low))):.2f}%"
 
 
+@dataclass(frozen=True)
+class _Scored:
+    """What a bar is drawn of."""
+
+    name: str
+    role: str
+    test: Interval
+    by_seed: Sequence[float]
+    hollow: bool
+
+
 def marker(x: str | float, role: str, y: float = _MIDDLE, *, hollow: bool = False) -> Svg:
-    """Circle: order; square: alternative; diamond: control (turned by the style sheet). Hollow: not a deliverable."""
+    """Circle: order; square: alternative; diamond: control (turned by the style sheet); upright bar: what runs today.
+    Hollow: not a deliverable."""
     cls = f"m {role}{' hollow' if hollow else ''}"
     if role == "order":
         return el("circle", cx=x, cy=y, r=5.5, cls=cls)
+    if role == "today":
+        return el("g", el("rect", x=x, y=y - 8, width=5, height=16, cls=cls), transform="translate(-2.5 0)")
     # The centre may be a percentage, so the shape is drawn around x by a shift, not by arithmetic.
     return el("g", el("rect", x=x, y=y - 4.5, width=9, height=9, cls=cls), transform="translate(-4.5 0)")
 
@@ -47,32 +61,41 @@ def arm_scale(results: Results) -> Scale:
     low, high = fence([a.test.value for a in results.arms])
     shown = [a for a in results.arms if low <= a.test.value <= high]
     points = [v for a in shown for v in (a.test.value, *a.test_by_seed)]
+    points += [results.incumbent.test.value] if results.incumbent else []
     first, last = min(points), max(points)
     reach = (last - first) / 2 or 1.0
     ends = [v for a in shown for v in (a.test.low, a.test.high)]
     return Scale.over([*points, *(min(max(v, first - reach), last + reach) for v in ends)])
 
 
-def _interval(arm: ArmResult, scale: Scale) -> list[Svg]:
+def _interval(arm: _Scored, scale: Scale) -> list[Svg]:
     """The interval as a bar, with an arrow where it goes on beyond the scale; seeds as ticks; the mean as a marker."""
     low, high = scale.ticks[0], scale.ticks[-1]
-    body = [
-        line(scale.at(v), _MIDDLE - 9, scale.at(v), _MIDDLE + 9, "seed") for v in arm.test_by_seed if low <= v <= high
-    ]
+    body = [line(scale.at(v), _MIDDLE - 9, scale.at(v), _MIDDLE + 9, "seed") for v in arm.by_seed if low <= v <= high]
     body.append(line(scale.at(arm.test.low), _MIDDLE, scale.at(arm.test.high), _MIDDLE, f"whisker {arm.role}"))
     if arm.test.low < low:
         body.append(text("0%", _MIDDLE + 4, "◂", "tick", "start"))
     if arm.test.high > high:
         body.append(text("100%", _MIDDLE + 4, "▸", "tick", "end"))
-    return [*body, marker(scale.at(arm.test.value), arm.role, hollow=not arm.deliverable or arm.ceiling)]
+    return [*body, marker(scale.at(arm.test.value), arm.role, hollow=arm.hollow)]
 
 
 def arm_bar(arm: ArmResult, scale: Scale, results: Results, ident: str) -> Svg:
     """Test score with its interval, a tick a seed, a gridline a tick of the scale."""
-    seeds = ", ".join(fmt.score(v, results.metric) for v in arm.test_by_seed)
+    hollow = not arm.deliverable or arm.ceiling
+    return _bar(_Scored(arm.name, arm.role, arm.test, arm.test_by_seed, hollow), scale, results, ident)
+
+
+def today_bar(found: IncumbentResult, scale: Scale, results: Results) -> Svg:
+    """The same for what runs today, which has no seeds."""
+    return _bar(_Scored(found.name, "today", found.test, [], False), scale, results, "bar-today")
+
+
+def _bar(arm: _Scored, scale: Scale, results: Results, ident: str) -> Svg:
+    seeds = f"; by seed {', '.join(fmt.score(v, results.metric) for v in arm.by_seed)}" if arm.by_seed else ""
     desc = (
         f"Test {fmt.metric_name(results.metric)} {fmt.score(arm.test.value, results.metric)}, "
-        f"{100 * results.level:g}% interval {fmt.interval(arm.test, results.metric)}; by seed {seeds}."
+        f"{100 * results.level:g}% interval {fmt.interval(arm.test, results.metric)}{seeds}."
     )
     body = [line(scale.at(t), 0, scale.at(t), HEIGHT, "grid") for t in scale.ticks]
     if arm.test.value < scale.ticks[0]:
@@ -94,8 +117,14 @@ def axis(scale: Scale, results: Results, ident: str, *, differences: bool = Fals
     )
 
 
+def contrasts(results: Results) -> list[ContrastResult]:
+    """The family, then the arm handed back against what runs today."""
+    today = results.incumbent.against if results.incumbent else None
+    return [*results.contrasts, *([today] if today else [])]
+
+
 def contrast_scale(results: Results) -> Scale:
-    edges = [v for c in results.contrasts for v in (c.difference.low, c.difference.high)]
+    edges = [v for c in contrasts(results) for v in (c.difference.low, c.difference.high)]
     return Scale.over([*edges, 0.0, results.margin * 1.2, -results.margin * 1.2], most=3)
 
 

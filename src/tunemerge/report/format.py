@@ -165,6 +165,12 @@ def plain(value: float | None, digits: int = 2) -> str:
     return NONE if value is None or not _finite(value) else _signed(f"{value:.{digits}f}")
 
 
+def signed(value: float, digits: int = 1) -> str:
+    """A count with its sign: "+2.4"; zero has none."""
+    shown = f"{value:+.{digits}f}"
+    return _signed(shown[1:] if float(shown) == 0 else shown)
+
+
 def sentence(text: str) -> str:
     """Text that ends with a full stop."""
     return f"{text}." if text and text.rstrip()[-1:] not in ".!?…" else text

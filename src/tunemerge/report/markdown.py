@@ -60,6 +60,11 @@ def leaderboard_table(results: Results) -> str:
          fmt.flops(fmt.all_flops(a.marginal)), fmt.seconds(a.marginal.seconds))
         for a in results.arms
     ]  # fmt: skip
+    if today := results.incumbent:
+        score, interval = fmt.score(today.test.value, metric), fmt.interval(today.test, metric)
+        rows.append(
+            (md(today.name), "what runs today", score, interval, fmt.NONE, fmt.UNKNOWN, fmt.UNKNOWN, fmt.UNKNOWN)
+        )
     head = ("Arm", "Kind", "Test", f"{100 * results.level:g}% interval", "Validation", "Examples", "Compute", "Time")
     if view.stayed_out(results):
         metric = results.metric
@@ -87,6 +92,36 @@ def contrast_table(results: Results) -> str:
         f"{'Repetitions' if view.folded(results) else 'Seeds'} to settle",
     )
     return table(head, rows, (1, 2, 3, 5, 6))
+
+
+def today_lines(results: Results) -> list[str]:
+    """The arm handed back against what runs today."""
+    if results.incumbent is None or results.incumbent.against is None:
+        return []
+    c = results.incumbent.against
+    return [
+        f"Against what runs today, a question of its own beside the family (p is not adjusted): {md(c.a)} minus "
+        f"{md(c.b)} is {fmt.contrast(c.difference, results.metric)}, p {fmt.probability(c.p)}: {md(view.standing(c))}."
+    ]
+
+
+def flip_lines(results: Results) -> list[str]:
+    """Gains and losses of each told pair, and the rows that tell most."""
+    out = []
+    for f in results.flipped:
+        rows = [
+            (md(t), fmt.plain(c.gains, 1), fmt.plain(c.losses, 1), fmt.signed(c.gains - c.losses), fmt.count(c.rows))
+            for t, c in f.tasks.items()
+        ]
+        out.append(f"{md(f.a)} against {md(f.b)}, a mean over seeds:")
+        out.append(table(("Task", "Gains", "Losses", "Net", "Of rows"), rows, range(1, 5)))
+        told = [("gained", e, e.gained) for e in f.gained] + [("lost", e, e.lost) for e in f.lost]
+        lines = (
+            f"- {what} in {times} of {e.seeds}: {md(e.task)} row {e.row}, {md(e.target)}. {md(e.text or '')}".rstrip()
+            for what, e, times in told
+        )
+        out += ["\n".join(lines)] if told else []
+    return out
 
 
 def _scored(results: Results) -> list[str]:
@@ -142,6 +177,9 @@ def render_markdown(results: Results) -> str:
     parts += [f"## Leaderboard\n\n{lead}", leaderboard_table(r)]
     if r.contrasts:
         parts += ["## Contrasts", contrast_table(r), view.contrast_words(r)]
+    parts += today_lines(r)
+    if r.flipped:
+        parts += ["## Flips", *flip_lines(r)]
     if len(_scored(r)) > 1:  # of one task the leaderboard has all
         parts += ["## Tasks", _task_table(r)]
     if view.split_words(r) or any(t.unit for t in r.tasks):

@@ -65,16 +65,20 @@ def _pictures(results: Results) -> dict[str, Any]:
         found["arm_bars"] = {
             a.name: _shown(bars.arm_bar(a, scale, results, f"bar-{i}")) for i, a in enumerate(results.arms)
         }
+        today = results.incumbent
+        found["today_bar"] = _shown(bars.today_bar(today, scale, results) if today else None)
+        found["today_axis"] = _shown(bars.axis(scale, results, "axis-today"))
         found["pareto_wide"] = _shown(pareto(results, "pareto-wide"))
         found["pareto_narrow"] = _shown(pareto(results, "pareto-narrow", narrow=True))
         found["heatmap_wide"] = _shown(heatmap(results, "heatmap-wide"))
         found["heatmap_narrow"] = _shown(heatmap(results, "heatmap-narrow", narrow=True))
-    if results.contrasts:
+    shown = bars.contrasts(results)
+    if shown:
         scale = bars.contrast_scale(results)
         for place in ("wide", "narrow"):  # in the head of the table; on a phone, which has no head, above the cards
             found[f"contrast_axis_{place}"] = _shown(bars.axis(scale, results, f"axis-{place}", differences=True))
         found["contrast_bars"] = [
-            _shown(bars.contrast_bar(c, scale, results, f"forest-{i}")) for i, c in enumerate(results.contrasts)
+            _shown(bars.contrast_bar(c, scale, results, f"forest-{i}")) for i, c in enumerate(shown)
         ]
     found["curves"], found["more_curves"] = _curves(results)
     found["graph"], found["graph_seed"] = _shown(graph(results, "graph")), drawn_seed(results)

@@ -51,6 +51,10 @@ def _table(results: Results) -> Table:
                 fmt.flops(fmt.all_flops(arm.marginal)),
                 style=style,
             )
+    if today := results.incumbent:
+        table.add_row("", Text("What runs today", style="italic"))
+        score, interval = fmt.score(today.test.value, results.metric), fmt.interval(today.test, results.metric)
+        table.add_row("", _flat(today.name), score, interval, fmt.NONE, fmt.UNKNOWN, fmt.UNKNOWN)
     return table
 
 

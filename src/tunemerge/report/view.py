@@ -247,7 +247,7 @@ def searches(results: Results) -> list[Search]:
     """Search steps grouped over seeds; candidates in the order they were tried."""
     found: dict[tuple[str, tuple[str, ...]], list[StepResult]] = {}
     for step in results.steps:
-        if step.trials:
+        if any(trial.chosen for trial in step.trials):  # none in the scores of one private task
             found.setdefault((seedless(step.label), tuple(step.arms)), []).append(step)
     return [
         Search(label, arms, tuple(s.key for s in steps), _candidates(steps)) for (label, arms), steps in found.items()

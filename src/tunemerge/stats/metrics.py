@@ -31,6 +31,7 @@ class Metric:
     `lower`, `upper`: the values that it can take. `prediction`: what it scores (see `tasks.task.TaskKind`):
     logits of classes, or a value, its target [n] and "logits" [n, 1] in the data's unit. `has_unit`: whether it is in
     that unit, so that nobody can say beforehand which difference is small.
+    `probabilities`: whether predicted labels alone don't give it.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Metric:
     upper: float = 1.0
     prediction: str = "classes"
     has_unit: bool = False
+    probabilities: bool = False
 
     @property
     def is_mean(self) -> bool:
@@ -164,9 +166,9 @@ METRICS: Registry[Metric] = Registry("metric", group="tunemerge.metrics")
 for _metric in (
     Metric("accuracy", True, _mean_of(_correct), _correct),
     Metric("macro_f1", True, _macro_f1),
-    Metric("auroc", True, _auroc),
-    Metric("log_loss", False, _mean_of(_surprise), _surprise, upper=np.inf),
-    Metric("ece", False, _ece),
+    Metric("auroc", True, _auroc, probabilities=True),
+    Metric("log_loss", False, _mean_of(_surprise), _surprise, upper=np.inf, probabilities=True),
+    Metric("ece", False, _ece, probabilities=True),
     Metric("rmse", False, _rmse, upper=np.inf, prediction="value", has_unit=True),
     Metric("mae", False, _mean_of(_mae_terms), _mae_terms, upper=np.inf, prediction="value", has_unit=True),
     Metric("r2", True, _r2, lower=-np.inf, prediction="value"),

@@ -21,6 +21,7 @@ from tunemerge.results import (
     ContrastResult,
     CurvePoint,
     FindingResult,
+    IncumbentResult,
     Interval,
     Results,
     SplitsInfo,
@@ -35,6 +36,8 @@ from tunemerge.study.hindsight import at_chance, overfitting, rates_at_edge
 from tunemerge.study.ledger import arm_cost, line, union_cost
 from tunemerge.study.plan import StudyPlan
 from tunemerge.study.scores import Evidence, score_arms
+from tunemerge.study.today import flipped, incumbent_result, sentence
+from tunemerge.tasks.task import is_classes
 from tunemerge.tune.model import CURVE_FILE
 
 VERSIONS = ("torch", "transformers", "numpy", "scipy", "scikit-learn", "safetensors", "pyarrow")
@@ -66,6 +69,9 @@ def collect(plan: StudyPlan, evidence: Evidence, facts: RunFacts) -> Results:
         arm.model_copy(update={"method_chosen": arm.name in chosen, "handed_back": arm.name == decision.handed_back})
         for arm in arms
     ]
+    incumbent = incumbent_result(evidence, decision.handed_back)
+    if incumbent and (said := sentence(incumbent, config.metric)):
+        decision = decision.model_copy(update={"details": [*decision.details, said]})
     findings = [*plan.findings, *_exploratory(facts), *overfitting(steps), *at_chance(plan, steps)]
     findings += rates_at_edge(arms, rates)
     return Results(
@@ -94,6 +100,8 @@ def collect(plan: StudyPlan, evidence: Evidence, facts: RunFacts) -> Results:
         arms=arms,
         unavailable=[Unavailable(name=name, reason=reason) for name, reason in plan.unavailable],
         contrasts=[_contrast_result(j) for j in judged],
+        incumbent=incumbent,
+        flipped=flipped(evidence, _labels(plan), _told_flips(incumbent, judged)),
         steps=steps,
         study_cost=line(union_cost(plan.graph.steps, artifacts)),
         failed_attempts=facts.failed_attempts,
@@ -141,6 +149,16 @@ def _contrast_result(j: verdicts.Judged) -> ContrastResult:
     )
 
 
+def _labels(plan: StudyPlan) -> dict[str, list[str]]:
+    return {name: list(t.spec.labels) for name, t in plan.rows.tasks.items() if t.spec and is_classes(t.spec.kind)}
+
+
+def _told_flips(incumbent: IncumbentResult | None, judged: Sequence[verdicts.Judged]) -> list[tuple[str, str]]:
+    """The pairs whose flips the report tells: the arm handed back against what runs today, and the main contrast."""
+    today = [(incumbent.against.a, incumbent.name)] if incumbent and incumbent.against else []
+    return today + [(j.a, j.b) for j in judged[:1]]
+
+
 def _pool(plan: StudyPlan) -> dict[str, str]:
     given = plan.config.pool
     names = next(iter(plan.settings.values())).pool
@@ -154,6 +172,7 @@ def _tasks(plan: StudyPlan) -> list[TaskInfo]:
             name=t.name,
             role=t.role,
             kind=str(t.config.kind),
+            classes=is_classes(str(t.config.kind)),
             labels=list(t.spec.labels) if t.spec else [],
             rows=dict(t.sizes),
             units=dict(t.units),

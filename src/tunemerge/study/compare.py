@@ -81,7 +81,8 @@ class _Run:
     def predictions(self, arm: str, task: str, seed: int) -> Predictions:
         t = self.table
         rows = t[(t["arm"] == arm) & (t["task"] == task) & (t["seed"] == seed)]
-        logits = rows[[c for c in rows if str(c).startswith("logit_")]].dropna(axis=1, how="all").to_numpy()
+        outputs = [c for c in rows if str(c).startswith(("logit_", "output_"))]
+        logits = rows[outputs].dropna(axis=1, how="all").to_numpy()
         return Predictions(rows["unit"].to_numpy(), rows["target"].to_numpy(), logits, rows["weight"].to_numpy())
 
 

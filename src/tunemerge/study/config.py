@@ -236,6 +236,22 @@ class PoolModel(_Part):
     licence: str | None = Field(None, description="its licence, for the model card", examples=["mit"])
 
 
+class IncumbentConfig(_Part):
+    """What runs today, as its predictions on the test rows: the model handed back is compared with it."""
+
+    predictions: str | dict[Name, str] = Field(
+        description="table of predictions, a row each, for all tasks (with a column `task`) or one for each task: "
+        "either a column a label, called as the label, with its probability, or the label alone",
+        examples=[{"amazon": "today/amazon.csv", "yelp": "today/yelp.csv"}],
+    )  # fmt: skip
+    id: str | None = Field(
+        None, description="column that data and predictions share, with one value a row; absent: the task's `unit`, "
+        "else `row`, the number of the data row (the first is 1)", examples=["review_id"],
+    )  # fmt: skip
+    prediction: str = Field("prediction", description="column of the predicted label", examples=["answer"])
+    task: str = Field("task", description="column of the task's name, in a table for several", examples=["site"])
+
+
 class Budget(_Part):
     """An amount of tuning in exactly one unit."""
 
@@ -294,6 +310,9 @@ class StudyConfig(_Part):
         None, description="the one task that counts, the others only give pool models; absent: all tasks count",
         examples=["yelp"],
     )  # fmt: skip
+    incumbent: IncumbentConfig | None = Field(
+        None, description="what runs today, to be beaten", examples=[{"predictions": "today.parquet"}]
+    )
     retention: Annotated[list[Name], AfterValidator(_distinct)] = Field(
         [], description="tasks that are only evaluated: what was forgotten", examples=[["imdb"]]
     )

@@ -15,6 +15,7 @@ from tunemerge.store.artifacts import Store
 from tunemerge.study.advice import weak_evidence
 from tunemerge.study.config import StudyConfig
 from tunemerge.study.estimate import enough_disk, enough_memory
+from tunemerge.study.incumbent import read_incumbent
 from tunemerge.study.names import is_registered_name, plugin_findings, unknown_names
 from tunemerge.study.places import Places
 from tunemerge.study.plan import StudyPlan, make_plan
@@ -49,10 +50,12 @@ def examine(
     rows, problems = read_rows(config, folder, store.root)
     found += missing_packages(config.trackers)
     found += problems + check_heads(models, rows.spec) + weak_evidence(config, rows)
+    incumbent, problems = read_incumbent(config, rows, folder)
+    found += problems
     plan = None
     if not _errors(found):
         try:
-            plan = make_plan(config, rows, models.get("base"), _pool(models))
+            plan = replace(make_plan(config, rows, models.get("base"), _pool(models)), incumbent=incumbent)
             found += [*plan.findings, *enough_disk(plan, store), *enough_memory(plan)]
         except FindingsError as e:
             found += e.findings

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from tunemerge.strategies.written import WrittenStep, WrittenStrategy
-from tunemerge.study.config import Budget, PoolModel, SplitsConfig, StudyConfig, TaskConfig
+from tunemerge.study.config import Budget, IncumbentConfig, PoolModel, SplitsConfig, StudyConfig, TaskConfig
 from tunemerge.tasks.task import TASKS
 from tunemerge.tune.config import TuneConfig
 
@@ -34,6 +34,7 @@ _SECTIONS: tuple[tuple[str, type[BaseModel], str], ...] = (
     ("Splits", SplitsConfig, "splits"),
     *((f"A task of the kind {name}", kind.Options, "tasks.NAME") for name, kind in TASKS),
     ("A model of the pool", PoolModel, "pool.NAME"),
+    ("What runs today", IncumbentConfig, "incumbent"),
     ("A budget", Budget, "budget"),
     ("A strategy of your own", WrittenStrategy, "strategies[]"),
     ("A step of it", WrittenStep, "strategies[].steps.NAME"),

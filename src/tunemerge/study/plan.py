@@ -16,6 +16,7 @@ from tunemerge.strategies.setting import Fitted, Setting, predict, predict_fitte
 from tunemerge.study.advice import unanswered
 from tunemerge.study.arms import Arm, build_arms
 from tunemerge.study.config import Budget, StudyConfig
+from tunemerge.study.incumbent import Incumbent
 from tunemerge.study.rows import StudyRows, TaskRows
 from tunemerge.study.setting import make_setting
 
@@ -35,6 +36,7 @@ class StudyPlan:
     predictions: Mapping[tuple[str, int, str, str], Step]
     graph: Plan
     findings: tuple[Finding, ...]
+    incumbent: Incumbent | None = None
 
     def with_findings(self, findings: list[Finding]) -> StudyPlan:
         return replace(self, findings=tuple(findings))

@@ -14,7 +14,15 @@ from tunemerge.findings import Finding, FindingsError, error, note
 from tunemerge.plugins import load_plugins
 from tunemerge.registry import nearest
 from tunemerge.strategies.written import WrittenStep, WrittenStrategy
-from tunemerge.study.config import DEFAULT_KIND, Budget, PoolModel, SplitsConfig, StudyConfig, TaskConfig
+from tunemerge.study.config import (
+    DEFAULT_KIND,
+    Budget,
+    IncumbentConfig,
+    PoolModel,
+    SplitsConfig,
+    StudyConfig,
+    TaskConfig,
+)
 from tunemerge.study.places import Places, dotted
 from tunemerge.tasks.task import TASKS
 from tunemerge.tune.config import TuneConfig
@@ -23,6 +31,7 @@ from tunemerge.yamlfile import KeyPath, Lines, load_yaml, parse_yaml
 _PARTS: dict[str, type[BaseModel]] = {
     "tasks": TaskConfig,
     "pool": PoolModel,
+    "incumbent": IncumbentConfig,
     "budget": Budget,
     "pool_budget": Budget,
     "tuning": TuneConfig,
@@ -157,7 +166,7 @@ def _fitting(problem: ValidationError, data: Mapping[str, Any]) -> list[tuple[Ke
 
 def _seems(value: Any, branch: str) -> str:
     """The branch of pydantic's union that a value was meant for."""
-    if branch in ("PoolModel", "WrittenStrategy"):
+    if branch in ("PoolModel", "WrittenStrategy") or branch.startswith("dict"):
         return branch if isinstance(value, dict) else "str"
     if branch in ("str", "int"):
         return "" if isinstance(value, dict) else "str"
@@ -172,6 +181,8 @@ def _branch_at(loc: tuple[Any, ...]) -> int:
         return 2
     if loc[:1] == ("seeds",):
         return 1
+    if loc[:2] == ("incumbent", "predictions"):
+        return 2
     return 4 if loc[:1] == ("tasks",) and loc[2:3] == ("where",) and loc[-1] != "[key]" else len(loc)
 
 

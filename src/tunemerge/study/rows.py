@@ -58,12 +58,14 @@ class StudyRows:
 
     `overlap`: with folds, the rows that a run is scored on over those that the folds leave it (n_test / n_train).
     `splitter`: the digest of the file of a splitter of one's own.
+    `lines`: by the same digest, the place of each of its rows in the table that they are from (0 is the first).
     """
 
     tasks: Mapping[str, TaskRows]
     tables: Mapping[str, pd.DataFrame]
     overlap: float = 0.0
     splitter: str | None = None
+    lines: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def spec(self) -> Spec:
@@ -108,15 +110,17 @@ def read_rows(config: StudyConfig, folder: Path, store_root: Path) -> tuple[Stud
         specs[name] = spec = _known(name, specs, roles)
         found += [] if spec is None else _kind_findings(spec, by_seed.values(), f"tasks.{name}")
     tables: Frames = {}
+    lines: dict[str, np.ndarray] = {}
     tasks = {}
     for name, by_seed in frames.items():
         leaves = {
-            seed: {
-                split: _leaf(rows, split, config.tasks[name].private, name, store_root, tables)
-                for split, rows in parts.items()
-            }
+            seed: {split: _leaf(rows, split, config.tasks[name], name, store_root) for split, rows in parts.items()}
             for seed, parts in by_seed.items()
         }
+        for seed, parts in by_seed.items():
+            for split, rows in parts.items():
+                tables[leaves[seed][split].digest] = rows.reset_index(drop=True)
+                lines[leaves[seed][split].digest] = rows.index.to_numpy()
         first = next(iter(by_seed.values()))
         sizes = {split: len(rows) for split, rows in first.items()}
         units = {split: int(rows["unit"].nunique()) for split, rows in first.items()}
@@ -124,9 +128,8 @@ def read_rows(config: StudyConfig, folder: Path, store_root: Path) -> tuple[Stud
     build = config.splits.build if config.splits else None
     file = folder / build.rpartition(":")[0] if build else None
     digest = digest_file(file) if file and file.is_file() else None
-    return StudyRows(tasks, tables, splitting.overlap, digest), without_values(
-        [*undeclared_labels(config), *found], config.tasks, columns
-    )
+    found = without_values([*undeclared_labels(config), *found], config.tasks, columns)
+    return StudyRows(tasks, tables, splitting.overlap, digest, lines), found
 
 
 def _read_all(config: StudyConfig, folder: Path) -> tuple[dict[str, TaskTables], dict[str, list[str]], list[Finding]]:
@@ -144,12 +147,7 @@ def _read_all(config: StudyConfig, folder: Path) -> tuple[dict[str, TaskTables],
         found += problems
         if not any(f.severity == "error" for f in problems):
             given[name] = tables
-    columns = {
-        n: list(
-            dict.fromkeys(str(c) for f in (t.data, *t.files.values()) if f for c in _columns(cache.get(folder / f)))
-        )
-        for n, t in config.tasks.items()
-    }
+    columns = {name: _columns(task, folder, cache) for name, task in config.tasks.items()}
     return given, columns, found
 
 
@@ -164,8 +162,9 @@ def _kind_findings(spec: Spec, by_seed: Iterable[Frames], where: str) -> list[Fi
     return [finding for same in found.values() for finding in same]
 
 
-def _columns(table: pd.DataFrame | UsageError | None) -> Iterable[object]:
-    return table.columns if isinstance(table, pd.DataFrame) else ()
+def _columns(task: TaskConfig, folder: Path, cache: Mapping[Path, pd.DataFrame | UsageError]) -> list[str]:
+    tables = (cache.get(folder / str(file)) for file in (task.data, *task.files.values()) if file)
+    return list(dict.fromkeys(str(c) for t in tables if isinstance(t, pd.DataFrame) for c in t.columns))
 
 
 def _check_runs(name: str, config: StudyConfig, by_run: Mapping[int, Frames]) -> list[Finding]:
@@ -254,15 +253,13 @@ def _contents(parts: Frames, task: TaskConfig) -> dict[str, pd.Series]:
     return {split: content_of(rows, target) for split, rows in parts.items()}
 
 
-def _leaf(rows: pd.DataFrame, split: str, private: bool, task: str, store_root: Path, tables: Frames) -> Leaf:
-    table = rows.reset_index(drop=True)
-    content = {c: [_plain(v) for v in table[c].tolist()] for c in table.columns}
+def _leaf(rows: pd.DataFrame, split: str, config: TaskConfig, task: str, store_root: Path) -> Leaf:
+    content = {c: [_plain(v) for v in rows[c].tolist()] for c in rows.columns}
     # What one fold holds out, another may choose on: the same rows are then two leaves.
     digest = digest_json({**content, "split": split} if split == "held_out" else content)
-    tables[digest] = table
     path = store_root / "rows" / f"{digest}.parquet"
     role: Role = "test" if split in ("test", "held_out") else "rows"
-    return Leaf(digest, path, role, f"{task} {split}", task if private else "")
+    return Leaf(digest, path, role, f"{task} {split}", task if config.private else "")
 
 
 def _plain(value: Any) -> Any:

@@ -18,10 +18,14 @@ from tunemerge.stats.metrics import METRICS, Metric, metrics_of
 from tunemerge.stats.predictions import Predictions
 from tunemerge.store.artifacts import Artifact, Store
 from tunemerge.study.arms import Arm
+from tunemerge.study.incumbent import NAME as INCUMBENT
 from tunemerge.study.ledger import ArmCost, line
 from tunemerge.study.plan import StudyPlan, ancestors
 from tunemerge.study.private import numbered
-from tunemerge.tasks.task import TASKS
+from tunemerge.tasks.task import TASKS, is_classes
+
+# Characters of a text that tell which row it is.
+EXCERPT = 160
 
 
 def in_own_unit(estimate: Estimate, metric: Metric) -> Interval:
@@ -57,20 +61,38 @@ class Evidence:
     def _read_predictions(self, key: str) -> Predictions:
         return read_predictions(BytesIO(self.store.read(self.artifacts[key], PREDICTIONS)))
 
-    def table(self) -> bytes:
-        """All predictions of the study as one Parquet file: arm, seed, task, split, unit, target, logits, weight.
-
-        Units of private tasks are numbers."""
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """All predictions of the study: arm, seed, task, split, row (number of the data row), unit, target, logits,
+        weight. Units of private tasks are numbers."""
+        every = [(*where, self._read(step.key)) for where, step in self.plan.predictions.items()]
+        if self.plan.incumbent:
+            scored = self.plan.config.scored
+            for name, by_seed in self.plan.incumbent.predictions.items():
+                every += [(INCUMBENT, s, name, scored, p) for s, p in zip(self.plan.settings, by_seed, strict=True)]
         parts = []
-        for arm, seed, task, split in self.plan.predictions:
-            p = self._read(self.plan.predictions[arm, seed, task, split].key)
-            logits = {f"logit_{i}": p.logits[:, i] for i in range(p.logits.shape[1])}
+        for arm, seed, task, split, p in every:
+            lines = self.plan.rows.lines[self.plan.rows.tasks[task].parts[seed][split].digest]
+            spec = self.plan.rows.tasks[task].spec
+            kept = "logit" if spec and is_classes(spec.kind) else "output"
+            logits = {f"{kept}_{i}": p.logits[:, i] for i in range(p.logits.shape[1])}
             unit = numbered(p.unit) if self.plan.config.tasks[task].private else p.unit
-            columns = {"unit": unit, "target": p.target, **logits, "weight": p.weight}
+            columns = {"row": lines + 1, "unit": unit, "target": p.target, **logits, "weight": p.weight}
             parts.append(pd.DataFrame({"arm": arm, "seed": seed, "task": task, "split": split, **columns}))
-        buffer = BytesIO()
-        pd.concat(parts, ignore_index=True).to_parquet(buffer, index=False)
-        return buffer.getvalue()
+        return pd.concat(parts, ignore_index=True)
+
+    @cached_property
+    def texts(self) -> pd.DataFrame:
+        """How the test rows begin, by task and row: private ones have no text."""
+        parts = []
+        for name in self.evaluated:
+            task = self.plan.rows.tasks[name]
+            tested = [parts[s].digest for s in ("test", "held_out") for parts in task.parts.values() if s in parts]
+            for digest in dict.fromkeys(tested):
+                texts = TASKS[task.spec.kind].texts(self.plan.rows.tables[digest]) if task.spec else None
+                shown = None if task.config.private or texts is None else [text[:EXCERPT] for text in texts]
+                parts.append(pd.DataFrame({"task": name, "row": self.plan.rows.lines[digest] + 1, "text": shown}))
+        return pd.concat(parts, ignore_index=True).drop_duplicates(["task", "row"])
 
     def validation(self, arm: str) -> list[float]:
         """Mean over tasks of the metric on validation, a value a seed."""
@@ -103,6 +125,10 @@ class Evidence:
 
     def _contrast(self, a: str, b: str) -> Contrast:
         return contrast(self.test(a), self.test(b), self.metric, self.folds)
+
+    def incumbent(self) -> dict[str, list[Predictions]]:
+        """The predictions of what runs today, those that `test` has of an arm; nothing where there are none."""
+        return dict(self.plan.incumbent.predictions) if self.plan.incumbent else {}
 
 
 def score_arms(evidence: Evidence, costs: Mapping[str, ArmCost]) -> list[ArmResult]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import secrets
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
@@ -10,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import yaml
 
 from tunemerge.errors import TunemergeError, UsageError
@@ -23,7 +25,7 @@ from tunemerge.graph.run import needed_keys, run_plan
 from tunemerge.progress import Tell, shown
 from tunemerge.registry import listed
 from tunemerge.report import write_report
-from tunemerge.results import Results
+from tunemerge.results import PREDICTIONS_FILE, TEXTS_FILE, Results
 from tunemerge.store import STORE
 from tunemerge.store.artifacts import Store
 from tunemerge.store.atomic import make_folder, write_file
@@ -174,7 +176,8 @@ class Study:
         results = collect(plan, evidence, facts)
         with self._run_folder_locked():
             write_file(self.run_folder / RESULTS_FILE, results.model_dump_json(indent=1).encode())
-            write_file(self.run_folder / "predictions.parquet", evidence.table())
+            for name, table in ((PREDICTIONS_FILE, evidence.table), (TEXTS_FILE, evidence.texts)):
+                write_file(self.run_folder / name, as_parquet(table))
             write_report(results, self.run_folder)
             if results.verdict.handed_back:
                 out, key = self.run_folder / "model", model_key(results)
@@ -182,7 +185,7 @@ class Study:
                 if again is not None:
                     restore(plan, again, self.store, journal, executor)
                 export_arm(results, self.store, out, kept=out)
-        return results
+        return results.at(self.run_folder)
 
     def _run_folder_locked(self) -> AbstractContextManager[bool]:
         """One process at a time writes into a run's folder, where several run the same study."""
@@ -217,6 +220,12 @@ def _noting_cached(keys: set[str], on_event: Callable[[Event], None]) -> Callabl
     return heard
 
 
+def as_parquet(table: pd.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    table.to_parquet(buffer, index=False)
+    return buffer.getvalue()
+
+
 def told(total: int, tell: Tell) -> Callable[[Event], None]:
     """A run's events as a share of its steps and the step last begun."""
     done: set[str] = set()
@@ -241,7 +250,7 @@ def read_results(run: Path) -> Results:
     if not file.exists():
         raise UsageError(f"{file}: no such file: has the study finished? `tunemerge run STUDY.YAML` finishes it")
     try:
-        return Results.model_validate_json(file.read_bytes())
+        return Results.model_validate_json(file.read_bytes()).at(file.resolve().parent)
     except ValueError as e:
         raise TunemergeError(f"{file}: not a results.json of this version: {e}") from None
 

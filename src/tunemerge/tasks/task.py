@@ -169,6 +169,11 @@ class TaskKind(ABC):
 TASKS: Registry[TaskKind] = Registry("task", "tunemerge.tasks.kinds", "tunemerge.tasks")
 
 
+def is_classes(kind: str) -> bool:
+    """Whether a kind predicts classes, so that an answer is right or wrong."""
+    return TASKS[kind].prediction == "classes"
+
+
 def code_of_task(params: Mapping[str, Any]) -> dict[str, str]:
     """For the key of a step with these parameters: the digest of its task's code, where that is a plug-in's."""
     return TASKS.code(params["task"]["kind"]) if "task" in params else {}
