@@ -28,8 +28,8 @@ def flips(
     each gave most often); gained and lost (in how many seeds a is right and b wrong, and the reverse), of `seeds`; lead
     (by how much a's probability of the target is above b's, mean over seeds); text. What `a` gains in most seeds comes
     first, what it loses in most seeds last. With folds a row counts where its fold holds it out.
-    Raises
-    UsageError for an unknown arm or task, or one that predicts values.
+    Raises UsageError
+    for an unknown arm or task, or one that predicts values.
     """
     arms, tasks = list(dict.fromkeys(predictions["arm"])), list(dict.fromkeys(predictions["task"]))
     for name in (a, b):
