@@ -397,10 +397,11 @@ def test_a_sample_changes_the_passes_and_nothing_else(kind: str, name: str) -> N
             quick_passes.add(passes - rest)
         assert len(quick_passes) == 1
         all_passes |= quick_passes
+    one = 1 - rest if name == "sce" else 1  # SCE weighs in the same pass, where the sample says where to look
     if kind in ("even", "tied", "mostly unmoved", "unmoved"):
-        assert all_passes == {1}
+        assert one in all_passes and all_passes <= {one, 1}
     else:
-        assert 3 in all_passes and all_passes <= {1, 3}
+        assert 3 in all_passes and all_passes <= {one, 1, 3}
 
 
 @quick

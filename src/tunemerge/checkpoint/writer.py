@@ -25,7 +25,9 @@ from tunemerge.checkpoint.model import INDEX, SINGLE
 from tunemerge.errors import TunemergeError
 
 SHARD_BYTES = 5_000_000_000
-_PIECE = 1 << 20
+_PIECE = 1 << 18
+_SETTLED = 1 << 25
+"""Bytes that are hashed and sent to the disk at a time, at least; each time the disk is waited for."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,7 @@ class CheckpointWriter:
         self._writers = {file: ShardWriter(folder / file, of, metadata) for file, of in by_file.items()}
         self._open_ends = {file: deque(layout(of)) for file, of in by_file.items()}
         self._complete: set[str] = set()
+        self._unsettled = dict.fromkeys(by_file, 0)
         self._settler = ThreadPoolExecutor(1, "settle")
         self._settling: list[Future[None]] = []
 
@@ -139,8 +142,9 @@ class CheckpointWriter:
         self._complete.add(name)
         if waiting[0] == name:
             while waiting and waiting[0] in self._complete:
-                waiting.popleft()
-            if waiting:
+                self._unsettled[file] += self.specs[waiting.popleft()].nbytes
+            if waiting and self._unsettled[file] >= _SETTLED:
+                self._unsettled[file] = 0
                 self._settling.append(self._settler.submit(self._writers[file].settle, waiting[0]))
 
     def close(self) -> dict[str, str]:

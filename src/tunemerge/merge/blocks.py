@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +10,8 @@ from numpy.typing import NDArray
 from tunemerge.checkpoint.dtypes import NUMPY, Array
 from tunemerge.checkpoint.source import Source
 from tunemerge.errors import UsageError
-from tunemerge.merge.method import SAMPLE, Block, Looking, Stream, Unit
+from tunemerge.merge.loader import Loader
+from tunemerge.merge.method import SAMPLE, Looking, Stream, Unit
 
 BLOCK = 1 << 17
 """Elements of a block: enough that Python's calls don't count, few enough for a core's share of the cache."""
@@ -31,15 +31,19 @@ def stream_tensor(
     sink: Sink,
     block: int = BLOCK,
     stop: Callable[[], bool] = lambda: False,
+    memory: Array | None = None,
 ) -> None:
     """Send all blocks of one tensor through `stream` and its results, rounded to `out_dtype`, to `sink`.
+
+    `memory` is room, in bytes, for what a second pass then need not read again; what is in it does not matter.
 
     Raises UsageError for NaN or Inf in a source, or where a result is too large for `out_dtype`; InterruptedMergeError
     as soon as `stop` says so. The block size changes speed, never a bit of the result.
     """
     size = int(np.prod(shape, dtype=np.int64))
     block = block_length(stream.unit, shape, block)
-    loader = _Loader(sources, base, min(block, size), out_dtype)
+    again = memory if stream.passes else None
+    loader = Loader(sources, base, size, min(block, size), out_dtype, again)
     narrow = _Narrow(out_dtype, min(block, size))
     starts = range(0, size, block)
     if isinstance(stream, Looking) and stream.looks:
@@ -106,73 +110,6 @@ class InterruptedMergeError(Exception):
 def _check(stop: Callable[[], bool]) -> None:
     if stop():
         raise InterruptedMergeError
-
-
-class _Loader:
-    """Widens blocks of all sources into one matrix; a tensor that is a single block is read only once."""
-
-    def __init__(self, sources: Sequence[Source], base: Source | None, block: int, out_dtype: str) -> None:
-        everyone = [*sources, *([base] if base else [])]
-        self._sources, self._n, self._has_base = everyone, len(sources), base is not None
-        wide = np.float64 if out_dtype == "F64" or any(s.dtype == "F64" for s in everyone) else np.float32
-        self._memory = np.empty(len(everyone) * block, wide)
-        self._out = np.empty(block, wide)
-        self._runs = _runs([s.dtype for s in everyone])
-        longest = {dtype: max(b - a for d, a, b in self._runs if d == dtype) for dtype, _, _ in self._runs}
-        self._raw = {d: np.empty(count * block, NUMPY[d]) for d, count in longest.items() if NUMPY[d] != wide}
-        self._loaded = (-1, -1)
-
-    def load(self, start: int, length: int, check: bool) -> Block:
-        """Elements [start, start + length) of every source."""
-        matrix = self._memory[: len(self._sources) * length].reshape(-1, length)
-        if self._loaded != (start, length):
-            for dtype, first, last in self._runs:
-                self._fill(dtype, first, matrix[first:last], start, check)
-            self._loaded = (start, length)
-        base = matrix[self._n] if self._has_base else None
-        return Block(matrix[: self._n], base, start, self._out[:length])
-
-    def _fill(self, dtype: str, first: int, rows: Array, start: int, check: bool) -> None:
-        """Read and widen neighbours of one dtype. UsageError for NaN or Inf where asked to look."""
-        raw = self._raw[dtype][: rows.size].reshape(rows.shape) if dtype in self._raw else rows
-        for i in range(len(rows)):
-            self._sources[first + i].read_into(raw[i], start)
-        bad = _widen(dtype, raw, rows, check)
-        if bad and check:
-            if dtype == "F16":
-                rows[:] = raw
-            for i, row in enumerate(rows):
-                if not np.isfinite(row).all():
-                    raise UsageError(_nonfinite(self._sources[first + i], start, row))
-
-
-def _runs(dtypes: Sequence[str]) -> list[tuple[str, int, int]]:
-    """(dtype, first, behind the last) of neighbours of the same dtype."""
-    borders = [i for i in range(len(dtypes)) if i == 0 or dtypes[i] != dtypes[i - 1]]
-    return [(dtypes[a], a, b) for a, b in zip(borders, [*borders[1:], len(dtypes)], strict=True)]
-
-
-def _widen(dtype: str, raw: Array, rows: Array, check: bool) -> int:
-    """Fill `rows` from `raw`; how many are NaN or Inf (0 where not asked)."""
-    from tunemerge.merge.kernels import convert
-
-    if dtype == "BF16" and rows.dtype == np.float32:
-        return int(convert.widen_bf16(raw, rows.view(np.uint32)))
-    if dtype == "F16" and rows.dtype == np.float32:
-        from tunemerge.merge.kernels import half
-
-        return int(half.widen_f16(raw.view(np.uint16), rows, rows.view(np.uint32)))
-    if dtype == "BF16":
-        rows[:] = (raw.astype(np.uint32) << np.uint32(16)).view(np.float32)
-    elif raw is not rows:
-        rows[:] = raw
-    return int(convert.count_nonfinite(rows)) if check else 0
-
-
-def _nonfinite(source: Source, start: int, row: NDArray[Any]) -> str:
-    places = np.flatnonzero(~np.isfinite(row))
-    value = "NaN" if np.isnan(row[places[0]]) else "Inf"
-    return f"{source.where}: {value} at element {start + int(places[0]):,}; weights must be finite to be merged"
 
 
 class _Narrow:

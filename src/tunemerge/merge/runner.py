@@ -12,6 +12,8 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
+import numpy as np
+
 from tunemerge import machine
 from tunemerge.checkpoint.dtypes import Array, itemsize
 from tunemerge.checkpoint.model import open_checkpoint
@@ -20,6 +22,7 @@ from tunemerge.checkpoint.writer import SHARD_BYTES, CheckpointWriter, TensorSpe
 from tunemerge.errors import TunemergeError, UsageError
 from tunemerge.findings import Finding, FindingsError, error
 from tunemerge.merge.blocks import BLOCK, InterruptedMergeError, Sink, block_length, copy_equal, stream_tensor
+from tunemerge.merge.loader import KEPT_BYTES as READ_BYTES
 from tunemerge.merge.method import Unit
 from tunemerge.merge.plan import MergePlan, TensorPlan
 from tunemerge.merge.sparse import KEPT_BYTES
@@ -58,7 +61,8 @@ def _bytes(tensor: TensorPlan, unit: Unit, block: int) -> int:
     kept = MATRIX_BYTES if unit == "tensor" else 0
     counters = max(1 << 19, min(4 * tensor.size, 1 << 24))
     masks = min(KEPT_BYTES, tensor.size * len(tensor.inputs) // 8)
-    return length * (8 * inputs + 8 + 8 + inputs + kept) + len(tensor.inputs) * counters + masks
+    read = min(READ_BYTES, 4 * tensor.size * inputs) if unit != "tensor" else 0
+    return length * (8 * inputs + 8 + 8 + inputs + kept) + len(tensor.inputs) * counters + masks + read
 
 
 class _Room:
@@ -96,7 +100,7 @@ def run_tensors(
     `finished` is told, from the thread that calls this function, which tensors are complete. `device` is where
     spectral methods compute, as `spectral.find_device` has it.
     """
-    halt, room = threading.Event(), _Room(ROOM)
+    halt, room, own = threading.Event(), _Room(ROOM), threading.local()
 
     def work(tensor: TensorPlan) -> None:
         into = sink_of(tensor)
@@ -115,8 +119,10 @@ def run_tensors(
         else:
             stream, dtype = tensor.stream(plan.seed, device), tensor.out_dtype
             size = _bytes(tensor, stream.unit, block) if stream.unit == "tensor" else 0
+            if not hasattr(own, "memory"):
+                own.memory = np.empty(READ_BYTES, np.uint8)
             with room.take(size) if size else nullcontext():
-                stream_tensor(stream, sources, base, tensor.shape, dtype, sink, block, halt.is_set)
+                stream_tensor(stream, sources, base, tensor.shape, dtype, sink, block, halt.is_set, own.memory)
 
     refused: list[Finding] = []
     total, done = sum(t.size for t in plan.tensors) or 1, 0
