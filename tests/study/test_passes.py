@@ -65,7 +65,7 @@ def spent(tmp_path_factory, tiny_bert):
 def test_every_step_costs_what_the_plan_said(spent):
     plan, costs = spent
     leaf = next(leaf for leaf in plan.graph.leaves if leaf.role == "model")
-    net, reader = network(leaf.path), Reader(leaf.path, plan.rows.tables, plan.config.tuning.max_length)
+    net, reader = network(leaf.path), Reader(leaf.path, plan.rows.tables, plan.config.tuning.max_length, TASK)
     total, kinds = [0.0, 0.0], set()
     for step in plan.graph.steps:
         passes, cost = reader.passes(step), costs[step.key]

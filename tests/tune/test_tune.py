@@ -84,12 +84,13 @@ import sys
 from pathlib import Path
 import torch
 from tunemerge.tune.config import TuneConfig
+from tunemerge.tasks.spec import Spec
 from tunemerge.tune.model import tune_model
 torch.set_num_threads({torch_threads()})
 rows = [Path(p) for p in {[str(tmp_path / f"{n}.parquet") for n in ("train", "v1", "v2")]!r}]
 config = TuneConfig(learning_rate=1e-3, batch_size=16, dropout=0.1)
-tune_model(Path({str(start)!r}), Path({str(tmp_path / "there")!r}), rows[:1], rows[1:], labels={LABELS!r}, seed=7,
-    examples=100, config=config)
+tune_model(Path({str(start)!r}), Path({str(tmp_path / "there")!r}), rows[:1], rows[1:],
+    task=Spec("text-classification", {tuple(LABELS)!r}), seed=7, examples=100, config=config)
 """
     subprocess.run([sys.executable, "-c", code], check=True)
     assert (here / "model.safetensors").read_bytes() == (tmp_path / "there" / "model.safetensors").read_bytes()

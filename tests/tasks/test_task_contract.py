@@ -1,0 +1,74 @@
+"""Every kind of task that ships keeps the contract; and it is a contract that can be broken."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from corpus import LABELS, sentences
+from tunemerge.tasks.kinds.text_regression import TextRegression
+from tunemerge.tasks.task import TASKS, Loaded
+from tunemerge.testing import tasks as contract
+from tunemerge.testing.tasks import CONTRACTS, Case
+
+
+def text_classification(base: Path) -> Case:
+    texts, labels = sentences(48, 1)
+    table = pd.DataFrame({"review": texts, "label": [LABELS.index(label) for label in labels]})
+    options = {"text": "review", "labels": {"0": "negative", "1": "positive"}}
+    bad = [(table.assign(label=7), "unknown-label"), (table.drop(columns="review"), "no-such-column")]
+    return Case(TASKS["text-classification"], options, table, base, bad)
+
+
+def text_pairs(base: Path) -> Case:
+    first, labels = sentences(48, 1)
+    table = pd.DataFrame({"text": sentences(48, 2)[0], "answer": first, "label": labels})
+    gap = table.assign(answer=[None, *first[1:]])
+    return Case(TASKS["text-classification"], {"pair": "answer"}, table, base, [(gap, "missing-value")])
+
+
+def text_regression(base: Path) -> Case:
+    texts, labels = sentences(48, 1)
+    noise = np.random.default_rng(0).normal(0, 5, 48)
+    table = pd.DataFrame({"text": texts, "stars": 300 + 40 * np.array([LABELS.index(x) for x in labels]) + noise})
+    bad = [(table.assign(stars=["many", *table["stars"][1:]]), "not-a-number")]
+    return Case(TASKS["text-regression"], {"value": "stars", "quantity": "stars"}, table, base, bad)
+
+
+CASES = [text_classification, text_pairs, text_regression]
+
+
+def test_every_kind_has_a_case(tiny_bert: Path) -> None:
+    assert {make(tiny_bert).kind.name for make in CASES} == set(TASKS.names())
+
+
+@pytest.mark.parametrize("make", CASES)
+@pytest.mark.parametrize("check", CONTRACTS)
+def test_contract(make: Any, check: Any, tiny_bert: Path, tmp_path: Path) -> None:
+    check(make(tiny_bert), tmp_path)
+
+
+class Forgetful(TextRegression):
+    """Reads past the mask, and forgets how many rows it has seen."""
+
+    def forward(self, model: Loaded, inputs: Any) -> Any:
+        return model.net(**{k: v for k, v in inputs.items() if k != "attention_mask"}).logits
+
+    def summarise(self, rows: Any, spec: Any) -> Any:
+        return {**super().summarise(rows, spec), "rows": 1}
+
+
+@pytest.mark.parametrize("check", [contract.padding_changes_no_prediction, contract.what_is_fitted_adds_up])
+def test_a_kind_that_breaks_it_is_found(
+    check: Any, tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What runs models looks the kind up by its name.
+    monkeypatch.setattr(TextRegression, "forward", Forgetful.forward)
+    case = dataclasses.replace(text_regression(tiny_bert), kind=Forgetful())
+    with pytest.raises(AssertionError):
+        check(case, tmp_path)
