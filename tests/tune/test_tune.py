@@ -115,7 +115,7 @@ def test_the_ledger_is_what_an_independent_hook_sees(tune: Tune, monkeypatch: py
             counts[1] += int((inputs[0] != 0).sum())
 
         # After the word embeddings, whose padding has the index 0: neither the meter's place nor its way to count.
-        model.bert.embeddings.word_embeddings.register_forward_hook(hook)
+        model.net.bert.embeddings.word_embeddings.register_forward_hook(hook)
         return model
 
     monkeypatch.setattr(type(TASK), "load", watched)
