@@ -45,10 +45,11 @@ def pairs(first: Sequence[float], second: Sequence[float], k: int) -> list[tuple
 
 
 def tilted(n_models: int, k: int) -> list[list[float]]:
-    """k lists of weights: all equal, then each model in turn at double weight, at fourfold, at eightfold..."""
+    """At most k lists of weights: all equal, then each model in turn at double weight, at fourfold, at eightfold...
+
+    Only whole rounds, so that no model is favoured by its place in the list: 1, 1 + n, 1 + 2n... lists for n models.
+    """
     out = [[1.0] * n_models]
-    factor = 2.0
-    while len(out) < k:
-        out += [[factor if i == more else 1.0 for i in range(n_models)] for more in range(n_models)]
-        factor *= 2
-    return out[:k]
+    for step in range(1, (k - 1) // n_models + 1):
+        out += [[2.0**step if i == more else 1.0 for i in range(n_models)] for more in range(n_models)]
+    return out

@@ -136,11 +136,12 @@ class Method:
 
     `base`: "no" where there is none, "optional", "needed", or "first" where the base is itself the first of the
     models (the side of a slerp where t is 0). `candidates(n_models, k)` gives the k settings that a search on
-    validation tries, the usual default first; fewer only where there are no more. `symmetric`: the same bits in
-    whatever order the models, each with its own parameters, are given. `idempotent`: copies of one model merge into
-    that model, where nothing is scaled or left out. `refuses_values` says why resolved parameters that are fine one by
-    one are not so together, or None. `version` is raised by hand whenever the result for the same inputs changes: steps
-    that used it are then run again. `torch`: torch computes it, so its version and the device may change last bits.
+    validation tries, the usual default first; fewer where there are no more, or where more would favour some models
+    by their place in the list. `symmetric`: the same bits in whatever order the models, each with its own
+    parameters, are given. `idempotent`: copies of one model merge into that model, where nothing is scaled or left
+    out. `refuses_values` says why resolved parameters that are fine one by one are not so together, or None.
+    `version` is raised by hand whenever the result for the same inputs changes: steps that used it are then run
+    again. `torch`: torch computes it, so its version and the device may change last bits.
     """
 
     name: str
@@ -193,7 +194,7 @@ class Method:
         return values
 
     def grid(self, n_models: int, k: int) -> list[dict[str, Any]]:
-        """k settings for a search on validation, fewer where the method has no more; always the same ones."""
+        """At most k settings for a search on validation, always the same ones: `candidates`."""
         if k < 1:
             raise ValueError(f"a search needs at least one candidate, not {k}")
         return self.candidates(n_models, k)

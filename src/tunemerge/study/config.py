@@ -334,8 +334,11 @@ class StudyConfig(_Part):
         examples=["before_tuning"],
     )  # fmt: skip
     candidates: int = Field(
-        5, ge=1, le=100, description="coefficients tried on validation in every merge", examples=[3]
-    )
+        5, ge=1, le=100,
+        description="most coefficients tried on validation in every merge; fewer where one more would favour a model "
+        "by its place",
+        examples=[3],
+    )  # fmt: skip
     ceilings: bool = Field(
         False, description="also run the arms that pool the rows of private tasks, as unattainable ceilings that are "
         "never handed back; only for data that may be pooled for research", examples=[True],
