@@ -46,7 +46,7 @@ def test_the_cost_of_a_shape_is_what_torch_counts(tmp_path, tiny_bert, kind):
     rows = Rows(sentences(8)[0], np.zeros(8, np.int32), ["u"] * 8, np.ones(8))
     encoded = TASK.encode(model, rows, 64)
     shapes = {(8, 40): 2, (4, 12): 3}
-    train, forward = network(folder).flops(Passes(shapes, shapes), head_only=False)
+    train, forward = network(folder).flops(Passes(shapes, shapes), "full")
     assert train == pytest.approx(flops.flops(shapes, flops.measure(model, encoded, "full", True)), rel=0.1)
     assert forward == pytest.approx(flops.flops(shapes, flops.measure(model, encoded, "", False)), rel=0.1)
 
@@ -69,17 +69,17 @@ def test_every_step_costs_what_the_plan_said(spent):
     total, kinds = [0.0, 0.0], set()
     for step in plan.graph.steps:
         passes, cost = reader.passes(step), costs[step.key]
-        head_only = step.params.get("tuning", {}).get("method") == "head"
-        train, forward = net.flops(passes, head_only)
+        method = step.params.get("tuning", {}).get("method", "full")
+        train, forward = net.flops(passes, method)
         assert train == pytest.approx(cost.train_flops, rel=0.1), step.label
         assert forward == pytest.approx(cost.forward_flops, rel=0.1), step.label
         assert sum(n * batch for (batch, _), n in passes.train.items()) == cost.examples
         assert sum(n * batch for (batch, _), n in passes.forward.items()) == cost.forward_examples
         total[0] += train + forward
         total[1] += cost.train_flops + cost.forward_flops
-        kinds.add((step.op, head_only))
+        kinds.add((step.op, method))
     assert total[0] == pytest.approx(total[1], rel=0.03)
-    assert {("tune", True), ("tune", False), ("search", False), ("predict", False)} <= kinds
+    assert {("tune", "head"), ("tune", "full"), ("search", "full"), ("predict", "full")} <= kinds
 
 
 def test_without_a_tokenizer_file_lengths_are_guessed(tmp_path, tiny_bert):

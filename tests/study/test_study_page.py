@@ -15,7 +15,7 @@ PARTS = {
     TaskConfig: {"data": "a.csv", "splits": {"test": 1}},
     PoolModel: {"model": "x"},
     Budget: {},
-    TuneConfig: {},
+    TuneConfig: {"method": "lora"},
 }
 FIELDS = [(model, name) for model in PARTS for name in model.model_fields]
 

@@ -26,6 +26,9 @@ WEIGHTS = "adapter_model.safetensors"
 RECORD = "tunemerge_adapter.json"
 """Says how an adapter came about; a folder without it is never replaced."""
 
+FOLDER = "adapter"
+"""Where a tuned model's folder keeps the adapter that was folded into its weights, as PEFT saves it."""
+
 PREFIX = "base_model.model."
 
 

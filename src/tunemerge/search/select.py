@@ -64,9 +64,12 @@ def pick(job: Job) -> Cost:
 def select(job: Job) -> Cost:
     """Inputs models, choice (a "pick"). A pointer: links to the files of the model that was picked."""
     choice = json.loads((job.one("choice") / FILE).read_text(encoding="utf-8"))
-    for file in job.inputs["models"][choice["chosen"]].iterdir():
-        if file.name != "manifest.json":
-            link(file, job.out / file.name)
+    model = job.inputs["models"][choice["chosen"]]
+    for file in model.rglob("*"):
+        if file.is_file() and file != model / "manifest.json":
+            target = job.out / file.relative_to(model)
+            target.parent.mkdir(exist_ok=True)
+            link(file, target)
     return Cost()
 
 

@@ -208,7 +208,7 @@ class Setting:
         inputs = {"model": (model,), "train": rows.train, "validation": rows.validation}
 
         def trial(rate: float, label: str) -> Step:
-            tuning = {**self.tuning, "learning_rate": rate, **({"method": "head"} if head_only else {})}
+            tuning = {**(head_of(self.tuning) if head_only else self.tuning), "learning_rate": rate}
             params = {**self.task, "seed": self.seed, "examples": budget * self.batch_size, "tuning": tuning}
             return Step("tune", params, inputs, label)
 
@@ -315,6 +315,11 @@ def predict_fitted(fitted: Fitted, rows: Leaf, scoring: Mapping[str, Any], seed:
     params = {"task": scoring["task"], **names, "seed": seed, "final": final}
     inputs = {"train": fitted.rows.train, "rows": (rows,)}
     return Step("control", params, inputs, f"predict {rows.label}: {fitted.control}")
+
+
+def head_of(tuning: Mapping[str, Any]) -> dict[str, Any]:
+    """The same settings for a linear probe, which has no adapter."""
+    return {**{key: value for key, value in tuning.items() if key != "lora"}, "method": "head"}
 
 
 def name_of(node: Node) -> str:

@@ -22,6 +22,7 @@ from tunemerge.study.plan import StudyPlan, make_plan
 from tunemerge.study.rows import StudyRows, read_rows
 from tunemerge.study.setting import check_heads, key_of, locate_models
 from tunemerge.study.standins import models_with_stand_ins, rows_with_stand_ins
+from tunemerge.tune.adapter import lora_findings
 from tunemerge.tune.trackers import missing_packages
 
 
@@ -48,7 +49,7 @@ def examine(
     # A name that nobody knows may be one of a plug-in that can't be loaded: that is said once.
     found += plugins + [n for n in names if not (_errors(plugins) and is_registered_name(n))] + _fit_together(models)
     rows, problems = read_rows(config, folder, store.root)
-    found += missing_packages(config.trackers)
+    found += missing_packages(config.trackers) + _adapter_findings(config, models)
     found += problems + check_heads(models, rows.spec) + weak_evidence(config, rows)
     incumbent, problems = read_incumbent(config, rows, folder)
     found += problems
@@ -70,6 +71,17 @@ def _fit_together(models: Mapping[str, Leaf]) -> list[Finding]:
     base = models.get("base")
     found = check_models({n: leaf.path for n, leaf in _pool(models).items()}, base.path if base else None)
     return [replace(f, where=key_of(f.where)) if f.where in models else f for f in found]
+
+
+def _adapter_findings(config: StudyConfig, models: Mapping[str, Leaf]) -> list[Finding]:
+    """What speaks against the adapter that tuning asks for; models are of one architecture, so each thing once."""
+    found: dict[str, Finding] = {}
+    for leaf in models.values():
+        try:
+            found |= {f.code + f.where: f for f in lora_findings(config.tuning, leaf.path)}
+        except TunemergeError:
+            continue  # reported by the check of the files
+    return list(found.values())
 
 
 def _of_the_arms(

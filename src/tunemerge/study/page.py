@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 from tunemerge.strategies.written import WrittenStep, WrittenStrategy
 from tunemerge.study.config import Budget, IncumbentConfig, PoolModel, SplitsConfig, StudyConfig, TaskConfig
 from tunemerge.tasks.task import TASKS
-from tunemerge.tune.config import TuneConfig
+from tunemerge.tune.config import LoraConfig, TuneConfig
 
 _INTRO = """\
 # study.yaml, key by key
@@ -39,6 +39,7 @@ _SECTIONS: tuple[tuple[str, type[BaseModel], str], ...] = (
     ("A strategy of your own", WrittenStrategy, "strategies[]"),
     ("A step of it", WrittenStep, "strategies[].steps.NAME"),
     ("Tuning", TuneConfig, "tuning"),
+    ("A LoRA adapter", LoraConfig, "tuning.lora"),
 )
 _ROLES = """\
 ## Which splits a task needs

@@ -54,11 +54,13 @@ class Network:
     head: Coefficients
     bytes: int
 
-    def flops(self, passes: Passes, head_only: bool) -> tuple[float, float]:
-        """(training, forward only). A backward pass is two forward ones; a linear probe goes back through the head."""
+    def flops(self, passes: Passes, method: str) -> tuple[float, float]:
+        """(training, forward only). A backward pass is two forward ones; a linear probe goes back through the head, and
+        an adapter through all with half of that: frozen weights need no gradients. Its own thin matrices are left out.
+        """
         once = flops(passes.train, self.forward)
-        back = flops(passes.train, self.head if head_only else self.forward)
-        return once + 2 * back, flops(passes.forward, self.forward)
+        back = flops(passes.train, self.head if method == "head" else self.forward)
+        return once + (1 if method == "lora" else 2) * back, flops(passes.forward, self.forward)
 
 
 def network(folder: Path) -> Network:

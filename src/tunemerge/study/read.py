@@ -25,7 +25,7 @@ from tunemerge.study.config import (
 )
 from tunemerge.study.places import Places, dotted
 from tunemerge.tasks.task import TASKS
-from tunemerge.tune.config import TuneConfig
+from tunemerge.tune.config import LoraConfig, TuneConfig
 from tunemerge.yamlfile import KeyPath, Lines, load_yaml, parse_yaml
 
 _PARTS: dict[str, type[BaseModel]] = {
@@ -35,6 +35,7 @@ _PARTS: dict[str, type[BaseModel]] = {
     "budget": Budget,
     "pool_budget": Budget,
     "tuning": TuneConfig,
+    "tuning.lora": LoraConfig,
     "splits": SplitsConfig,
 }
 # The keys that arms are made of.
@@ -200,7 +201,7 @@ def _value(data: Any, key: tuple[Any, ...]) -> Any:
 
 def _known_at(loc: KeyPath, data: Mapping[str, Any]) -> list[str]:
     """The keys that there are at a place of the study."""
-    model = _PARTS.get(str(loc[0]), StudyConfig) if loc else StudyConfig
+    model = _PARTS.get(dotted(loc)) or (_PARTS.get(str(loc[0]), StudyConfig) if loc else StudyConfig)
     if loc[:1] == ("strategies",) and len(loc) > 1:
         model = WrittenStep if "steps" in loc else WrittenStrategy
     known = list(model.model_fields)

@@ -78,7 +78,7 @@ def make_setting(
     config: StudyConfig, rows: StudyRows, seed: int, base: Leaf | None, given: Mapping[str, Leaf]
 ) -> Setting:
     """What the strategies see of one seed. Raises BudgetError where a pool model can't be made."""
-    tuning = config.tuning.model_dump(mode="json")
+    tuning = config.tuning.params()
     task = {"task": rows.spec.as_dict()}
     fitted = {"fitted": (_fit(rows, seed),)} if TASKS[rows.spec.kind].fits else {}
 

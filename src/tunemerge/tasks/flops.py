@@ -42,11 +42,12 @@ def measure(model: Loaded, encoded: Inputs, trainable: str, training: bool) -> C
 
 
 def _network(net: Any) -> str:
-    """What tells networks apart whose passes cost differently."""
+    """What tells networks apart whose passes cost differently; an adapter inside is not in the config."""
     if not hasattr(net, "config"):
         return repr(net)
+    adapters = {name: list(p.shape) for name, p in net.named_parameters() if ".lora_" in name}
     config = {k: v for k, v in net.config.to_dict().items() if k not in ("_name_or_path", "transformers_version")}
-    return json.dumps(config, sort_keys=True, default=str)
+    return json.dumps([config, adapters] if adapters else config, sort_keys=True, default=str)
 
 
 def count(model: Loaded, encoded: Inputs, batch: int, length: int, training: bool) -> int:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from tunemerge.checkpoint.adapter import FOLDER
+from tunemerge.checkpoint.adapter_writer import write_adapter
 from tunemerge.errors import TunemergeError, UsageError
 from tunemerge.graph.cost import Cost
 from tunemerge.tasks import flops, hub
@@ -14,6 +16,7 @@ from tunemerge.tasks.meter import metered
 from tunemerge.tasks.precision import torch_device
 from tunemerge.tasks.spec import Spec
 from tunemerge.tasks.task import TASKS
+from tunemerge.tune.adapter import attach, take_out
 from tunemerge.tune.config import TuneConfig
 from tunemerge.tune.keeper import Keeper, Point, Progress
 from tunemerge.tune.order import training_order
@@ -41,13 +44,16 @@ def tune_model(
     seed: int,
     examples: int,
     config: TuneConfig | None = None,
+    under: Path | None = None,
     progress: Progress = lambda fraction, message: None,
 ) -> Tuned:
     """Train the model of a folder on exactly `examples` examples and write the chosen state to the folder `out`.
 
     `out` gets config.json, model.safetensors (float32), the tokenizer's files as they are, and the curve
     (tunemerge_tune.json). Rows are Parquet files; several are concatenated. The same inputs give the same bits on one
-    CPU thread. Raises UsageError for bad rows or labels, TunemergeError when the training diverges.
+    CPU thread. With `method: lora` the adapter is folded into the weights and stands in the folder adapter/ too; where
+    `model` has one of an earlier tuning, on the model of the folder `under`, that one is trained on.
+    Raises UsageError for bad rows, labels or targets, TunemergeError when the training diverges.
     """
     import torch
     from transformers import set_seed
@@ -61,7 +67,7 @@ def tune_model(
     out.mkdir(parents=True, exist_ok=True)
     with hub.quiet():
         set_seed(seed % 2**32)
-        loaded = kind.load(model, task, config.dropout)
+        loaded = kind.load(under or model, task, config.dropout)
         net = loaded.net.to(device)
         encoded = kind.encode(loaded, rows, config.max_length)
         order = training_order(encoded.lengths, examples, config.batch_size, seed, config.length_grouping)
@@ -70,6 +76,8 @@ def tune_model(
             net.requires_grad_(False)
             for parameter in kind.head(loaded):
                 parameter.requires_grad_(True)
+        elif config.adapter is not None:
+            heads = attach(loaded, config.adapter, model / FOLDER if under else None)
         validation = None
         if held_out is not None:
             validation = kind.encode(loaded, held_out, config.max_length), held_out
@@ -83,6 +91,9 @@ def tune_model(
             )
         train_flops = flops.flops(meter.train_shapes, flops.measure(loaded, encoded, config.method, True))
         forward_flops = flops.flops(meter.forward_shapes, flops.measure(loaded, encoded, config.method, False))
+        if config.adapter is not None:
+            (out / FOLDER).mkdir()
+            write_adapter(take_out(net, heads, under or model), out / FOLDER)
         kind.save(loaded, out)
     tuned = Tuned(
         tuple(keeper.curve),

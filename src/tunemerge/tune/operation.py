@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any
 
 from tunemerge.graph.cost import Cost
 from tunemerge.graph.operation import Job, operation
@@ -14,9 +17,19 @@ from tunemerge.tune.config import TuneConfig
 from tunemerge.tune.model import tune_model
 
 
-@operation("tune", version=2, environment=environment, prepare=hub.prepare, uses=code_of_task)
+def uses(params: Mapping[str, Any]) -> dict[str, str]:
+    """For the key: the task's code, and PEFT's version where an adapter is trained."""
+    lora = params.get("tuning", {}).get("method") == "lora"
+    return {**code_of_task(params), **({"peft": version("peft")} if lora else {})}
+
+
+@operation("tune", version=2, environment=environment, prepare=hub.prepare, uses=uses)
 def tune(job: Job) -> Cost:
-    """Inputs model, train (splits), validation (splits, may be empty); params task (a Spec), seed, examples, tuning."""
+    """Inputs model, train (splits), validation (splits, may be empty); params task (a Spec), seed, examples, tuning.
+
+    Input under (none or one): the model that the adapter beside `model` is on; then that adapter is trained on.
+    """
+    under = job.inputs.get("under", ())
     with hub.one_thread():
         tuned = tune_model(
             job.one("model"),
@@ -27,6 +40,7 @@ def tune(job: Job) -> Cost:
             seed=job.params["seed"],
             examples=job.params["examples"],
             config=TuneConfig.model_validate(job.params["tuning"]),
+            under=under[0] if under else None,
             progress=job.progress,
         )
     gc.collect()  # the Trainer and what it holds, optimizer states included, refer to each other

@@ -12,11 +12,13 @@ import pandas as pd
 from tunemerge.checkpoint.locate import locate
 from tunemerge.checkpoint.model import open_checkpoint
 from tunemerge.errors import UsageError
+from tunemerge.findings import refuse_errors
 from tunemerge.progress import Tell, shown
 from tunemerge.registry import listed
 from tunemerge.store.atomic import refuse_foreign, replacing
 from tunemerge.tasks.files import rows_of_file, settings_of
 from tunemerge.tasks.task import TASKS, TaskKind
+from tunemerge.tune.adapter import lora_findings
 from tunemerge.tune.config import TuneConfig
 from tunemerge.tune.model import CURVE_FILE, Tuned, tune_model
 
@@ -50,6 +52,7 @@ def tune(
     held_out = rows_of_file(validation, kind, options) if validation else None
     spec = kind.spec(options, [rows])
     source = locate(str(model))
+    refuse_errors(lora_findings(config, source))
     if kind.prediction == "classes":
         _check_labels(kind, options, source, spec.labels, str(data), str(validation), held_out, str(model))
     with (
