@@ -70,6 +70,51 @@ def demo(
 
 
 @app.command()
+def init(
+    data: Annotated[list[Path], typer.Argument(help="tables (CSV, TSV, JSONL, Parquet), or folders of them")],
+    model: Annotated[
+        list[str] | None,
+        typer.Option(metavar="[TASK=]MODEL", help="a model for the pool: folder, package:NAME/PATH or Hub id"),
+    ] = None,
+    base: Annotated[str | None, typer.Option(help="the shared ancestor of the models")] = None,
+    target: Annotated[str | None, typer.Option(help="the one task that counts")] = None,
+    minutes: Annotated[float, typer.Option(min=0.1, help="what the study may take on this machine")] = 20,
+    text: Annotated[str | None, typer.Option(help="column of the text")] = None,
+    label: Annotated[str | None, typer.Option(help="column to predict: labels, or numbers")] = None,
+    kind: Annotated[str | None, typer.Option(help="kind of task (`tunemerge list tasks`)")] = None,
+    labels: Annotated[str | None, typer.Option(metavar="RAW=NAME,...", help="what raw labels are called")] = None,
+    unit: Annotated[str | None, typer.Option(help="column of what is one piece of evidence, or none")] = None,
+    weight: Annotated[str | None, typer.Option(help="column of row weights, or none")] = None,
+    date: Annotated[str | None, typer.Option(help="column of the time to split by, or none")] = None,
+    task_by: Annotated[str | None, typer.Option(help="column whose values are tasks (a site), or none")] = None,
+    only: Annotated[str | None, typer.Option(metavar="TASK,...", help="take only these tasks")] = None,
+    out: Annotated[Path, typer.Option(help="the file to write")] = Path("study.yaml"),
+    force: Annotated[bool, typer.Option("--force", help="replace the file where it is there already")] = False,
+    json: Json = False,
+) -> None:
+    """Write a study file from your data and models; in a terminal it asks what it can't know."""
+    from tunemerge.cli.starting import pairs, start
+    from tunemerge.propose.questions import Answers
+
+    answers = Answers(
+        text=text,
+        label=label,
+        unit=unit,
+        weight=weight,
+        date=date,
+        task_by=task_by,
+        kind=kind,
+        labels=None if labels is None else pairs(labels),
+        only=None if only is None else tuple(name.strip() for name in only.split(",")),
+        base=base,
+        target=target,
+        models=tuple(model or ()),
+        minutes=minutes,
+    )
+    start(data, answers, out, force)
+
+
+@app.command()
 def check(
     file: Annotated[Path, typer.Argument(help="a study file or a recipe", metavar="STUDY.YAML|RECIPE.YAML")],
     set_: Set = None,

@@ -1,0 +1,1 @@
+"""A study file proposed from data and models: what `tunemerge init` infers, asks and writes."""
