@@ -27,9 +27,8 @@ def flips(
     text. Columns of the answer: task; row (number of the data row, 1 is the first); unit; target; a, b (the label that
     each gave most often); gained and lost (in how many seeds a is right and b wrong, and the reverse), of `seeds`; lead
     (by how much a's probability of the target is above b's, mean over seeds); text. What `a` gains in most seeds comes
-    first, what it loses in most seeds last. With folds a row counts where its fold holds it out.
-    Raises UsageError
-    for an unknown arm or task, or one that predicts values.
+    first, what it loses in most seeds last. With folds a row counts where its fold holds it out. Tasks that predict
+    values have no flips. Raises UsageError for an unknown arm or task, or a `task` that predicts values.
     """
     arms, tasks = list(dict.fromkeys(predictions["arm"])), list(dict.fromkeys(predictions["task"]))
     for name in (a, b):

@@ -80,6 +80,17 @@ class TaskInfo(_Model):
     private: bool = False
 
 
+class PoolRecord(_Model):
+    """What the folder of a given checkpoint tells of how `tunemerge tune` made it. `base`: fingerprint of the model
+    that it started from; `model`: digest of its weights."""
+
+    rows: int
+    seed: int
+    base: str
+    model: str
+    cost: CostLine
+
+
 class TaskScore(_Model):
     """An arm's test result on one task. `normalised`: the value over that of the task's own tuned expert, where
     there are several tasks. `forgetting`: what was lost (positive) against the untuned model of the pool: the task's
@@ -99,10 +110,10 @@ class ArmResult(_Model):
     kept. `matched`: within the budget; arms that spend more stand apart and are never handed back. `ceiling`: it pools
     the rows of private tasks, so nobody may have it; no verdict looks at it. `validation` and `test` are means over
     seeds of the mean over tasks; the lists are per seed, in the order of `seeds`. `marginal` is what the arm added to
-    what existed, a mean over seeds; `total` includes
-    making the pool (None for given checkpoints, of whose cost at most `total_examples` is known). `steps` are the keys
-    of all its steps over all seeds; `models` the keys of the steps whose artifacts answer a task, a list a seed
-    (several: an ensemble). `stayed_out`: with folds, the score on test rows that stayed out of all of them.
+    what existed, a mean over seeds; `total` includes making the pool (None for given checkpoints without a record: then
+    at most `total_examples` is known). `steps` are the keys of all its steps over all seeds; `models` the keys of the
+    steps whose artifacts answer a task, a list a seed (several: an ensemble). `stayed_out`: with folds, the score on
+    test rows that stayed out of all of them.
     """
 
     name: str
@@ -292,6 +303,7 @@ class Results(_Model):
     base: str
     base_licence: str | None
     pool: dict[str, str]
+    pool_records: dict[str, PoolRecord] = {}
     tasks: list[TaskInfo]
     seeds: list[int]
     splits: SplitsInfo | None = None

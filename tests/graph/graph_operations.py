@@ -48,6 +48,8 @@ def fail(job: Job) -> Cost:
             raise ValueError("no such number")
         case "usage":
             raise UsageError("rows.csv, row 3: no label")
+        case "value":
+            raise UsageError(f"row 3: 'secret' is not {job.params['label']!r}")
         case "exit":
             raise SystemExit(3)
         case "not a cost":

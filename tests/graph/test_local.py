@@ -19,7 +19,7 @@ from tunemerge.graph.run import (
     failed_attempts,
     run_plan,
 )
-from tunemerge.graph.step import Step
+from tunemerge.graph.step import Leaf, Step
 from tunemerge.store.artifacts import Store
 
 
@@ -96,6 +96,15 @@ def test_a_step_that_kills_every_worker_is_given_up(executor, store, tmp_path):
     assert "graph_operations.py" in said  # the faulthandler's stack
     assert failed_attempts(store.journal)[0] == 2
     assert run_plan(Plan.of([ops.number(1)]), store, executor)  # and it goes on
+
+
+def test_what_a_dead_worker_printed_of_private_rows_is_not_shown(executor, store, tmp_path):
+    rows = Leaf("1" * 64, tmp_path / "rows", "rows", "north adapt", "north")
+    rows.path.write_text("secret")
+    params = {"count": str(tmp_path / "pids"), "times": 9, "signal": "SIGKILL"}
+    with pytest.raises(StepFailedError, match=r"killed by SIGKILL.*what it printed is not shown") as caught:
+        run_plan(Plan.of([Step("t-die", params, {"rows": (rows,)}, "dies")]), store, executor)
+    assert "about to die" not in str(caught.value) + store.journal.path.read_text()
 
 
 def test_a_worker_that_dies_idle_is_replaced(store):

@@ -229,3 +229,17 @@ def test_a_relative_store_is_the_same_store(tmp_path, monkeypatch):
     step = ops.number(1)
     assert run(Plan.of([step]), Store(Path("here")))[step.key].path.is_absolute()
     assert Store(tmp_path / "here").get(step.key) is not None
+
+
+@pytest.mark.parametrize(("how", "shown"), [("bug", "ValueError"), ("usage", "no label"), ("value", "row 3")])
+def test_what_fails_on_private_rows_is_told_without_their_values(store, tmp_path, how, shown):
+    rows = Leaf("1" * 64, tmp_path / "rows", "rows", "north adapt", "north")
+    rows.path.write_text("secret")
+    with pytest.raises(StepFailedError) as e:
+        run(Plan.of([Step("t-fail", {"how": how, "label": "ill"}, {"rows": (rows,)}, "bad")]), store)
+    told = str(e.value) + store.journal.path.read_text()
+    assert shown in told and "ValueError: " not in told and "secret" not in told
+    if how == "bug":
+        assert "graph_operations.py" in told and "its message is not shown" in told
+    if how == "value":
+        assert "a value is not 'ill'" in told

@@ -140,6 +140,38 @@ def test_ids_of_a_column_that_both_have(tmp_path, tiny_bert):
     assert "2 predictions are of no row of b: 'x1', 'x2'" in {f.message for f in plan.findings}
 
 
+def test_tasks_with_the_same_test_rows_at_other_places_keep_their_own_numbers(tmp_path, tiny_bert):
+    small_study(tmp_path, tiny_bert)
+    rows = pd.read_csv(tmp_path / "a.csv")
+    rows["id"] = [f"id {i}" for i in range(len(rows))]
+    adapt, validation, test = (rows.iloc[i : i + 60] for i in (0, 60, 120))
+    tasks = {
+        "one": {
+            "files": {"adapt": "adapt_1.csv", "validation": "validation_1.csv", "test": "test_1.csv"},
+            "unit": "id",
+        },
+        "two": {
+            "files": {"adapt": "adapt_2.csv", "validation": "validation_2.csv", "test": "test_2.csv"},
+            "unit": "id",
+        },
+    }
+    adapt.iloc[:30].to_csv(tmp_path / "adapt_1.csv", index=False)
+    adapt.iloc[30:].to_csv(tmp_path / "adapt_2.csv", index=False)
+    validation.iloc[:30].to_csv(tmp_path / "validation_1.csv", index=False)
+    validation.iloc[30:].to_csv(tmp_path / "validation_2.csv", index=False)
+    test.to_csv(tmp_path / "test_1.csv", index=False)
+    other = pd.concat([adapt.iloc[:7].assign(kept="no"), test.assign(kept="yes")])
+    other.to_csv(tmp_path / "test_2.csv", index=False)
+    tasks["two"]["where"] = {"kept": "yes"}
+    for name in ("adapt_2.csv", "validation_2.csv"):
+        pd.read_csv(tmp_path / name).assign(kept="yes").to_csv(tmp_path / name, index=False)
+    rows = small_study(tmp_path, tiny_bert, tasks=tasks, pool={}, strategies=["joint"]).plan().rows
+    digests = {n: rows.tasks[n].parts[0]["test"].digest for n in tasks}
+    assert len(set(digests.values())) == 1
+    assert rows.lines["one", 0, "test"].tolist() == list(range(60))
+    assert rows.lines["two", 0, "test"].tolist() == list(range(7, 67))
+
+
 def test_private_ids_are_counted_and_not_named(tmp_path, tiny_bert):
     small_study(tmp_path, tiny_bert)
     labels = {"negative": "negative", "positive": "positive"}

@@ -1,8 +1,10 @@
 """Private tasks: no step reads the rows of two of them, and nothing that is written shows one of their values."""
 
 import csv
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from corpus import sentences
@@ -74,7 +76,9 @@ def test_ceilings_are_marked_and_no_verdict_looks_at_them(finished):
     assert not results.unavailable and all(t.private for t in results.tasks)
     with pytest.raises(UsageError, match="unattainable ceiling"):
         export_arm(results, study.store, study.workdir / "out", arm="joint")
-    assert "unattainable ceiling: pools private rows" in (study.run_folder / "report.md").read_text()
+    text = (study.run_folder / "report.md").read_text()
+    said = "An unattainable ceiling pools the rows of private tasks"
+    assert said in text and text.count("unattainable ceiling") == len(ceilings) + 1
 
 
 def test_scores_task_by_task_choose_what_one_search_over_all_rows_would(finished, tiny_bert):
@@ -122,6 +126,65 @@ def test_private_tasks_declare_their_labels(tmp_path, tiny_bert):
     del tasks["a"]["labels"]
     with pytest.raises(FindingsError, match=r"private-labels\] tasks.a"):
         private_study(tmp_path, tiny_bert, tasks=tasks).plan()
+
+
+def test_what_is_fitted_meets_as_sums_of_each_private_task(tmp_path, tiny_bert):
+    write_private_values(tmp_path)
+    study = value_study(tmp_path, tiny_bert)
+    plan = study.plan()
+    summaries = [s for s in plan.graph.steps if s.op == "summarise"]
+    assert [{n.private for n in s.parents()} for s in summaries[:2]] == [{"a"}, {"b"}] and len(summaries) == 4
+    (fit, *_) = [s for s in plan.graph.steps if s.op == "fit"]
+    assert {s.op for s in fit.parents()} == {"summarise"} and pooling(plan.graph) == []
+    assert {name.split("/")[0] for name, _ in plan.unavailable} >= {"joint", "merge_then_tune"}
+    results = run(study)
+    fitted = json.loads(study.store.read(study.store.get(fit.key), "tunemerge_fitted.json"))
+    seed = study.plan().rows
+    values = [
+        v
+        for n in "ab"
+        for split in ("source", "adapt")
+        for v in seed.tables[seed.tasks[n].parts[study.config.seed_list[0]][split].digest]["value"]
+    ]
+    assert fitted["mean"] == pytest.approx(np.mean(values)) and fitted["std"] == pytest.approx(np.std(values))
+    assert results.verdict.handed_back and results.flipped == []
+    assert results.incumbent.test.value == pytest.approx(1.0)  # it answers with the truth itself
+    assert results.incumbent.against.difference.value < 0
+
+
+def test_findings_about_private_values_show_none(tmp_path, tiny_bert):
+    write_private_values(tmp_path, constant=4711.25)
+    with pytest.raises(FindingsError) as e:
+        value_study(tmp_path, tiny_bert).plan()
+    assert "rows have the same value" in str(e.value) and "4711" not in str(e.value)
+
+
+def write_private_values(folder: Path, constant: float | None = None) -> None:
+    """Two tables of sentences with a number that their label tells, and today's answers, which are the truth."""
+    for number, name in enumerate("ab"):
+        texts, labels = sentences(200, number)
+        pairs = enumerate(zip(texts, labels, strict=True))
+        rows = [(t, 10 * number + (label == "positive") + i / 1000) for i, (t, label) in pairs]
+        for file, lines in (
+            (f"values_{name}.csv", [("text", "value"), *((t, v if constant is None else constant) for t, v in rows)]),
+            (f"today_{name}.csv", [("row", "prediction"), *((i + 1, v) for i, (_, v) in enumerate(rows))]),
+        ):
+            with (folder / file).open("w", newline="") as f:
+                csv.writer(f).writerows(lines)
+
+
+def value_study(folder: Path, base: Path):
+    task = {"kind": "text-regression", "splits": SPLITS, "private": True}
+    return small_study(
+        folder,
+        base,
+        tasks={n: {**task, "data": f"values_{n}.csv"} for n in "ab"},
+        incumbent={"predictions": {n: f"today_{n}.csv" for n in "ab"}},
+        strategies=["tune_then_merge", "merge_then_tune", "merge_only", "joint"],
+        methods=["linear"],
+        metric="r2",
+        name="values",
+    )
 
 
 def leaf(name: str, private: str = "") -> Leaf:

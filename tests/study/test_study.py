@@ -152,7 +152,7 @@ def test_given_checkpoints_are_a_pool_of_unknown_cost(finished, tmp_path, tiny_b
         seeds=1,
     )
     plan = given.plan()
-    assert ("joint_total", "no source rows: what the pool cost is not known") in plan.unavailable
+    assert ("joint_total", "no source rows: the pool was made elsewhere") in plan.unavailable
     merges = [s for s in plan.graph.steps if s.op == "merge"]
     assert all("classifier." in s.params["average"] for s in merges)
     arms = {a.name: a for a in run(given).arms}

@@ -19,9 +19,10 @@ _SHOWN = 10
 def show_flips(run: Path, arm: str, against: str, task: str | None, out: Path | None) -> None:
     """The rows that flip in most seeds; all of them in `out`."""
     console = screen()
-    found = read_results(run).flips(arm, against, task)
+    results = read_results(run)
+    found = results.flips(arm, against, task)
     seeds = int(found["seeds"].max()) if len(found) else 1
-    for name in found["task"].unique():
+    for name in [t.name for t in results.tasks if t.name in set(found["task"])]:
         rows = found[found["task"] == name]
         gains, losses = rows["gained"].sum() / rows["seeds"].max(), rows["lost"].sum() / rows["seeds"].max()
         counts = f"gains {gains:.1f} and loses {losses:.1f} test rows against {against}, net {gains - losses:+.1f}"
@@ -45,11 +46,12 @@ def _table(rows: pd.DataFrame, arm: str, against: str) -> Table:
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     for name, justify in (("task", "left"), ("row", "right"), ("gained", "right"), ("lost", "right")):
         table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
-    for name in ("truth", arm, against, "text"):
+    told = rows["text"].notna().any()  # not where all rows are private
+    for name in ("truth", arm, against, *(["text"] if told else [])):
         table.add_column(Text(name), overflow="ellipsis" if name == "text" else "fold", no_wrap=name == "text")
     for r in rows.to_dict("records"):
         counts = (f"{r[n]}/{r['seeds']}" if r[n] else "" for n in ("gained", "lost"))
         text = " ".join(clean_text(r["text"] or "").split())
-        cells = (r["task"], str(r["row"]), *counts, r["target"], r["a"], r["b"], text)
+        cells = (r["task"], str(r["row"]), *counts, r["target"], r["a"], r["b"], *([text] if told else []))
         table.add_row(*(Text(cell) for cell in cells))
     return table

@@ -1,8 +1,9 @@
-"""Private tasks: no step may read the rows of two of them."""
+"""Private tasks: no step may read the rows of two of them, and what goes wrong in a step shows no value of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from tunemerge.findings import Finding, error, refuse_errors
 from tunemerge.graph.plan import Plan, parent_steps
@@ -10,6 +11,10 @@ from tunemerge.graph.step import Leaf, Node, Step
 
 # Operations whose output says something of every row, so that reading it is reading the rows.
 ROW_BY_ROW = frozenset({"predict", "control"})
+# Messages quote values as Python does.
+_QUOTED = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"")
+_HIDDEN = "\0"
+_HIDDEN_LIST = re.compile(f"{_HIDDEN}(?:, {_HIDDEN})*(?: and (\\d+) more)?")
 
 
 def owners(nodes: Iterable[Node]) -> tuple[str, ...]:
@@ -52,3 +57,27 @@ def refuse_pooling(plan: Plan) -> None:
         for step, names in pooling(plan)
     ]
     refuse_errors(found)
+
+
+def without_quoted(message: str, said: Collection[str]) -> str:
+    """The same message; of what it quotes only the words in `said` stay, the rest is counted."""
+    hidden = _QUOTED.sub(lambda m: m[0] if m[0][1:-1] in said else _HIDDEN, message)
+    return _HIDDEN_LIST.sub(_counted, hidden)
+
+
+def words(value: object) -> Iterator[str]:
+    """All texts in settings as the person wrote them: names of columns, labels as they are declared."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield str(key)
+            yield from words(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from words(inner)
+    elif isinstance(value, str):
+        yield value
+
+
+def _counted(hidden: re.Match[str]) -> str:
+    count = hidden[0].count(_HIDDEN) + int(hidden[1] or 0)
+    return "a value" if count == 1 else f"{count} values"

@@ -174,6 +174,8 @@ def render_markdown(results: Results) -> str:
     lead = f"Test {name}; costs are marginal, a mean over {view.run_word(r)}s. {view.TIME_WORDS}"
     if view.folded(r):
         lead += f" {view.FOLD_WORDS}"
+    if view.has_ceilings(r):
+        lead += f" {view.CEILING_WORDS}"
     parts += [f"## Leaderboard\n\n{lead}", leaderboard_table(r)]
     if r.contrasts:
         parts += ["## Contrasts", contrast_table(r), view.contrast_words(r)]

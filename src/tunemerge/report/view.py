@@ -26,6 +26,16 @@ def ordered(results: Results) -> Results:
     return results.model_copy(update={"arms": arms})
 
 
+CEILING_WORDS = (
+    "An unattainable ceiling pools the rows of private tasks: it shows what pooling gives, and no verdict looks at it."
+)
+
+
+def has_ceilings(results: Results) -> bool:
+    """Whether arms ran that nobody may have."""
+    return any(arm.ceiling for arm in results.arms)
+
+
 def groups(results: Results) -> list[tuple[str, str, list[ArmResult]]]:
     """(role, heading, arms) of every role that has arms."""
     found = [(role, title, [a for a in results.arms if a.role == role]) for role, title in ROLES.items()]
@@ -38,7 +48,7 @@ def marks(arm: ArmResult) -> list[str]:
     if arm.handed_back:
         found.append("★ handed back")
     if arm.ceiling:
-        found.append("unattainable ceiling: pools private rows")
+        found.append("unattainable ceiling")
     if not arm.deliverable:
         found.append(f"not a deliverable: {fmt.plural(arm.models_at_inference, 'model')} at inference")
     if not arm.matched:

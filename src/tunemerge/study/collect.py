@@ -23,6 +23,7 @@ from tunemerge.results import (
     FindingResult,
     IncumbentResult,
     Interval,
+    PoolRecord,
     Results,
     SplitsInfo,
     StepResult,
@@ -38,7 +39,7 @@ from tunemerge.study.plan import StudyPlan
 from tunemerge.study.scores import Evidence, score_arms
 from tunemerge.study.today import flipped, incumbent_result, sentence
 from tunemerge.tasks.task import is_classes
-from tunemerge.tune.model import CURVE_FILE
+from tunemerge.tune.record import CURVE_FILE, TuneRecord
 
 VERSIONS = ("torch", "transformers", "numpy", "scipy", "scikit-learn", "safetensors", "pyarrow")
 
@@ -92,6 +93,7 @@ def collect(plan: StudyPlan, evidence: Evidence, facts: RunFacts) -> Results:
         base=config.base or "none",
         base_licence=config.base_licence,
         pool=_pool(plan),
+        pool_records={name: _record(record) for name, record in plan.records.items()},
         tasks=_tasks(plan),
         seeds=config.seed_list,
         splits=_splits(plan),
@@ -164,6 +166,10 @@ def _pool(plan: StudyPlan) -> dict[str, str]:
     names = next(iter(plan.settings.values())).pool
     made = "made here, once a seed, from the task's source rows"
     return {n: (m if isinstance(m, str) else m.model) if (m := given.get(n)) else made for n in names}
+
+
+def _record(r: TuneRecord) -> PoolRecord:
+    return PoolRecord(rows=r.rows, seed=r.seed, base=r.base, model=r.model, cost=line(r.cost))
 
 
 def _tasks(plan: StudyPlan) -> list[TaskInfo]:

@@ -231,7 +231,10 @@ class PoolModel(_Part):
 
     model: str = Field(description="folder, `package:NAME/PATH` or Hub id", examples=["models/amazon"])
     examples: int | None = Field(
-        None, ge=0, description="training examples it cost to make, if known; unknown is not 0", examples=[20000]
+        None,
+        ge=0,
+        description="training examples it cost to make, if known and not in its own record; unknown is not 0",
+        examples=[20000],
     )
     licence: str | None = Field(None, description="its licence, for the model card", examples=["mit"])
 

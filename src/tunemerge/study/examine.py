@@ -22,6 +22,7 @@ from tunemerge.study.plan import StudyPlan, make_plan
 from tunemerge.study.rows import StudyRows, read_rows
 from tunemerge.study.setting import check_heads, key_of, locate_models
 from tunemerge.study.standins import models_with_stand_ins, rows_with_stand_ins
+from tunemerge.study.sunk import read_records
 from tunemerge.tune.adapter import lora_findings
 from tunemerge.tune.trackers import missing_packages
 
@@ -53,10 +54,13 @@ def examine(
     found += problems + check_heads(models, rows.spec) + weak_evidence(config, rows)
     incumbent, problems = read_incumbent(config, rows, folder)
     found += problems
+    records, problems = read_records(config, models)
+    found += problems
     plan = None
     if not _errors(found):
         try:
-            plan = replace(make_plan(config, rows, models.get("base"), _pool(models)), incumbent=incumbent)
+            plan = make_plan(config, rows, models.get("base"), _pool(models), records)
+            plan = replace(plan, incumbent=incumbent)
             found += [*plan.findings, *enough_disk(plan, store), *enough_memory(plan)]
         except FindingsError as e:
             found += e.findings
@@ -102,7 +106,7 @@ def _of_the_arms(
     known = config.model_copy(update={"methods": methods, "strategies": strategies or config.strategies})
     leaves = models_with_stand_ins(config, models)
     try:
-        return list(make_plan(known, rows_with_stand_ins(rows, known), leaves.get("base"), _pool(leaves)).findings)
+        return list(make_plan(known, rows_with_stand_ins(rows, known), leaves.get("base"), _pool(leaves), {}).findings)
     except FindingsError as e:
         return list(e.findings)
     except TunemergeError:  # a model that is not there would have to be read

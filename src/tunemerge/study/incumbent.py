@@ -48,11 +48,12 @@ def read_incumbent(config: StudyConfig, rows: StudyRows, folder: Path) -> tuple[
             continue
         if any(config.scored not in parts for parts in task.parts.values()):
             continue
-        tested = [parts[config.scored].digest for parts in task.parts.values()]
-        answers, problems = _answers(config.incumbent, task, task.spec, tested, rows, folder, several=_several(rows))
+        tested = [rows.lines[task.name, run, config.scored] for run in task.parts]
+        answers, problems = _answers(config.incumbent, task, task.spec, tested, folder, several=_several(rows))
         found += problems
         if answers is not None:
-            predictions[task.name] = [_on(answers, task.spec, rows, digest) for digest in tested]
+            tables = [rows.tables[parts[config.scored].digest] for parts in task.parts.values()]
+            predictions[task.name] = [_on(answers, task.spec, *on) for on in zip(tables, tested, strict=True)]
             probable[task.name] = answers.probabilities
     probabilities = all(probable.values())
     if predictions and config.metric in METRICS and METRICS[config.metric].probabilities and not probabilities:
@@ -80,8 +81,7 @@ def _answers(
     config: IncumbentConfig,
     task: TaskRows,
     spec: Spec,
-    tested: list[str],
-    rows: StudyRows,
+    tested: list[np.ndarray],
     folder: Path,
     several: bool,
 ) -> tuple[_Answers | None, list[Finding]]:
@@ -99,20 +99,19 @@ def _answers(
         if config.task not in table.columns:
             return None, [_no_column(table, config.task, "task", where, "`incumbent.task`, or a file for each task")]
         table = table[table[config.task].astype(str) == task.name]
-    return _aligned(config, task, spec, tested, rows, folder, table, where)
+    return _aligned(config, task, spec, tested, folder, table, where)
 
 
 def _aligned(
     config: IncumbentConfig,
     task: TaskRows,
     spec: Spec,
-    tested: list[str],
-    rows: StudyRows,
+    tested: list[np.ndarray],
     folder: Path,
     table: pd.DataFrame,
     where: str,
 ) -> tuple[_Answers | None, list[Finding]]:
-    lines = np.unique(np.concatenate([rows.lines[digest] for digest in tested]))
+    lines = np.unique(np.concatenate(tested))
     column = config.id or task.config.unit
     if column is None:
         column, ids, every = "row", {int(n): str(n + 1) for n in lines}, None
@@ -211,13 +210,12 @@ def _label(value: str, task: TaskConfig, labels: tuple[str, ...]) -> str | None:
     return value if value in labels else getattr(task.options, "labels", {}).get(value)
 
 
-def _on(answers: _Answers, spec: Spec, rows: StudyRows, digest: str) -> Predictions:
-    """The answers to one seed's test rows, in their order."""
-    table = rows.tables[digest]
+def _on(answers: _Answers, spec: Spec, table: pd.DataFrame, lines: np.ndarray) -> Predictions:
+    """The answers to one seed's test rows, in their order; `lines` are their places in the data."""
     (column,) = TASKS[spec.kind].target
     classes = is_classes(spec.kind)
     target = np.array([spec.labels.index(v) for v in table[column]], np.int32) if classes else table[column].to_numpy()
-    logits = answers.logits.loc[list(rows.lines[digest])].to_numpy()
+    logits = answers.logits.loc[list(lines)].to_numpy()
     return Predictions(table["unit"].to_numpy(object), target, logits, table["weight"].to_numpy(np.float64))
 
 

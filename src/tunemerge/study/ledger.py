@@ -12,12 +12,13 @@ from tunemerge.results import CostLine
 from tunemerge.store.artifacts import Artifact
 from tunemerge.study.arms import Arm
 from tunemerge.study.plan import StudyPlan, ancestors
+from tunemerge.study.sunk import given_examples, made_elsewhere
 
 
 @dataclass(frozen=True)
 class ArmCost:
-    """`marginal` is what the arm added to base and pool; `total` includes making the pool, None where it was given: of
-    checkpoints from elsewhere at most the examples are known, in `total_examples`."""
+    """`marginal` is what the arm added to base and pool; `total` includes making the pool, None where it was given
+    without a record of its cost: then at most the examples are known, in `total_examples`."""
 
     marginal: Cost
     total: Cost | None
@@ -29,8 +30,10 @@ def arm_cost(plan: StudyPlan, arm: Arm, artifacts: Mapping[str, Artifact]) -> Ar
     added = mean([steps_cost(plan.adaptation(arm, seed), artifacts) for seed in plan.settings])
     everything = mean([steps_cost(ancestors(arm.nodes(seed)), artifacts) for seed in plan.settings])
     given = _given_in(plan, arm)
-    known = None if None in given else everything.examples + sum(n or 0 for n in given)
-    return ArmCost(added, None if given else everything, known)
+    examples = given_examples(plan.config, plan.records)
+    known = everything.examples + sum(examples[n] for n in given) if all(n in examples for n in given) else None
+    before = made_elsewhere(plan.records, given)
+    return ArmCost(added, None if before is None else everything + before, known)
 
 
 def steps_cost(steps: Iterable[Step], artifacts: Mapping[str, Artifact]) -> Cost:
@@ -57,9 +60,8 @@ def line(cost: Cost) -> CostLine:
     return CostLine(**cost.as_dict())  # type: ignore[arg-type]
 
 
-def _given_in(plan: StudyPlan, arm: Arm) -> list[int | None]:
-    """What each given checkpoint that the arm uses cost to make, in examples; None where nobody said."""
+def _given_in(plan: StudyPlan, arm: Arm) -> list[str]:
+    """The given checkpoints that the arm uses."""
     seed, setting = next(iter(plan.settings.items()))
     used = {s.key for s in ancestors(arm.nodes(seed))}
-    given = [name for name in plan.config.pool if setting.pool[name].key in used]
-    return [getattr(plan.config.pool[name], "examples", None) for name in given]
+    return [name for name in plan.config.pool if setting.pool[name].key in used]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import tunemerge.study.operations  # noqa: F401  (registers the operations)
 from tunemerge.findings import Finding, error, note, refuse_errors
@@ -19,6 +19,7 @@ from tunemerge.study.config import Budget, StudyConfig
 from tunemerge.study.incumbent import Incumbent
 from tunemerge.study.rows import StudyRows, TaskRows
 from tunemerge.study.setting import make_setting
+from tunemerge.tune.record import TuneRecord
 
 # Roles of tasks whose source rows may make a model of the pool.
 TRAINED = ("task", "target", "source")
@@ -26,7 +27,8 @@ TRAINED = ("task", "target", "source")
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """What a run will do. `predictions` maps (arm, seed, task, split) to its predict step."""
+    """What a run will do. `predictions` maps (arm, seed, task, split) to its predict step; `records` are those of the
+    pool's given checkpoints that `tunemerge tune` made."""
 
     config: StudyConfig
     rows: StudyRows
@@ -37,6 +39,7 @@ class StudyPlan:
     graph: Plan
     findings: tuple[Finding, ...]
     incumbent: Incumbent | None = None
+    records: Mapping[str, TuneRecord] = field(default_factory=dict)
 
     def with_findings(self, findings: list[Finding]) -> StudyPlan:
         return replace(self, findings=tuple(findings))
@@ -68,12 +71,18 @@ def ancestors(nodes: Iterable[Node]) -> list[Step]:
     return list(Plan.of(n for n in nodes if isinstance(n, Step)).steps)
 
 
-def make_plan(config: StudyConfig, rows: StudyRows, base: Leaf | None, given: Mapping[str, Leaf]) -> StudyPlan:
+def make_plan(
+    config: StudyConfig,
+    rows: StudyRows,
+    base: Leaf | None,
+    given: Mapping[str, Leaf],
+    records: Mapping[str, TuneRecord],
+) -> StudyPlan:
     """Build the graph. Raises FindingsError with everything that makes it impossible."""
     found = [] if config.pool or base is None else _pool_budget_too_small(config, rows)
     pool_budget = Budget.model_validate({"steps": 1}) if found else config.pool_budget
     possible = config.model_copy(update={"pool_budget": pool_budget})
-    settings = {seed: make_setting(possible, rows, seed, base, given) for seed in config.seed_list}
+    settings = {seed: make_setting(possible, rows, seed, base, given, records) for seed in config.seed_list}
     arms, unavailable, problems = build_arms(config, settings)
     found += problems
     if not arms and not problems:
@@ -93,7 +102,7 @@ def make_plan(config: StudyConfig, rows: StudyRows, base: Leaf | None, given: Ma
         for split in scored_splits(config, t)
     }
     graph = Plan.of(ancestors(list(predictions.values())))
-    plan = StudyPlan(config, rows, settings, tuple(arms), tuple(unavailable), predictions, graph, ())
+    plan = StudyPlan(config, rows, settings, tuple(arms), tuple(unavailable), predictions, graph, (), records=records)
     found += _unequal_budgets(plan)
     refuse_errors(found)
     refuse_test_leaks(graph)

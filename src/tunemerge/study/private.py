@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tunemerge.findings import Finding, error
+from tunemerge.graph.private import without_quoted, words
 from tunemerge.study.config import StudyConfig, TaskConfig
-
-# Messages quote values as Python does.
-_QUOTED = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"")
-_HIDDEN = "\0"
-_HIDDEN_LIST = re.compile(f"{_HIDDEN}(?:, {_HIDDEN})*(?: and (\\d+) more)?")
 
 
 def undeclared_labels(config: StudyConfig) -> list[Finding]:
@@ -44,7 +40,7 @@ def without_values(
             out.append(finding)
             continue
         task, found = tasks[name], columns.get(name, ())
-        own = set(_words(task.options.model_dump())) if task.options is not None else set()
+        own = set(words(task.options.model_dump())) if task.options is not None else set()
         said = {name, *tasks, *own, *task.files, *map(str, task.files.values())}
         said |= {str(v) for k in ("data", "unit", "weight") if (v := getattr(task, k))}
         said |= {"validation", "adapt", "source", "test"}
@@ -53,31 +49,12 @@ def without_values(
         message = re.sub(r"the columns are: .*", f"the table has {len(found)} columns", finding.message)
         message = re.sub(r"; known: .*", "", message)
         message = re.sub(r"(can't be read as \w+): .*", r"\1", message, flags=re.DOTALL)
-        message = _QUOTED.sub(lambda m, said=said: m[0] if m[0][1:-1] in said else _HIDDEN, message)  # type: ignore[misc]
-        out.append(replace(finding, message=_HIDDEN_LIST.sub(_counted, message)))
+        out.append(replace(finding, message=without_quoted(message, said)))
     return out
-
-
-def _words(value: object) -> Iterator[str]:
-    """All texts in the options of a kind of task: columns, and labels as they are declared."""
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield str(key)
-            yield from _words(inner)
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            yield from _words(inner)
-    elif isinstance(value, str):
-        yield value
 
 
 def _about(finding: Finding, task: str) -> bool:
     return re.match(rf"tasks\.{re.escape(task)}(?![A-Za-z0-9_-])", finding.where) is not None
-
-
-def _counted(hidden: re.Match[str]) -> str:
-    count = hidden[0].count(_HIDDEN) + int(hidden[1] or 0)
-    return "a value" if count == 1 else f"{count} values"
 
 
 def numbered(units: NDArray[np.object_] | NDArray[np.str_]) -> NDArray[np.object_]:

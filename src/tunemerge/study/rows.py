@@ -58,14 +58,15 @@ class StudyRows:
 
     `overlap`: with folds, the rows that a run is scored on over those that the folds leave it (n_test / n_train).
     `splitter`: the digest of the file of a splitter of one's own.
-    `lines`: by the same digest, the place of each of its rows in the table that they are from (0 is the first).
+    `lines`: by task, run and split, the place of each row in the table that it is from (0 is the first). Not by digest:
+    the same rows may stand at other places of another table.
     """
 
     tasks: Mapping[str, TaskRows]
     tables: Mapping[str, pd.DataFrame]
     overlap: float = 0.0
     splitter: str | None = None
-    lines: Mapping[str, np.ndarray] = field(default_factory=dict)
+    lines: Mapping[tuple[str, int, str], np.ndarray] = field(default_factory=dict)
 
     @property
     def spec(self) -> Spec:
@@ -110,7 +111,7 @@ def read_rows(config: StudyConfig, folder: Path, store_root: Path) -> tuple[Stud
         specs[name] = spec = _known(name, specs, roles)
         found += [] if spec is None else _kind_findings(spec, by_seed.values(), f"tasks.{name}")
     tables: Frames = {}
-    lines: dict[str, np.ndarray] = {}
+    lines: dict[tuple[str, int, str], np.ndarray] = {}
     tasks = {}
     for name, by_seed in frames.items():
         leaves = {
@@ -120,7 +121,7 @@ def read_rows(config: StudyConfig, folder: Path, store_root: Path) -> tuple[Stud
         for seed, parts in by_seed.items():
             for split, rows in parts.items():
                 tables[leaves[seed][split].digest] = rows.reset_index(drop=True)
-                lines[leaves[seed][split].digest] = rows.index.to_numpy()
+                lines[name, seed, split] = rows.index.to_numpy()
         first = next(iter(by_seed.values()))
         sizes = {split: len(rows) for split, rows in first.items()}
         units = {split: int(rows["unit"].nunique()) for split, rows in first.items()}

@@ -72,7 +72,7 @@ class Evidence:
                 every += [(INCUMBENT, s, name, scored, p) for s, p in zip(self.plan.settings, by_seed, strict=True)]
         parts = []
         for arm, seed, task, split, p in every:
-            lines = self.plan.rows.lines[self.plan.rows.tasks[task].parts[seed][split].digest]
+            lines = self.plan.rows.lines[task, seed, split]
             spec = self.plan.rows.tasks[task].spec
             kept = "logit" if spec and is_classes(spec.kind) else "output"
             logits = {f"{kept}_{i}": p.logits[:, i] for i in range(p.logits.shape[1])}
@@ -87,11 +87,16 @@ class Evidence:
         parts = []
         for name in self.evaluated:
             task = self.plan.rows.tasks[name]
-            tested = [parts[s].digest for s in ("test", "held_out") for parts in task.parts.values() if s in parts]
-            for digest in dict.fromkeys(tested):
+            tested = {
+                parts[split].digest: self.plan.rows.lines[name, run, split]
+                for split in ("test", "held_out")
+                for run, parts in task.parts.items()
+                if split in parts
+            }
+            for digest, lines in tested.items():
                 texts = TASKS[task.spec.kind].texts(self.plan.rows.tables[digest]) if task.spec else None
                 shown = None if task.config.private or texts is None else [text[:EXCERPT] for text in texts]
-                parts.append(pd.DataFrame({"task": name, "row": self.plan.rows.lines[digest] + 1, "text": shown}))
+                parts.append(pd.DataFrame({"task": name, "row": lines + 1, "text": shown}))
         return pd.concat(parts, ignore_index=True).drop_duplicates(["task", "row"])
 
     def validation(self, arm: str) -> list[float]:

@@ -17,9 +17,11 @@ from tunemerge.store.remember import file_digest
 from tunemerge.strategies.setting import Rows, Setting
 from tunemerge.study.config import PoolModel, StudyConfig
 from tunemerge.study.rows import StudyRows, TaskRows
+from tunemerge.study.sunk import given_examples
 from tunemerge.tasks.labels import is_classifier, own_labels
 from tunemerge.tasks.spec import Spec
 from tunemerge.tasks.task import TASKS
+from tunemerge.tune.record import TuneRecord
 
 
 def locate_models(config: StudyConfig, folder: Path) -> tuple[dict[str, Leaf], list[Finding]]:
@@ -75,7 +77,12 @@ def check_heads(models: Mapping[str, Leaf], spec: Spec) -> list[Finding]:
 
 
 def make_setting(
-    config: StudyConfig, rows: StudyRows, seed: int, base: Leaf | None, given: Mapping[str, Leaf]
+    config: StudyConfig,
+    rows: StudyRows,
+    seed: int,
+    base: Leaf | None,
+    given: Mapping[str, Leaf],
+    records: Mapping[str, TuneRecord],
 ) -> Setting:
     """What the strategies see of one seed. Raises BudgetError where a pool model can't be made."""
     tuning = config.tuning.params()
@@ -111,7 +118,7 @@ def make_setting(
     rates = tuple(config.learning_rates)
     if given:
         pool: dict[str, Node] = {n: s for n, leaf in given.items() if (s := init(leaf, n)) is not None}
-        known = [m.examples for m in config.pool.values() if isinstance(m, PoolModel) and m.examples is not None]
+        known = given_examples(config, records).values()
         return replace(setting, pool=pool, source={}, pool_examples=sum(known), rates=rates)
     if start is None:
         return replace(setting, rates=rates)

@@ -39,7 +39,7 @@ def scale_of(summaries: Sequence[Mapping[str, float]]) -> dict[str, float]:
 def value_findings(parts: Mapping[str, pd.DataFrame], column: str, where: str) -> list[Finding]:
     """Splits in which the value to predict is always the same."""
     return [
-        error("one-value", f"all {split} rows have the {column} {rows[column].iloc[0]:g}", where)
+        error("one-value", f"all {split} rows have the same {column}", where)
         for split, rows in parts.items()
         if len(rows) > 1 and rows[column].nunique() == 1
     ]

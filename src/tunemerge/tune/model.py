@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,14 +19,14 @@ from tunemerge.tune.adapter import attach, take_out
 from tunemerge.tune.config import TuneConfig
 from tunemerge.tune.keeper import Keeper, Point, Progress
 from tunemerge.tune.order import training_order
+from tunemerge.tune.record import write_record
 from tunemerge.tune.trainer import Lesson, train
-
-CURVE_FILE = "tunemerge_tune.json"
 
 
 @dataclass(frozen=True)
 class Tuned:
-    """What a tuning did: its curve, the step whose state was kept, and its cost but for seconds and memory."""
+    """What a tuning did: its curve, the step whose state was kept, and its cost (`tune_model` leaves seconds and memory
+    to its caller)."""
 
     curve: tuple[Point, ...]
     chosen_step: int
@@ -107,6 +106,5 @@ def tune_model(
             forward_flops=forward_flops,
         ),
     )
-    curve = {"chosen_step": tuned.chosen_step, "curve": [asdict(point) for point in tuned.curve]}
-    (out / CURVE_FILE).write_text(json.dumps(curve, indent=1, allow_nan=False) + "\n")
+    write_record(out, chosen_step=tuned.chosen_step, curve=[asdict(point) for point in tuned.curve])
     return tuned

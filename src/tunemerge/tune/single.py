@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,8 @@ from tunemerge.tasks.files import rows_of_file, settings_of
 from tunemerge.tasks.task import TASKS, TaskKind
 from tunemerge.tune.adapter import lora_findings
 from tunemerge.tune.config import TuneConfig
-from tunemerge.tune.model import CURVE_FILE, Tuned, tune_model
+from tunemerge.tune.model import Tuned, tune_model
+from tunemerge.tune.record import CURVE_FILE, fingerprint_of, read_record, weights_digest, write_record
 
 
 def tune(
@@ -40,8 +43,10 @@ def tune(
     `settings` are those of the kind of task, which name columns of `data` (CSV, TSV, JSONL or Parquet), and those of
     `tunemerge.tune.config.TuneConfig`: `text="review", learning_rate=1e-4`. A model with a head for other labels is
     refused; one without gets a fresh head for the labels of `data`. `validation` rows choose the checkpoint; without
-    them the last one is taken. `out` appears when all is done. `progress(fraction, message)` is told how far it is;
-    without it a terminal shows a bar. Raises UsageError or FindingsError before anything is trained.
+    them the last one is taken. `out` appears when all is done, with a record (`tunemerge_tune.json`) of rows, seed,
+    costs and the digests of both models, by which a study elsewhere takes it as a model of its pool.
+    `progress(fraction, message)` is told how far it is; without it a terminal shows a bar. Raises UsageError or
+    FindingsError before anything is trained.
     """
     kind = TASKS[task]
     options, config = settings_of([kind.Options, TuneConfig], settings)
@@ -65,7 +70,8 @@ def tune(
         train = _write(rows, Path(scratch) / "train.parquet")
         fitted = kind.fit([kind.summarise(kind.read([train], spec), spec)], spec) if kind.fits else None
         kind.initialise(source, start, spec, seed, config.dropout, fitted)
-        return tune_model(
+        began = time.perf_counter()
+        tuned = tune_model(
             start,
             folder,
             [train],
@@ -76,6 +82,17 @@ def tune(
             config=config,
             progress=tell,
         )
+        tuned = replace(tuned, cost=replace(tuned.cost, seconds=time.perf_counter() - began))
+        before = read_record(source)
+        write_record(
+            folder,
+            rows=len(rows),
+            seed=seed,
+            base=before.base if before else fingerprint_of(source),
+            model=weights_digest(folder),
+            cost=(tuned.cost + before.cost if before else tuned.cost).as_dict(),
+        )
+        return tuned
 
 
 def _check_labels(

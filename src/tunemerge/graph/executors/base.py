@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from tunemerge.errors import UsageError
 from tunemerge.graph.operation import OPERATIONS
+from tunemerge.graph.private import owners
 from tunemerge.graph.step import Leaf, Node, Step
 from tunemerge.graph.twins import CONTENT_KEY, content_key
 from tunemerge.plugins import used_plugins
@@ -23,6 +24,7 @@ class Request:
 
     `module` defines the operation and is imported by the worker, which loads the `plugins` too, each with its path,
     package and digest; `inputs` are pairs of key and path; `content` is the step's key by the content of its inputs.
+    `private`: it reads rows of a private task, so what goes wrong is told without what may be a value of theirs.
     """
 
     key: str
@@ -34,6 +36,7 @@ class Request:
     store: str
     content: str
     plugins: list[dict[str, str | None]] = field(default_factory=list)
+    private: bool = False
 
     @property
     def meta(self) -> dict[str, Any]:
@@ -104,6 +107,7 @@ def request_for(step: Step, artifacts: Mapping[str, Artifact], store: Store) -> 
         store=str(store.root),
         content=content_key(step, artifacts),
         plugins=used_plugins(OPERATIONS[step.op].uses(step.params).values()),
+        private=bool(owners(step.parents())),
     )
 
 

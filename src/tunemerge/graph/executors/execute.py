@@ -17,6 +17,7 @@ from tunemerge.errors import StoreError, TunemergeError
 from tunemerge.graph.cost import Cost
 from tunemerge.graph.executors.base import Done, Failed, Progress, Request
 from tunemerge.graph.operation import OPERATIONS, Job
+from tunemerge.graph.private import without_quoted, words
 from tunemerge.plugins import ensure_plugin
 from tunemerge.store.artifacts import Store
 
@@ -33,9 +34,12 @@ def execute(request: Request, on_progress: Callable[[Progress], None]) -> Done |
     try:
         return _execute(request, on_progress)
     except TunemergeError as problem:
-        return Failed(request.key, str(problem))
+        said = str(problem)
+        return Failed(request.key, without_quoted(said, set(words(request.params))) if request.private else said)
     except (Exception, SystemExit) as problem:
-        said = "".join(traceback.format_exception_only(problem)).strip()
+        # A message of anybody's may hold a row; where it happened is code, and the name of the error says what.
+        kind = f"{type(problem).__name__} (its message is not shown: the step reads rows of a private task)"
+        said = kind if request.private else "".join(traceback.format_exception_only(problem)).strip()
         ours = traceback.extract_tb(problem.__traceback__)
         frames = "".join(traceback.format_list([f for f in ours if f.filename != __file__][-6:]))
         return Failed(request.key, f"{said}\n{frames}".rstrip())

@@ -86,7 +86,9 @@ class WorkerProcess:
             how += " (often: the machine was out of memory)"
         said = ""
         log = Store(request.store).log(request.key)
-        if log.exists():
+        if request.private:
+            said = "; what it printed is not shown: the step reads rows of a private task"
+        elif log.exists():
             said = f"; it had printed (all of it in {log}):\n" + _tail(log.read_bytes())
         elif os.fstat(self._said.fileno()).st_size:
             self._said.seek(0)
