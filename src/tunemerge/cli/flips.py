@@ -38,8 +38,8 @@ def show_flips(run: Path, arm: str, against: str, task: str | None, out: Path | 
         console.print(f"{out}: {len(found)} rows", highlight=False, markup=False, soft_wrap=True)
     elif len(shown) < len(found):
         console.print(f"{len(found) - len(shown)} more rows between these: --out FILE.csv has all", highlight=False)
-    rows = found.astype(object).where(found.notna(), None).to_dict("records")
-    answer(arm=arm, against=against, rows=rows, out=out)
+    every = found.astype(object).where(found.notna(), None).to_dict("records")
+    answer(arm=arm, against=against, rows=every, out=out)
 
 
 def _table(rows: pd.DataFrame, arm: str, against: str) -> Table:
