@@ -143,9 +143,9 @@ def test_given_splits_numbers_units_and_time(here, tiny_bert):
 
 
 def _until(terminal: int, words: str, within: float = 60.0) -> str:
-    """What the terminal shows until these words."""
+    """What the terminal shows until it matches."""
     seen, end = "", time.monotonic() + within
-    while words not in seen:
+    while not re.search(words, seen):
         assert time.monotonic() < end, seen
         if select.select([terminal], [], [], 0.2)[0]:
             seen += re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", os.read(terminal, 1 << 14).decode(errors="replace"))
@@ -159,18 +159,23 @@ def test_in_a_terminal_it_asks(here, tiny_bert):
     process = subprocess.Popen(line, stdin=child, stdout=child, stderr=child, env=environment)
     os.close(child)
     try:
-        assert "3 distinct values" in _until(parent, "--task-by [domain]:")
+        assert "3 distinct values" in _until(parent, r"--task-by \[domain\]: $")
         os.write(parent, b"nonsense\n")
-        assert "not one of these" in _until(parent, "--task-by [domain]:")
+        assert "not one of these" in _until(parent, r"--task-by \[domain\]: $")
         os.write(parent, b"\n")
-        _until(parent, "--base")
+        _until(parent, r"--base[^\n]*: $")
+        os.write(parent, b"no-such-folder/x/y\n")
+        assert "no such file or folder" in _until(parent, r"--base[^\n]*: $")
         os.write(parent, f"{tiny_bert}\n".encode())
+        _until(parent, r"--labels \[none\]: $")
+        os.write(parent, b"0=bad,1=good\n")
         _until(parent, "tunemerge run study.yaml")
         assert process.wait(30) == 0
     finally:
         process.kill()
         os.close(parent)
-    assert set(passes(here / "study.yaml")["tasks"]) == {"amazon", "imdb", "yelp"}
+    tasks = passes(here / "study.yaml")["tasks"]
+    assert set(tasks) == {"amazon", "imdb", "yelp"} and tasks["imdb"]["labels"] == {"0": "bad", "1": "good"}
 
 
 @pytest.mark.skipif(not DATA, reason="TUNEMERGE_DATA is not set")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from rich.console import Console
 from tunemerge.cli.bar import print_findings
 from tunemerge.cli.output import answer, as_dicts, as_json, screen
 from tunemerge.errors import UsageError
-from tunemerge.findings import FindingsError
+from tunemerge.findings import Finding, FindingsError
+from tunemerge.propose.columns import NONE
 from tunemerge.propose.proposal import Proposal, propose
 from tunemerge.propose.questions import Answers, Question, unanswered
 from tunemerge.propose.study import make_study
@@ -31,7 +33,7 @@ def start(data: list[Path], answers: Answers, out: Path, force: bool) -> None:
     console.print("planning: how much fits into the minutes ...", style="dim", highlight=False)
     made = make_study(proposal, answers.minutes, out)
     write_file(out, made.text.encode())
-    print_findings((f for f in made.findings if f.severity == "warning"), console)
+    print_findings(_first_of_each(made.findings), console)
     for text in proposal.notes:
         console.print(f"note: {text}", style="yellow", **_PLAIN)  # type: ignore[arg-type]
     for task in proposal.tasks:
@@ -49,28 +51,46 @@ def start(data: list[Path], answers: Answers, out: Path, force: bool) -> None:
     )
 
 
+def _first_of_each(findings: Iterable[Finding]) -> Iterator[Finding]:
+    """One warning of each code, which counts the others like it."""
+    by_code: dict[str, list[Finding]] = {}
+    for finding in findings:
+        if finding.severity == "warning":
+            by_code.setdefault(finding.code, []).append(finding)
+    for first, *others in by_code.values():
+        more = f" (and {len(others)} more like this: `tunemerge check` shows them)" if others else ""
+        yield replace(first, message=first.message + more)
+
+
 _PLAIN = {"highlight": False, "markup": False, "soft_wrap": True}
 
 
 def _settled(sources: list[Source], answers: Answers, console: Console) -> Proposal:
-    """The proposal once nothing is open. An answer may raise a new question, so it is asked until there is none."""
+    """The proposal once nothing is open. An answer may raise a new question, so it is asked until there is none; an
+    answer that turns out wrong is asked again."""
     talks = sys.stdin.isatty() and console.is_terminal and not as_json()
     asked: set[str] = set()
+    before: tuple[Answers, Question] | None = None
     while True:
         proposal, questions, found = propose(sources, answers)
-        if found:
+        if found and before is None:
             raise FindingsError([*found, *([] if talks else unanswered(questions))])
-        left = [q for q in questions if q.needed or (talks and q.key not in asked)]
+        if found and before is not None:
+            print_findings(found, console)
+            answers, left = before[0], [before[1]]
+        else:
+            left = [q for q in questions if q.needed or (talks and q.key not in asked)]
         if not left:
             return proposal
         if not talks:
             raise FindingsError(unanswered(left))
         asked.add(left[0].key)
-        answers = _said(answers, left[0].key, _ask(left[0], console))
+        before = (answers, left[0])
+        answers = _ask(left[0], answers, console)
 
 
-def _ask(question: Question, console: Console) -> str:
-    """One answer from the terminal, asked again until it is one of the choices."""
+def _ask(question: Question, answers: Answers, console: Console) -> Answers:
+    """The answers with one more from the terminal, which is asked for again until it can be one."""
     console.print(question.text, style="bold", markup=False, highlight=False)
     width = max((len(c) for c in question.choices), default=0)
     for choice in question.choices:
@@ -78,22 +98,35 @@ def _ask(question: Question, console: Console) -> str:
     while True:
         default = f" [{question.default}]" if question.default else ""
         said = console.input(f"{question.flag}{default}: ".replace("[", r"\[")).strip() or question.default
-        if said and (not question.choices or said in question.choices):
-            return said
-        known = nearest(said, list(question.choices)) if said and question.choices else ""
-        console.print(f"  not one of these{known}" if said else "  please say one", style="yellow", markup=False)
+        try:
+            if said and _fits(question, said):
+                return _said(answers, question.key, said)
+            known = nearest(said, list(question.choices)) if said and question.choices else ""
+            console.print(f"  not one of these{known}" if said else "  please say one", style="yellow", markup=False)
+        except UsageError as e:
+            console.print(f"  {e}", style="yellow", markup=False)
+
+
+def _fits(question: Question, said: str) -> bool:
+    """Whether it is one of the choices, or, of lists of tasks, a part of one."""
+    if question.key == "only":
+        return any(set(_names(said)) <= set(_names(choice)) for choice in question.choices)
+    return not question.choices or said in question.choices
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(","))
 
 
 def _said(answers: Answers, key: str, said: str) -> Answers:
     if key == "labels":
-        return replace(answers, labels=pairs(said))
+        return replace(answers, labels={} if said == NONE else pairs(said))
     if key == "only":
-        return replace(answers, only=tuple(said.split(",")))
+        return replace(answers, only=_names(said))
     if key == "models":
         path = said.partition("=")[2]
-        return replace(
-            answers, models=tuple(said if m in (path, f"{m.partition('=')[0]}={path}") else m for m in answers.models)
-        )
+        own = (path, *(m for m in answers.models if m.partition("=")[2] == path))
+        return replace(answers, models=tuple(said if m in own else m for m in answers.models))
     return replace(answers, **{key: said})  # type: ignore[arg-type]
 
 

@@ -114,9 +114,9 @@ def target_column(profile: dict[str, Values], taken: Collection[str]) -> Guess:
     can = [c for c, v in profile.items() if c not in taken and _is_target(c, v)]
     named = sorted((c for c in can if plain(c) in _TARGET), key=lambda c: _TARGET.index(plain(c)))
     if len(named) == 1:
-        return Guess(named[0], f"called as answers are; {describe(profile[named[0]])}")
+        return Guess(named[0], "called as answers are")
     if len(can) == 1:
-        return Guess(can[0], f"the only column that can be one; {describe(profile[can[0]])}")
+        return Guess(can[0], "the only column that can be one")
     best = named[0] if named else min(can, key=lambda c: profile[c].distinct, default=None)
     return Guess(best, "one of several that can be one", False, tuple(can))
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 from tunemerge.findings import Finding, error
+from tunemerge.propose.columns import NONE
 from tunemerge.propose.labels import as_labels
 from tunemerge.propose.models import Given, match_models, open_models
 from tunemerge.propose.questions import Answers, Question
@@ -62,6 +63,14 @@ def propose(sources: Sequence[Source], answers: Answers) -> tuple[Proposal, list
             questions.append(Question("base", text, None))
     why = {"target": "as you said" if answers.target else "one task is given, and models for it"}
     notes = seen.notes
+    numbered = [t for t in tasks if t.raw and all(name.lstrip("-").isdecimal() for name in t.names)]
+    if numbered and not heads and answers.labels is None and all(q.key != "only" for q in questions):
+        said = ",".join(f"{value}=NAME" for value in numbered[0].raw)
+        text = f"what are the labels {listed(numbered[0].raw)} called? As {said}; none: as they are"
+        questions.append(Question("labels", text, NONE, needed=False))
+    if len(numbered) > 1:
+        notes += ("labels are numbers, and tasks with the same labels share a head: a number must mean the same in all "
+                  "of them (--labels names them, --only leaves tasks out)",)  # fmt: skip
     if len(tasks) == 1 and len(models) < 2:
         notes += ("one task and no two models: there is nothing to merge. Give more data, a column whose values are "
                   "tasks (--task-by), or two models (--model)",)  # fmt: skip
@@ -116,7 +125,7 @@ def _named(
         if not task.raw:
             out.append(task)
             continue
-        if answers.labels is not None:
+        if answers.labels:
             missing = [value for value in task.raw if value not in answers.labels]
             if missing:
                 text = f"{task.name}: {len(missing)} of its {len(task.raw)} label values have no name"

@@ -67,7 +67,7 @@ def look(sources: Sequence[Source], answers: Answers) -> Look:
     one = len(sources) == 1 and not sources[0].given
     by = ask.column(
         "task_by",
-        "is every value of a column a task of its own?",
+        "is every value of one of these columns a task of its own?",
         lambda s, p, t: c.site_column(t, p, _taken(s, text, label)) if one else c.Guess(None, ""),
     )
     unit = ask.column(
@@ -171,7 +171,7 @@ class _Asking:
             kind, because = self._kind(name, rows[label])
             values = rows[label].dropna().astype(str).unique()
             raw = sorted_labels([str(v) for v in values]) if kind == CLASSES else ()
-            own = {**why, "kind": because}
+            own = {**why, "kind": because, "label": f"{why['label']}; {len(values):,} distinct values"}
             out.append(
                 Draft(name, source.files, source.given, where, kind, text, label, unit, weight, len(rows), raw, why=own)
             )
