@@ -112,8 +112,9 @@ class ArmResult(_Model):
     seeds of the mean over tasks; the lists are per seed, in the order of `seeds`. `marginal` is what the arm added to
     what existed, a mean over seeds; `total` includes making the pool (None for given checkpoints without a record: then
     at most `total_examples` is known). `steps` are the keys of all its steps over all seeds; `models` the keys of the
-    steps whose artifacts answer a task, a list a seed (several: an ensemble). `stayed_out`: with folds, the score on
-    test rows that stayed out of all of them.
+    steps whose artifacts answer a task, a list a seed (several: an ensemble). `form`: how its models are
+    had where tuning trains adapters, and `under`: by the key of a model that is an adapter on another one, the key of
+    that one. `stayed_out`: with folds, the score on test rows that stayed out of all of them.
     """
 
     name: str
@@ -142,6 +143,8 @@ class ArmResult(_Model):
     total_examples: int | None = None
     steps: list[str]
     models: dict[str, list[list[str]]] = {}
+    form: str = ""
+    under: dict[str, str] = {}
 
     @property
     def merges(self) -> bool:

@@ -199,12 +199,15 @@ def export(
         str | None, typer.Option(help="the task, for arms with a model each", autocompletion=complete.tasks)
     ] = None,
     seed: Annotated[int | None, typer.Option(help="another seed than the one with the median score")] = None,
+    adapter: Annotated[
+        bool, typer.Option("--adapter", help="the adapter alone, for PEFT, and the model that it is on in OUT/base")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Write an arm's model as a plain Hugging Face folder with a model card."""
     from tunemerge.cli.studies import export_and_show
 
-    export_and_show(run, out, arm, task, seed)
+    export_and_show(run, out, arm, task, seed, adapter)
 
 
 @app.command()

@@ -74,12 +74,14 @@ def run_and_show(study: Study) -> None:
     )
 
 
-def export_and_show(run: Path, out: Path, arm: str | None, task: str | None, seed: int | None) -> None:
+def export_and_show(
+    run: Path, out: Path, arm: str | None, task: str | None, seed: int | None, adapter: bool = False
+) -> None:
     """Export, and say what it is that was written."""
     results, folder = read_results(run), run if run.is_dir() else run.parent
     console = screen()
     _make_again(folder, results, model_key(results, arm, task, seed), console)
-    exported = export_arm(results, store_of(run), out, arm, task, seed, kept=folder / "model")
+    exported = export_arm(results, store_of(run), out, arm, task, seed, kept=folder / "model", adapter=adapter)
     chosen = next(a for a in results.arms if a.name == exported.arm)
     if exported.task:
         score, where = chosen.tasks[exported.task].score.value, f" on {exported.task}, a mean over seeds"
@@ -89,7 +91,8 @@ def export_and_show(run: Path, out: Path, arm: str | None, task: str | None, see
         where = ", a mean over tasks" * (len(chosen.models) > 1)
         asked = ", one model for all tasks" * (task is not None)
     shown = f"test {fmt.metric_name(results.metric)} {fmt.score(score, results.metric)}{where}"
-    text = f"{out}: {exported.arm}, seed {exported.seed}{asked}; {shown}"
+    form = ", the adapter, on the model in base/" * adapter
+    text = f"{out}: {exported.arm}{form}, seed {exported.seed}{asked}; {shown}"
     console.print(text, highlight=False, markup=False, soft_wrap=True)
     answer(out=out, arm=exported.arm, seed=exported.seed, task=exported.task, metric=results.metric, test=score)
 

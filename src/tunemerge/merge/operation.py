@@ -1,6 +1,7 @@
 """The step "merge": models and a base in, one model folder out.
 
-Inputs: "models" in order, "base" (none or one), "choice" (none, or the folder of a search whose parameters win).
+Inputs: "models" in order, "base" (none or one), "choice" (none, or the folder of a search whose parameters win),
+"under" (none, or the model that all models are adapters on: then the merge's own adapter is written beside it).
 Params: "method", "parameters", "average" (parts of names of tensors that are averaged whatever the method), "seed",
 and where wanted "lines" (see `merge.lines`). It is the document of a recipe, merged and recorded like any other.
 """
@@ -61,4 +62,9 @@ def merge(job: Job) -> Cost:
     )
     places = dict(zip(document.places, paths[: len(document.places)], strict=True))
     merge_places(document, places, Options(seed=job.params["seed"]), job)
+    if job.inputs.get("under"):
+        from tunemerge.merge.lora.weighted import write_sum
+
+        parameters = choice["parameters"] if choice else job.params["parameters"]
+        write_sum(job.inputs["models"], job.out, job.params["method"], parameters)
     return Cost()

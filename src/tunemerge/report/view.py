@@ -57,7 +57,7 @@ def marks(arm: ArmResult) -> list[str]:
         found.append("untuned")
     if arm.role == "order" and not arm.method_chosen and not arm.ceiling:
         found.append("method not chosen on validation")
-    return [*found, *choices(arm)]
+    return [*found, *([arm.form] if arm.form else []), *choices(arm)]
 
 
 def choices(arm: ArmResult) -> list[str]:

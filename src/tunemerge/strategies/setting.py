@@ -11,6 +11,7 @@ from typing import Any
 
 from tunemerge.graph.private import owners
 from tunemerge.graph.step import Leaf, Node, Step
+from tunemerge.strategies.adapters import adapted, under_merge
 
 
 class UnavailableError(Exception):
@@ -205,7 +206,10 @@ class Setting:
             raise PooledError(read)
         name = name or "tuned " + name_of(model)
         what = f"{name_of(model)}, {budget} steps on {rows.name}"
-        inputs = {"model": (model,), "train": rows.train, "validation": rows.validation}
+        inputs: dict[str, tuple[Node, ...]] = {"model": (model,), "train": rows.train, "validation": rows.validation}
+        before = adapted(model)
+        if before is not None and self.tuning["method"] == "lora" and not head_only:
+            inputs["under"] = (before.under,)  # the same adapter learns on
 
         def trial(rate: float, label: str) -> Step:
             tuning = {**(head_of(self.tuning) if head_only else self.tuning), "learning_rate": rate}
@@ -255,10 +259,15 @@ class Setting:
         method = {"method": merging.method, "average": list(merging.average), "seed": self.seed}
         names = " + ".join(name_of(m) for m in models)
         params = {**method, **self.scoring, "candidates": [dict(c) for c in merging.candidates], "metric": self.metric}
+        under = under_merge(merging.method, models, self.base_model)
         return Step(
             "merge",
             {**method, "parameters": {}},
-            {**inputs, "choice": (self._search(params, inputs, f"{merging.method}: {names}"),)},
+            {
+                **inputs,
+                "choice": (self._search(params, inputs, f"{merging.method}: {names}"),),
+                **({} if under is None else {"under": (under,)}),
+            },
             f"{merging.method} merge: {names}",
         )
 

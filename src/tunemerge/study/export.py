@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tunemerge.checkpoint.adapter import CONFIG, FOLDER
+from tunemerge.checkpoint.model import read_json
 from tunemerge.errors import UsageError
-from tunemerge.registry import nearest
+from tunemerge.registry import listed, nearest
 from tunemerge.report.card import render_card
 from tunemerge.results import ArmResult, Results
 from tunemerge.store.artifacts import Store
@@ -17,6 +19,7 @@ from tunemerge.store.atomic import refuse_foreign, replacing, write_file
 from tunemerge.study.verdict import median_position
 
 RECORD = "tunemerge_export.json"
+_BASE = "base"
 
 # What a step leaves beside the model that is not part of the model.
 _NOT_EXPORTED = {"manifest.json", "stripped.json", "tunemerge_tune.json", "choice.json", RECORD, "README.md"}
@@ -39,26 +42,58 @@ def export_arm(
     task: str | None = None,
     seed: int | None = None,
     kept: Path | None = None,
+    adapter: bool = False,
 ) -> Exported:
     """Write the model of `arm` (default: the one handed back) to `out`, replacing what stands there when complete.
 
     `task` is needed for an arm with one model a task. `seed`: default the one with the median validation score. Where
+    `adapter`: write the adapter instead, as PEFT saves it, and the model that it is on into `out`/base. Where
     the store has lost the model, `kept` (an export of this study: its run's model/) is taken if it is the same. Raises
     UsageError for an unknown name, an ensemble, or a model that is nowhere any more.
     """
     chosen, position, key = _chosen(results, arm, task, seed)
     name = chosen.name
+    if adapter:
+        base = _under(results, store, chosen, key)
     found, digest = _model(store, kept, key)
     refuse_foreign(out, RECORD)
     with replacing(out) as folder:
-        for file in sorted(found.iterdir()):
-            if file.name not in _NOT_EXPORTED:
-                shutil.copy2(file, folder / file.name)
+        if adapter:
+            _copy(base, folder / _BASE)
+            _copy(found / FOLDER, folder)
+            config = {**read_json(folder / CONFIG), "base_model_name_or_path": str(out.absolute() / _BASE)}
+            write_file(folder / CONFIG, json.dumps(config, indent=1).encode())
+        else:
+            _copy(found, folder)
         write_file(folder / "README.md", render_card(results, name, results.seeds[position]).encode())
         record = {"study": results.name, "arm": name, "seed": results.seeds[position], "step": key, "digest": digest}
         write_file(folder / RECORD, json.dumps(record, indent=1).encode())
     several = len({tuple(by_seed[position]) for by_seed in chosen.models.values()}) > 1
     return Exported(name, results.seeds[position], task if several else None)
+
+
+def _copy(model: Path, folder: Path) -> None:
+    """The files of a model, without what steps leave beside it."""
+    folder.mkdir(exist_ok=True)
+    for file in sorted(model.iterdir()):
+        if file.name not in _NOT_EXPORTED and file.is_file():
+            shutil.copy2(file, folder / file.name)
+
+
+def _under(results: Results, store: Store, arm: ArmResult, key: str) -> Path:
+    """The folder of the model that the arm's model is an adapter on."""
+    if key not in arm.under:
+        said = f": {arm.form}" if arm.form else ", no adapter was trained"
+        having = [a.name for a in results.arms if a.under]
+        fix = f"; these are adapters: {listed(having)}" if having else ""
+        raise UsageError(f"{arm.name} is no adapter on one model{said}{fix}")
+    artifact, own = store.get(arm.under[key]), store.get(key)
+    if artifact is None or own is None:
+        raise UsageError(
+            f"{store.root}: the store has let the adapter of {arm.name} go: run the study again to have it"
+        )
+    store.verify_input(artifact.path)
+    return artifact.path
 
 
 def model_key(results: Results, arm: str | None = None, task: str | None = None, seed: int | None = None) -> str:

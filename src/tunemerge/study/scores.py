@@ -17,6 +17,7 @@ from tunemerge.stats.folds import Folds
 from tunemerge.stats.metrics import METRICS, Metric, metrics_of
 from tunemerge.stats.predictions import Predictions
 from tunemerge.store.artifacts import Artifact, Store
+from tunemerge.strategies.adapters import adapted, form
 from tunemerge.study.arms import Arm
 from tunemerge.study.incumbent import NAME as INCUMBENT
 from tunemerge.study.ledger import ArmCost, line
@@ -175,6 +176,8 @@ def score_arms(evidence: Evidence, costs: Mapping[str, ArmCost]) -> list[ArmResu
                 total_examples=cost.total_examples,
                 steps=[s.key for seed in plan.settings for s in ancestors(arm.nodes(seed))],
                 models={t: [[n.key for n in arm.model(seed, t)] for seed in plan.settings] for t in evidence.scored},
+                form=form(arm.nodes(seed)),
+                under={n.key: a.under.key for s in plan.settings for n in arm.nodes(s) if (a := adapted(n))},
             )
         )
     return out

@@ -34,7 +34,7 @@ def combine(adapters: Sequence[Adapter], mix: Mix, progress: Progress = silent) 
     done = []
     for i, module in enumerate(modules):
         progress(i / len(modules), module)
-        weight = _one(adapters, module, mix, weights)
+        weight = combine_module(adapters, module, mix, weights)
         if weight is not None:
             done.append(weight)
     progress(1.0, "")
@@ -52,7 +52,7 @@ def combine(adapters: Sequence[Adapter], mix: Mix, progress: Progress = silent) 
     return NewAdapter(done, whole, sorted(saved), biases, settings)
 
 
-def _one(adapters: Sequence[Adapter], module: str, mix: Mix, weights: Sequence[float]) -> LowRank | None:
+def combine_module(adapters: Sequence[Adapter], module: str, mix: Mix, weights: Sequence[float]) -> LowRank | None:
     """The merge of one module, or None where it is zero."""
     products = [adapter.products.get(module) for adapter in adapters]
     some = next(product for product in products if product is not None)
