@@ -17,7 +17,7 @@ from tunemerge.results import Results
 from tunemerge.store.inventory import disk_usage
 from tunemerge.store.journal import Journal
 from tunemerge.study.estimate import forecast
-from tunemerge.study.export import export_arm, is_at_hand, model_key
+from tunemerge.study.export import export_arm, is_at_hand, needed_keys
 from tunemerge.study.plan import StudyPlan
 from tunemerge.study.restore import restore, restoring_plan, steps_to_run
 from tunemerge.study.study import STUDY_FILE, Study, read_results, store_of
@@ -80,7 +80,10 @@ def export_and_show(
     """Export, and say what it is that was written."""
     results, folder = read_results(run), run if run.is_dir() else run.parent
     console = screen()
-    _make_again(folder, results, model_key(results, arm, task, seed), console)
+    for key in needed_keys(results, arm, task, seed, adapter):
+        at_hand = store_of(run).get(key) is not None if adapter else is_at_hand(store_of(run), folder / "model", key)
+        if not at_hand:
+            _make_again(folder, results, key, console)
     exported = export_arm(results, store_of(run), out, arm, task, seed, kept=folder / "model", adapter=adapter)
     chosen = next(a for a in results.arms if a.name == exported.arm)
     if exported.task:
@@ -100,7 +103,7 @@ def export_and_show(
 def _make_again(folder: Path, results: Results, key: str, console: Console) -> None:
     """Compute a model that the store has let go, where the run's study still says how."""
     store = store_of(folder)
-    if is_at_hand(store, folder / "model", key) or not (folder / STUDY_FILE).exists():
+    if not (folder / STUDY_FILE).exists():
         return
     study = Study.from_yaml(folder / STUDY_FILE, workdir=folder.resolve().parent.parent)
     plan = study.plan()

@@ -101,6 +101,14 @@ def model_key(results: Results, arm: str | None = None, task: str | None = None,
     return _chosen(results, arm, task, seed)[2]
 
 
+def needed_keys(
+    results: Results, arm: str | None = None, task: str | None = None, seed: int | None = None, adapter: bool = False
+) -> list[str]:
+    """The keys of the steps whose models `export_arm` reads. Raises UsageError as that does."""
+    chosen, _, key = _chosen(results, arm, task, seed)
+    return [key, *([chosen.under[key]] if adapter and key in chosen.under else [])]
+
+
 def is_at_hand(store: Store, kept: Path, key: str) -> bool:
     """Whether the model of this step can be exported as it is, from the store or from an earlier export."""
     return store.get(key) is not None or _record(kept).get("step") == key
