@@ -209,6 +209,8 @@ def test_what_an_override_gives_is_found_there(study):
 def test_a_value_of_the_wrong_type_is_one_error(study):
     (found,) = errors(study(seeds="five"))
     assert "seeds: Input should be a valid integer" in found and found.count("seeds") == 1
+    (found,) = errors(study(keep="winers"))
+    assert found.endswith("keep: Input should be 'all', 'models' or 'winner', found 'winers'; did you mean 'winner'?")
     (found,) = errors(study(seeds=[3, 3]))
     assert "seeds: the seeds must be different numbers" in found
     assert len(errors(study(pool={"a": {"modle": "x"}}))) == 2  # unknown `modle`, missing `model`
@@ -288,3 +290,13 @@ def test_wrong_keys_of_written_strategies_have_their_lines(study, tmp_path):
 def test_a_written_strategy_is_an_arm_a_method(study):
     steps = {"m": {"merge": ["base", "pool.a"]}, "out": {"tune": "m", "budget": 1}}
     assert errors(study(strategies=[{"name": "half", "steps": steps}, "joint"])) == []
+
+
+def test_unknown_tasks_are_named_wherever_the_study_names_them_beside_all_that_there_are(study, tmp_path):
+    (tmp_path / "today.csv").write_text("row,prediction\n1,positive\n")
+    incumbent = {"predictions": {"a": "today.csv", "b": "today.csv", "bb": "today.csv"}}
+    tasks = {"a": {"data": "a.csv", "splits": SPLITS, "txt": "x"}, "b": {"data": "b.csv", "splits": SPLITS}}
+    found = study(tasks=tasks, target="zzz", incumbent=incumbent)
+    assert any("incumbent.predictions.bb: unknown task 'bb'" in f for f in found)
+    assert any("target: unknown task 'zzz'; known: b, a" in f for f in found)
+    assert not any("unknown task 'a'" in f for f in found)

@@ -43,12 +43,14 @@ def show_flips(run: Path, arm: str, against: str, task: str | None, out: Path | 
 
 
 def _table(rows: pd.DataFrame, arm: str, against: str) -> Table:
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, expand=True)
     for name, justify in (("task", "left"), ("row", "right"), ("gained", "right"), ("lost", "right")):
-        table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+        table.add_column(name, justify=justify, no_wrap=True, min_width=len(name))  # type: ignore[arg-type]
     told = rows["text"].notna().any()  # not where all rows are private
     for name in ("truth", arm, against, *(["text"] if told else [])):
-        table.add_column(Text(name), overflow="ellipsis" if name == "text" else "fold", no_wrap=name == "text")
+        last = name == "text"  # has what the others leave of the line
+        kept = {"overflow": "ellipsis", "no_wrap": True, "ratio": 1} if last else {"overflow": "fold"}
+        table.add_column(Text(name), min_width=24 if last else 8, **kept)  # type: ignore[arg-type]
     for r in rows.to_dict("records"):
         counts = (f"{r[n]}/{r['seeds']}" if r[n] else "" for n in ("gained", "lost"))
         text = " ".join(clean_text(r["text"] or "").split())

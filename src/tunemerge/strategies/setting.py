@@ -205,7 +205,7 @@ class Setting:
         if len(read) > 1 and not self.ceilings:
             raise PooledError(read)
         name = name or "tuned " + name_of(model)
-        what = f"{name_of(model)}, {budget} steps on {rows.name}"
+        what = f"{name_of(model)}, {budget} step{'s' * (budget != 1)} on {rows.name}"
         inputs: dict[str, tuple[Node, ...]] = {"model": (model,), "train": rows.train, "validation": rows.validation}
         before = adapted(model)
         if before is not None and self.tuning["method"] == "lora" and not head_only:

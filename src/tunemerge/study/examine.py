@@ -95,7 +95,7 @@ def _of_the_arms(
     methods = [m for m in config.methods if m in METHODS]
     wrong = {f.where.split(".")[1] for f in names if f.where.startswith("strategies.")}
     strategies = [s for i, s in enumerate(config.strategies or []) if str(i) not in wrong]
-    strange = [f for f in names if not f.where.startswith(("strategies.", "methods."))]
+    strange = [f for f in names if not f.where.startswith(("strategies.", "methods.", "incumbent."))]
     if (
         strange
         or not methods

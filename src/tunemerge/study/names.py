@@ -81,9 +81,12 @@ def unknown_names(config: StudyConfig, left_out: frozenset[str] = frozenset()) -
         *((f"{key}.{i}", n) for key in ("retention", "unseen") for i, n in enumerate(getattr(config, key))),
         *([("target", config.target)] if config.target else []),
     ]
+    if config.incumbent and not isinstance(config.incumbent.predictions, str):
+        tasks += [(f"incumbent.predictions.{name}", name) for name in config.incumbent.predictions]
+    known = list(dict.fromkeys([*config.tasks, *sorted(left_out)]))
     for key, name in tasks:
-        if name not in config.tasks and name not in left_out:
-            found.append(error("unknown-name", f"unknown task {name!r}{nearest(name, list(config.tasks))}", key))
+        if name not in known:
+            found.append(error("unknown-name", f"unknown task {name!r}{nearest(name, known)}", key))
     for role, others in (("retention", [config.target]), ("unseen", [config.target, *config.retention])):
         for name in set(getattr(config, role)) & set(others):
             found.append(error("two-roles", f"{name!r} can't be both in {role!r} and elsewhere", role))
@@ -105,5 +108,5 @@ def _metric_fits(config: StudyConfig) -> list[Finding]:
         return [error("metric-unfit", text, "metric", "name one of them")]
     if metric.has_unit and "margin" not in config.model_fields_set:
         text = f"{metric.name} is in the unit of the data, so a margin of {config.margin:g} may be much or nothing"
-        return [error("margin-unit", text, "margin", "say which difference matters in practice: `margin:`")]
+        return [error("margin-unit", text, "metric", "say which difference matters in practice: `margin:`")]
     return []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -150,8 +151,16 @@ def _explain(problem: ValidationError, data: Mapping[str, Any], places: Places) 
         else:
             got = "" if isinstance(e["input"], dict | list) else f", found {e['input']!r}"
             message = e["msg"].removeprefix("Value error, ")
-            found.append(error("bad-value", f"{name}: {message}{got}", where))
+            found.append(error("bad-value", f"{name}: {message}{got}{_near_value(e)}", where))
     return found
+
+
+def _near_value(e: Any) -> str:
+    """Of a value that is none of a few words, those that are near it."""
+    if e["type"] != "literal_error":
+        return ""
+    near = nearest(str(e["input"]), re.findall("'([^']*)'", e["ctx"]["expected"]))
+    return near if "did you mean" in near else ""
 
 
 def _fitting(problem: ValidationError, data: Mapping[str, Any]) -> list[tuple[KeyPath, Any]]:

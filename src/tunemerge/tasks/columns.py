@@ -30,7 +30,7 @@ def label_column(raw: Any, labels: Mapping[str, str], where: str) -> tuple[pd.Se
     unknown = sorted(set(label) - set(labels))
     if unknown:
         close = nearest(unknown[0], list(map(str, labels)))
-        hint = close if "mean" in close else f"; it has {listed(labels)}"
+        hint = close if "mean" in close else f"; `labels` has {listed(labels)}"
         message = f"label values that `labels` does not name: {listed(map(repr, unknown))}{hint}"
         found.append(error("unknown-label", message, where, "add them to `labels:`, raw value to label name"))
     return label.map(dict(labels)), found
