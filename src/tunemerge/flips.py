@@ -25,8 +25,9 @@ def flips(
 
     `predictions` is a run's predictions.parquet, `labels` the classes of each task, `texts` has columns task, row and
     text. Columns of the answer: task; row (number of the data row, 1 is the first); unit; target; a, b (the label that
-    each gave most often); gained and lost (in how many seeds a is right and b wrong, and the reverse), of `seeds`; lead
-    (by how much a's probability of the target is above b's, mean over seeds); text. What `a` gains in most seeds comes
+    each gave most often in the seeds where the row flips); gained and lost (in how many seeds a is right and b wrong,
+    and the reverse), of `seeds`; lead (by how much a's probability of the target is above b's, mean over seeds); text.
+    What `a` gains in most seeds comes
     first, what it loses in most seeds last. With folds a row counts where its fold holds it out. Tasks that predict
     values have no flips. Raises UsageError for an unknown arm or task, or a `task` that predicts values.
     """
@@ -76,11 +77,12 @@ def _of_task(task: str, a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
     right_a, right_b = both["answer_a"] == both["target_a"], both["answer_b"] == both["target_a"]
     both = both.assign(gained=right_a & ~right_b, lost=right_b & ~right_a, lead=both["p_a"] - both["p_b"])
     by_row = both.groupby("row", sort=True)
+    where_it_flips = both[both["gained"] | both["lost"]].groupby("row", sort=True)
     found = pd.DataFrame(
         {
             "task": task, "row": by_row["row"].first(), "unit": by_row["unit_a"].first(),
             "target": by_row["target_a"].first(),
-            "a": by_row["answer_a"].agg(_most), "b": by_row["answer_b"].agg(_most),
+            "a": where_it_flips["answer_a"].agg(_most), "b": where_it_flips["answer_b"].agg(_most),
             "gained": by_row["gained"].sum(), "lost": by_row["lost"].sum(), "seeds": by_row["seed"].size(),
             "lead": by_row["lead"].mean(),
         }

@@ -199,8 +199,8 @@ class FlipCount(_Model):
 
 
 class FlipExample(_Model):
-    """One test row. `row` is the number of the data row; `a`, `b` what each arm answered most often; `gained`, `lost`:
-    in how many of `seeds`. No text for private tasks."""
+    """One test row. `row` is the number of the data row; `a`, `b` what each arm answered most often where it flips;
+    `gained`, `lost`: in how many of `seeds`. No text for private tasks."""
 
     task: str
     row: int

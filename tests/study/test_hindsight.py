@@ -4,8 +4,8 @@ import pytest
 
 from small import TUNING, run, small_study
 from tunemerge.graph.cost import Cost
-from tunemerge.results import CurvePoint, StepResult
-from tunemerge.study.hindsight import at_chance
+from tunemerge.results import ArmResult, CurvePoint, StepResult
+from tunemerge.study.hindsight import at_chance, control_ahead
 from tunemerge.study.ledger import line
 
 STUDY = {"strategies": ["merge_only", "joint"], "methods": ["linear"], "seeds": 2}
@@ -46,3 +46,15 @@ def test_a_pool_that_is_unsure_but_mostly_right_is_not_at_chance(tmp_path, tiny_
 def test_a_pool_that_no_arm_uses_was_not_made(tmp_path, tiny_bert):
     results = run(small_study(tmp_path, tiny_bert, strategies=["joint"], seeds=1))
     assert [f.code for f in results.findings if f.code == "pool-at-chance"] == []
+
+
+def test_a_simple_model_that_beats_the_one_handed_back_on_validation_is_told():
+    def arms(simple):
+        models = {"joint": {"a": [["k"]]}, "expert/a": {"a": [["leaf"]]}, "words": {"a": [[]]}}
+        scores = {"joint": 1.64, "expert/a": 1.2, "words": simple}
+        return [ArmResult.model_construct(name=n, models=m, validation=scores[n]) for n, m in models.items()]
+
+    (found,) = control_ahead(arms(1.55), "joint", "rmse", -1.0)
+    assert found.severity == "warning" and "better than joint (1.640): words (1.550)" in found.message
+    assert control_ahead(arms(1.7), "joint", "rmse", -1.0) == [] == control_ahead(arms(1.55), None, "rmse", -1.0)
+    assert control_ahead(arms(1.55), "joint", "r2", 1.0) == []

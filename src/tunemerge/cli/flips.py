@@ -50,7 +50,7 @@ def _table(rows: pd.DataFrame, arm: str, against: str) -> Table:
     for name in ("truth", arm, against, *(["text"] if told else [])):
         last = name == "text"  # has what the others leave of the line
         kept = {"overflow": "ellipsis", "no_wrap": True, "ratio": 1} if last else {"overflow": "fold"}
-        table.add_column(Text(name), min_width=24 if last else 8, **kept)  # type: ignore[arg-type]
+        table.add_column(Text(name), min_width=24 if last else 8, **kept)
     for r in rows.to_dict("records"):
         counts = (f"{r[n]}/{r['seeds']}" if r[n] else "" for n in ("gained", "lost"))
         text = " ".join(clean_text(r["text"] or "").split())

@@ -192,7 +192,8 @@ def render_markdown(results: Results) -> str:
         parts += [
             "## Findings",
             "\n".join(
-                f"- {f.severity} {code(f.code)} {md(f.where)}: {md(f.message.rstrip('.'))}{': ' * bool(f.remedy)}{md(f.remedy)}"
+                f"- {f.severity} {code(f.code)} {md(f.where)}: {md(f.message.rstrip('.'))}"
+                f"{': ' * bool(f.remedy)}{md(f.remedy)}"
                 for f in found
             ),
         ]

@@ -33,7 +33,7 @@ from tunemerge.results import (
 )
 from tunemerge.search.operation import FILE as CHOICE_FILE
 from tunemerge.study import verdict as verdicts
-from tunemerge.study.hindsight import at_chance, overfitting, rates_at_edge
+from tunemerge.study.hindsight import at_chance, control_ahead, overfitting, rates_at_edge
 from tunemerge.study.ledger import arm_cost, line, union_cost
 from tunemerge.study.plan import StudyPlan
 from tunemerge.study.scores import Evidence, score_arms
@@ -75,6 +75,7 @@ def collect(plan: StudyPlan, evidence: Evidence, facts: RunFacts) -> Results:
         decision = decision.model_copy(update={"details": [*decision.details, said]})
     findings = [*plan.findings, *_exploratory(facts), *overfitting(steps), *at_chance(plan, steps)]
     findings += rates_at_edge(arms, rates)
+    findings += control_ahead(arms, decision.handed_back, config.metric, evidence.metric.sign)
     return Results(
         name=config.name,
         tunemerge=version("tunemerge"),

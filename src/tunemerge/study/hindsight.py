@@ -1,5 +1,5 @@
 """What only a finished run shows of itself: tunings that went too far, pool models that learned nothing, grids that
-ended too early."""
+ended too early, simple models that do better."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pandas as pd
 from tunemerge.findings import Finding, warning
 from tunemerge.graph.step import Step
 from tunemerge.registry import listed
+from tunemerge.report import format as fmt
 from tunemerge.report.curves import OPENED
 from tunemerge.results import ArmResult, CurvePoint, StepResult
 from tunemerge.study.plan import StudyPlan
@@ -76,6 +77,22 @@ def rates_at_edge(arms: Iterable[ArmResult], rates: Sequence[float]) -> list[Fin
             text = f"the best learning rate is the {word} tried ({edge:g}) for {listed(there)}"
             found.append(warning("rate-at-edge", text, "learning_rates", f"try a {further} one too"))
     return found
+
+
+def control_ahead(arms: Iterable[ArmResult], handed_back: str | None, metric: str, sign: float) -> list[Finding]:
+    """Simple models without a checkpoint that score better on validation than the model that is handed back. `sign`
+    makes higher better."""
+    every = {arm.name: arm for arm in arms}
+    handed = every.get(handed_back or "")
+    if handed is None:
+        return []
+    simple = [a for a in every.values() if not any(model for by_seed in a.models.values() for model in by_seed)]
+    ahead = [a for a in simple if sign * a.validation > sign * handed.validation]
+    told = listed(f"{arm.name} ({fmt.score(arm.validation, metric)})" for arm in ahead)
+    own = f"{handed.name} ({fmt.score(handed.validation, metric)})"
+    text = f"on validation a simple model without a checkpoint scores better than {own}"
+    fix = "take the simple model, or raise budget, pool_budget or tuning.learning_rate"
+    return [warning("control-ahead", f"{text}: {told}", handed.name, fix)] if ahead else []
 
 
 def at_chance(plan: StudyPlan, steps: Iterable[StepResult]) -> list[Finding]:
