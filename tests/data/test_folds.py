@@ -101,6 +101,7 @@ def test_a_splitter_of_ones_own(tmp_path):
         ("GroupKFold", "1", "the splitter failed: ValueError"),
     ],
 )
+@pytest.mark.filterwarnings("ignore:The groups parameter")
 def test_what_is_wrong_with_a_splitter(tmp_path, cls, how, message):
     with pytest.raises(UsageError, match=message):
         run(write(tmp_path, cls, how))

@@ -24,7 +24,7 @@ def study(folder, base, **changes):
 
 def dated(folder, name, n, unit=None, start="2020-01-01"):
     """A CSV of n sentences, one a day."""
-    texts, labels = sentences(n, len(name))
+    texts, labels = sentences(n, ord(name))
     days = pd.date_range(start, periods=n).strftime("%Y-%m-%d")
     with (folder / f"{name}.csv").open("w", newline="") as f:
         writer = csv.writer(f)

@@ -72,6 +72,7 @@ def test_same_inputs_same_bits_whatever_ran_before(tune: Tune) -> None:
         "tokenizer_config.json",
         "vocab.txt",
         "tunemerge_tune.json",
+        "tunemerge_rows.json",
     }
     assert all((first / name).read_bytes() == (again / name).read_bytes() for name in files)
     assert _distance(_weights(first), _weights(other)) > 0

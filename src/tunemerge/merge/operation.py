@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any
 
 from tunemerge.checkpoint.model import open_checkpoint, read_json
+from tunemerge.data.seen import pass_on
 from tunemerge.graph.cost import Cost
 from tunemerge.graph.operation import Job, operation
 from tunemerge.merge.method import METHODS
@@ -67,4 +68,5 @@ def merge(job: Job) -> Cost:
 
         parameters = choice["parameters"] if choice else job.params["parameters"]
         write_sum(job.inputs["models"], job.out, job.params["method"], parameters)
+    pass_on(paths, job.out)
     return Cost()

@@ -170,6 +170,10 @@ class TaskConfig(_Part):
         False, description="no step reads the rows of two private tasks; findings, report and results show counts and "
         "names of columns, no value of theirs", examples=[True],
     )  # fmt: skip
+    deployment: str | None = Field(
+        None, description="table of rows as they are where the model will be used, without labels: `check` says how "
+        "well the adapt rows can be told from them", examples=["last_month.csv"],
+    )  # fmt: skip
     licence: str | None = Field(None, description="licence of the data, for the model card", examples=["cc-by-4.0"])
 
     _options: BaseModel | None = PrivateAttr(None)

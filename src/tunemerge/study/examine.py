@@ -16,6 +16,7 @@ from tunemerge.study.advice import weak_evidence
 from tunemerge.study.config import StudyConfig
 from tunemerge.study.estimate import enough_disk, enough_memory
 from tunemerge.study.incumbent import read_incumbent
+from tunemerge.study.leaks import seen_by_models
 from tunemerge.study.names import is_registered_name, plugin_findings, unknown_names
 from tunemerge.study.places import Places
 from tunemerge.study.plan import StudyPlan, make_plan
@@ -51,6 +52,7 @@ def examine(
     found += plugins + [n for n in names if not (_errors(plugins) and is_registered_name(n))] + _fit_together(models)
     rows, problems = read_rows(config, folder, store.root)
     found += missing_packages(config.trackers) + _adapter_findings(config, models)
+    found += seen_by_models(models, rows.scored, {name: key_of(name) for name in models})
     found += problems + check_heads(models, rows.spec) + weak_evidence(config, rows)
     incumbent, problems = read_incumbent(config, rows, folder)
     found += problems

@@ -10,6 +10,7 @@ from typing import Any
 
 from tunemerge.checkpoint.adapter import CONFIG, FOLDER
 from tunemerge.checkpoint.model import read_json
+from tunemerge.data.seen import FILE as SEEN
 from tunemerge.errors import UsageError
 from tunemerge.registry import listed, nearest
 from tunemerge.report.card import render_card
@@ -65,6 +66,10 @@ def export_arm(
             write_file(folder / CONFIG, json.dumps(config, indent=1).encode())
         else:
             _copy(found, folder)
+        if any(t.private for t in results.tasks):
+            # Who has a private row could tell by its hash that the model has seen it.
+            for file in (folder / SEEN, folder / _BASE / SEEN):
+                file.unlink(missing_ok=True)
         write_file(folder / "README.md", render_card(results, name, results.seeds[position]).encode())
         record = {"study": results.name, "arm": name, "seed": results.seeds[position], "step": key, "digest": digest}
         write_file(folder / RECORD, json.dumps(record, indent=1).encode())

@@ -84,6 +84,26 @@ def make(seed):
 
 Every split is a leaf of the study's graph whose key is its content: editing the splitter so that rows move runs what
 reads them again, and nothing else. The digest of its file stands in results.json.
+
+## What `check` looks for in the rows
+
+Before anything is trained, `tunemerge check` (and `plan` and `run`) look for what would flatter the result:
+
+- `test-seen`, `test-nearly-seen`: tested rows among rows that some task trains or chooses on in the same run, the same
+  or but for case and spaces.
+- `unit-both-sides`: a unit in two given files of different sides. Where the study splits, units stay whole.
+- `leaky-column`: a single column that ranks the labels with an AUROC of 0.99 or more, on rows of other units. A note
+  where the task does not read it.
+- `id-predicts-label`: a column that numbers the rows and ranks the labels (0.75 or more).
+- `model-saw-test`: tested rows that a given model was made with, by the record in its folder. An error from a fifth of
+  the rows on.
+- `deployment`, `unlike-deployment`: how well a simple classifier (TF-IDF and logistic regression, cross-validated)
+  tells adapt rows from those of `deployment`. A warning where its AUROC is surely above 0.6, with what tells most.
+
+Models that `tunemerge tune` or a study made carry `tunemerge_rows.json`: a hash of every row that they, and the models
+that they were made of, were tuned or chosen on; merging passes it on. It shows no text, but who has a row can tell
+whether it is among them, so a study with private tasks leaves it out of what it exports; delete the file where that
+matters. A model from elsewhere has no record, and nothing is known of what it has seen.
 """
 _CHOICES = """\
 ## What is chosen on validation

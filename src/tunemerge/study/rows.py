@@ -21,6 +21,13 @@ from tunemerge.graph.step import Leaf, Role
 from tunemerge.store.digest import digest_file, digest_json
 from tunemerge.store.sealed import write_sealed
 from tunemerge.study.config import DEFAULT_KIND, StudyConfig, TaskConfig
+from tunemerge.study.leaks import (
+    near_duplicates,
+    scored_contents,
+    telling_columns,
+    units_on_both_sides,
+    unlike_deployment,
+)
 from tunemerge.study.private import undeclared_labels, without_values
 from tunemerge.study.rows_check import check_leaks, check_specs, check_splits
 from tunemerge.study.splitting import TaskTables, split_tasks
@@ -60,6 +67,7 @@ class StudyRows:
     `splitter`: the digest of the file of a splitter of one's own.
     `lines`: by task, run and split, the place of each row in the table that it is from (0 is the first). Not by digest:
     the same rows may stand at other places of another table.
+    `scored`: what a model reads of every row that is tested, by task, and whether the task is private.
     """
 
     tasks: Mapping[str, TaskRows]
@@ -67,6 +75,7 @@ class StudyRows:
     overlap: float = 0.0
     splitter: str | None = None
     lines: Mapping[tuple[str, int, str], np.ndarray] = field(default_factory=dict)
+    scored: Mapping[str, tuple[pd.Series, bool]] = field(default_factory=dict)
 
     @property
     def spec(self) -> Spec:
@@ -103,7 +112,9 @@ def read_rows(config: StudyConfig, folder: Path, store_root: Path) -> tuple[Stud
     for name in splitting.parts:
         found += _check_runs(name, config, frames[name])
     contents = {name: [_contents(p, config.tasks[name]) for p in by.values()] for name, by in frames.items()}
-    found += check_leaks(contents, config.private)
+    found += check_leaks(contents, config.private) + near_duplicates(contents, config.private)
+    found += units_on_both_sides(config, given) + telling_columns(config, given)
+    found += unlike_deployment(config, frames, given, folder)
     specs = {name: _spec(config.tasks[name], by_seed.values()) for name, by_seed in frames.items()}
     roles = {name: role_of(name, config) for name in frames}
     found += check_specs(specs, roles)
@@ -130,7 +141,8 @@ def read_rows(config: StudyConfig, folder: Path, store_root: Path) -> tuple[Stud
     file = folder / build.rpartition(":")[0] if build else None
     digest = digest_file(file) if file and file.is_file() else None
     found = without_values([*undeclared_labels(config), *found], config.tasks, columns)
-    return StudyRows(tasks, tables, splitting.overlap, digest, lines), found
+    scored = scored_contents(config, frames)
+    return StudyRows(tasks, tables, splitting.overlap, digest, lines, scored), found
 
 
 def _read_all(config: StudyConfig, folder: Path) -> tuple[dict[str, TaskTables], dict[str, list[str]], list[Finding]]:

@@ -29,21 +29,21 @@ def check_splits(parts: Frames, where: str) -> list[Finding]:
 
 
 def check_leaks(tasks: Mapping[str, Sequence[Contents]], private: Sequence[str] = ()) -> list[Finding]:
-    """Inputs of a test set that stand among the rows that some task trains or chooses on, for any seed. Rows of two
+    """Inputs of a test set that stand among the rows that some task trains or chooses on, in any run. Rows of two
     `private` tasks are not laid side by side."""
     found = []
     for tested, by_seed in tasks.items():
-        test = set(next((parts["test"] for parts in by_seed if "test" in parts), ()))
-        if not test:
-            continue
+        tests = [set(parts.get("held_out", ())) | set(parts.get("test", ())) for parts in by_seed]
+        most = max((len(test) for test in tests), default=0)
         for name, others in tasks.items():
             if name != tested and {name, tested} <= set(private):
                 continue
             for split in (*TRAINED, "validation"):
-                seen = max((len(test & set(parts[split])) for parts in others if split in parts), default=0)
+                pairs = zip(tests, others, strict=False)
+                seen = max((len(test & set(parts[split])) for test, parts in pairs if split in parts), default=0)
                 if seen:
                     text = f"{seen} test texts of {tested} stand among the {split} rows of {name}"
-                    make = error if seen > _SAME_ROWS * len(test) else warning
+                    make = error if seen > _SAME_ROWS * most else warning
                     found.append(
                         make("test-seen", text, f"tasks.{tested}", "delete them from one side: they flatter the result")
                     )

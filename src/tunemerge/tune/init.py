@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tunemerge.data.seen import pass_on
 from tunemerge.graph.cost import Cost
 from tunemerge.graph.operation import Job, operation
 from tunemerge.tasks import hub
@@ -21,4 +22,5 @@ def init(job: Job) -> Cost:
         TASKS[task.kind].initialise(
             job.one("model"), job.out, task, job.params["seed"], job.params.get("dropout"), fitted
         )
+    pass_on([job.one("model")], job.out)
     return Cost()

@@ -6,8 +6,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import pandas as pd
+
 from tunemerge.checkpoint.adapter import FOLDER
 from tunemerge.checkpoint.adapter_writer import write_adapter
+from tunemerge.data.load import content_of
+from tunemerge.data.seen import pass_on, row_hashes
 from tunemerge.errors import TunemergeError, UsageError
 from tunemerge.graph.cost import Cost
 from tunemerge.tasks import flops, hub
@@ -48,10 +52,11 @@ def tune_model(
 ) -> Tuned:
     """Train the model of a folder on exactly `examples` examples and write the chosen state to the folder `out`.
 
-    `out` gets config.json, model.safetensors (float32), the tokenizer's files as they are, and the curve
-    (tunemerge_tune.json). Rows are Parquet files; several are concatenated. The same inputs give the same bits on one
-    CPU thread. With `method: lora` the adapter is folded into the weights and stands in the folder adapter/ too; where
-    `model` has one of an earlier tuning, on the model of the folder `under`, that one is trained on.
+    `out` gets config.json, model.safetensors (float32), the tokenizer's files as they are, the curve
+    (tunemerge_tune.json) and hashes of all rows that it and `model` have seen (tunemerge_rows.json). Rows are Parquet
+    files; several are concatenated. The same inputs give the same bits on one CPU thread. With `method: lora` the
+    adapter is folded into the weights and stands in the folder adapter/ too; where `model` has one of an earlier
+    tuning, on the model of the folder `under`, that one is trained on.
     Raises UsageError for bad rows, labels or targets, TunemergeError when the training diverges.
     """
     import torch
@@ -106,5 +111,12 @@ def tune_model(
             forward_flops=forward_flops,
         ),
     )
+    pass_on([model], out, _hashes([*train_rows, *validation_rows], kind.target))
     write_record(out, chosen_step=tuned.chosen_step, curve=[asdict(point) for point in tuned.curve])
     return tuned
+
+
+def _hashes(files: Sequence[Path], target: Sequence[str]) -> list[str]:
+    """Hashes of the rows of splits."""
+    tables = (pd.read_parquet(f / "rows.parquet" if f.is_dir() else f) for f in files)
+    return [h for table in tables for h in row_hashes(content_of(table, target))]

@@ -13,6 +13,7 @@ import pandas as pd
 
 from tunemerge.checkpoint.locate import locate
 from tunemerge.checkpoint.model import open_checkpoint
+from tunemerge.data.seen import pass_on
 from tunemerge.errors import UsageError
 from tunemerge.findings import refuse_errors
 from tunemerge.progress import Tell, shown
@@ -70,6 +71,7 @@ def tune(
         train = _write(rows, Path(scratch) / "train.parquet")
         fitted = kind.fit([kind.summarise(kind.read([train], spec), spec)], spec) if kind.fits else None
         kind.initialise(source, start, spec, seed, config.dropout, fitted)
+        pass_on([source], start)
         began = time.perf_counter()
         tuned = tune_model(
             start,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
+from tunemerge.data.seen import pass_on
 from tunemerge.findings import Finding, refuse_errors
 from tunemerge.machine import limited, threads
 from tunemerge.merge.recipe.card import CARD, model_card
@@ -66,6 +67,7 @@ def merge_recipe(
         facts = facts_of(recipe.text, options, ready.plan, inputs, digests(), out)
         with work_folder(out) as work:
             record = write_model(ready, work, options, facts, rest)
+            pass_on([one.path for one in inputs.values()], work)
             (work / CARD).write_text(model_card(out.name, recipe, record, inputs), "utf-8")
             replace_folder(work, out)
     return out
