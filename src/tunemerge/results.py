@@ -93,8 +93,8 @@ class PoolRecord(_Model):
 
 class TaskScore(_Model):
     """An arm's test result on one task. `normalised`: the value over that of the task's own tuned expert, where
-    there are several tasks. `forgetting`: what was lost (positive) against the untuned model of the pool: the task's
-    own, on a retention task the best."""
+    there are several tasks and higher is better. `forgetting`: what was lost (positive) against the untuned model of
+    the pool: the task's own, on a retention task the best."""
 
     score: Interval
     metrics: dict[str, float]

@@ -199,7 +199,7 @@ def _relative(
     own: TaskScore, task: str, arm: Arm, scores: Mapping[str, Mapping[str, TaskScore]], plan: StudyPlan, sign: float
 ) -> TaskScore:
     """Against the task's own expert (tuned), and against what the pool could do before (forgetting)."""
-    expert = scores.get("experts", {}).get(task)
+    expert = scores.get("experts", {}).get(task) if sign > 0 else None  # a larger share of a loss is worse
     role = plan.rows.tasks[task].role
     before = [s[task].score.value for name, s in scores.items() if name.startswith("expert/")]
     if role == "task":
