@@ -26,6 +26,17 @@ def test_dates_and_numbers():
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("value", ["13th of April", "03/04/2020", "April", "20-1"])
+def test_only_dates_that_can_be_read_in_one_way_are_taken(value):
+    with pytest.raises(UsageError, match=r"are no dates, first .* in data row 2; write them as 2026-01-31"):
+        parse_times(pd.Series(["2020-01-01", value], name="day"), "tasks.a")
+
+
+def test_dates_far_away():
+    times, _ = parse_times(pd.Series(["0900-01-01", "1970-01-01", "2970-01-01"], name="day"), "tasks.a")
+    assert times[1] == 0 and times[0] < 0 < times[2]
+
+
 def test_a_value_that_is_no_date_is_named_with_its_row():
     with pytest.raises(UsageError, match=r"1 values of 'day' are no dates, first 'yesterday' in data row 2"):
         parse_times(pd.Series(["2020-01-01", "yesterday"], name="day"), "tasks.a")

@@ -47,6 +47,8 @@ def test_rows_of_the_same_source_look_alike_and_others_do_not():
     one, two = (pd.DataFrame({"text": sentences(200, seed)[0]}) for seed in (1, 2))
     same = difference(one, two)
     assert abs(same.auroc - 0.5) < 2 * 1.96 * same.error
+    itself = difference(one[:100], one)
+    assert abs(itself.auroc - 0.5) < 2 * 1.96 * itself.error
     other = difference(one, pd.DataFrame({"text": [t + " per favore" for t in two["text"]]}))
     assert other.auroc > 0.99 and set(other.second) & {"per", "favore"}
 

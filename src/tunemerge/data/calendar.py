@@ -32,21 +32,21 @@ class Window:
 
 
 def parse_times(values: pd.Series, where: str) -> tuple[Times, bool]:
-    """Times as numbers, and whether they are plain numbers; dates (ISO 8601 and alike) become seconds since 1970.
+    """Times as numbers, and whether they are plain numbers; dates (ISO 8601) become seconds since 1970.
 
     Raises UsageError naming the first rows whose value is no date.
     """
     numbers = pd.to_numeric(values, errors="coerce")
     if not numbers.isna().any():
         return np.asarray(numbers, np.float64), True
-    dates = pd.to_datetime(values.astype(str), errors="coerce", utc=True, format="mixed")
+    dates = pd.to_datetime(values.astype(str), errors="coerce", utc=True, format="ISO8601")
     bad = values.index[dates.isna()]
     if len(bad):
         shown = listed((f"{values[i]!r} in data row {i + 1}" for i in bad[:_SHOWN]), _SHOWN)
         raise UsageError(
             f"{where}: {len(bad)} values of {values.name!r} are no dates, first {shown}; write them as 2026-01-31"
         )
-    return np.asarray((dates - pd.Timestamp(0, tz="UTC")).dt.total_seconds(), np.float64), False
+    return np.asarray(dates.dt.as_unit("us").astype("int64"), np.float64) / 1e6, False
 
 
 def parse_span(span: str | None, numeric: bool, key: str) -> float:

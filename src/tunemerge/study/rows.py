@@ -240,8 +240,10 @@ def _missing(name: str, config: StudyConfig, parts: Frames) -> list[Finding]:
             where = f"tasks.{name}.{key}" if task.splits or task.files else "splits"
             text = f"{role} {name!r} needs {split} rows"
             found.append(error("missing-split", text, where, f"add `{split}:`"))
-        elif parts[split].empty:
-            found.append(error("empty-split", f"the {split} split has no rows", f"tasks.{name}"))
+    for split in dict.fromkeys([*needs(role, config), *([] if config.pool else ["source"])]):
+        if split in parts and parts[split].empty:
+            fix = "take fewer folds, other sizes or a shorter gap" if config.splits else ""
+            found.append(error("empty-split", f"the {split} split has no rows", f"tasks.{name}", fix))
     return found
 
 

@@ -27,12 +27,14 @@ def models_with_stand_ins(config: StudyConfig, models: Mapping[str, Leaf]) -> di
 
 
 def _task(task: TaskRows, config: StudyConfig) -> TaskRows:
-    wanted = dict.fromkeys([*needs(task.role, config), *map(str, task.config.splits), *map(str, task.config.files)])
+    given = (*task.config.splits, *task.config.files, *task.sizes)
+    wanted = dict.fromkeys([*needs(task.role, config), *map(str, given)])
     parts = {
         seed: {**{s: _leaf(task.name, s, task.config.private) for s in wanted}, **own}
         for seed, own in task.parts.items()
     }
-    return replace(task, parts=parts, sizes={**{s: _size(task.config, s) for s in wanted}, **task.sizes})
+    known = {split: size for split, size in task.sizes.items() if size}
+    return replace(task, parts=parts, sizes={**{s: _size(task.config, s) for s in wanted}, **known})
 
 
 def _leaf(task: str, split: str, private: bool) -> Leaf:
