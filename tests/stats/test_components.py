@@ -6,7 +6,7 @@ from crossed_draws import crossed_bootstrap
 
 from tunemerge.errors import UsageError
 from tunemerge.stats.components import contrast, estimate
-from tunemerge.stats.metrics import METRICS
+from tunemerge.stats.metrics import METRICS, metrics_of
 from tunemerge.stats.predictions import Predictions
 
 ACCURACY = METRICS["accuracy"]
@@ -52,7 +52,7 @@ def test_values_are_the_metric_over_rows(name):
     assert two.low < two.low90 < two.difference < two.high90 < two.high
 
 
-@pytest.mark.parametrize("name", METRICS.names())
+@pytest.mark.parametrize("name", metrics_of("classes"))
 def test_the_better_arm_is_above_whatever_the_metric(name):
     a, b = study(skills=(6.0, 0.5) if name == "ece" else (2.0, 0.8), n=600, units=300)
     two = contrast(a, b, METRICS[name])
@@ -60,6 +60,21 @@ def test_the_better_arm_is_above_whatever_the_metric(name):
     back = contrast(b, a, METRICS[name])
     assert back.difference == pytest.approx(-two.difference)
     assert (back.low, back.high, back.p) == pytest.approx((-two.high, -two.low, two.p))
+
+
+@pytest.mark.parametrize("name", metrics_of("value"))
+def test_the_arm_nearer_to_the_values_is_above(name):
+    rng = np.random.default_rng(5)
+    target, unit = rng.normal(3, 2, 400), np.array([str(i) for i in range(400)])
+
+    def arm(error):
+        noise = rng.normal(0, error, (5, 400, 1))
+        return {"t": [Predictions(unit, target, target[:, None] + off, np.ones(400)) for off in noise]}
+
+    a, b = arm(0.5), arm(1.5)
+    two, back = contrast(a, b, METRICS[name]), contrast(b, a, METRICS[name])
+    assert two.difference > 0 and two.p < 0.001
+    assert back.difference == pytest.approx(-two.difference)
 
 
 def binary(correct, weight=None, unit=None):

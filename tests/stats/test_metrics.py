@@ -70,7 +70,7 @@ def test_many_weightings_at_once_are_the_weightings_one_by_one(name):
 @pytest.mark.parametrize("name", METRICS.names())
 def test_means_say_what_they_are_means_of(name):
     metric = METRICS[name]
-    assert metric.is_mean == (name in {"accuracy", "log_loss"})
+    assert metric.is_mean == (name in {"accuracy", "log_loss", "mae"})
     if metric.is_mean:
         target, logits, weight = case(3)
         mean = np.average(metric.per_row(target, logits), weights=weight)
