@@ -36,7 +36,7 @@ for name, function in (("tune", tune), ("evaluate", evaluate), ("merge", merge))
     import tunemerge
     assert callable(function) and callable(getattr(tunemerge, name)), name
 for function in (tune, evaluate):
-    assert {{"text", "label", "progress"}} <= set(inspect.signature(function).parameters)
+    assert {{"data", "task", "progress"}} <= set(inspect.signature(function).parameters)
     for again in range(2):
         try:
             function("nowhere", "nothing.csv", *["out"] * (function is tune), text="wrote", label="verdict")

@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 
@@ -97,8 +98,12 @@ def _run(plugin: Plugin) -> None:
 
 
 def _forget_modules(plugin: Plugin, before: Plugin | None) -> dict[str, ModuleType]:
-    """Take the modules of a plug-in's files out of sys.modules, so that they are read again."""
+    """Take the modules of a plug-in's files out of sys.modules, so that they are read again. Their bytecode goes too: a
+    late import may have written it, and its check by seconds and size misses an edit that follows at once."""
     files = {file for one in (plugin, before) if one is not None for file in one.files}
+    for file in files:
+        with suppress(OSError):
+            Path(importlib.util.cache_from_source(str(file))).unlink(missing_ok=True)
     known = {file.name for file in files}
     places = [(name, Path(getattr(module, "__file__", None) or "")) for name, module in list(sys.modules.items())]
     names = [name for name, place in places if place.name in known and place.resolve() in files]
