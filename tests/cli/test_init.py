@@ -183,10 +183,8 @@ def test_in_a_terminal_it_asks(here, tiny_bert):
     ("name", "more"),
     [
         ("sentiment_sentences_3_domains", ["--task-by", "domain"]),
-        ("sentiment_tweets_8_languages", ["--task-by", "language"]),
         ("banking77", []),
         ("sentiment_valence_4_domains", ["--task-by", "domain"]),
-        ("text_classification_small", ["--task-by", "dataset", "--only", "mr,cr,sst2"]),
     ],
 )
 def test_real_sets(here, tiny_bert, name, more):
