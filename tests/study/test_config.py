@@ -4,7 +4,7 @@ import pytest
 
 from tunemerge.demo import STUDY
 from tunemerge.findings import FindingsError
-from tunemerge.study.config import Budget
+from tunemerge.study.config_tuning import Budget
 from tunemerge.study.read import load_study
 
 GOOD = """\

@@ -4,7 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from tunemerge.study.config import Budget, PoolModel, StudyConfig, TaskConfig
+from tunemerge.study.config import StudyConfig
+from tunemerge.study.config_given import PoolModel
+from tunemerge.study.config_task import TaskConfig
+from tunemerge.study.config_tuning import Budget
 from tunemerge.study.page import example_of, study_page
 from tunemerge.tune.config import TuneConfig
 from tunemerge.yamlfile import parse_yaml

@@ -15,7 +15,9 @@ from tunemerge.findings import Finding, error, note, warning
 from tunemerge.registry import listed, nearest
 from tunemerge.stats.metrics import METRICS
 from tunemerge.stats.predictions import Predictions
-from tunemerge.study.config import IncumbentConfig, StudyConfig, TaskConfig
+from tunemerge.study.config import StudyConfig
+from tunemerge.study.config_given import IncumbentConfig
+from tunemerge.study.config_task import TaskConfig
 from tunemerge.study.rows import StudyRows, TaskRows
 from tunemerge.tasks.spec import Spec
 from tunemerge.tasks.task import TASKS, is_classes

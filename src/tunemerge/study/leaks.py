@@ -16,7 +16,8 @@ from tunemerge.errors import UsageError
 from tunemerge.findings import Finding, error, note, warning
 from tunemerge.graph.step import Leaf
 from tunemerge.registry import listed
-from tunemerge.study.config import StudyConfig, TaskConfig
+from tunemerge.study.config import StudyConfig
+from tunemerge.study.config_task import TaskConfig
 from tunemerge.study.rows_check import TRAINED
 from tunemerge.study.splitting import TaskTables
 from tunemerge.tasks.task import TASKS

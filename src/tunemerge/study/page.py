@@ -12,7 +12,11 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from tunemerge.strategies.written import WrittenStep, WrittenStrategy
-from tunemerge.study.config import Budget, IncumbentConfig, PoolModel, SplitsConfig, StudyConfig, TaskConfig
+from tunemerge.study.config import StudyConfig
+from tunemerge.study.config_given import IncumbentConfig, PoolModel
+from tunemerge.study.config_splits import SplitsConfig
+from tunemerge.study.config_task import TaskConfig
+from tunemerge.study.config_tuning import Budget
 from tunemerge.tasks.task import TASKS
 from tunemerge.tune.config import LoraConfig, TuneConfig
 

@@ -15,7 +15,8 @@ from tunemerge.registry import listed
 from tunemerge.strategies.setting import Fitted, Setting, predict, predict_fitted
 from tunemerge.study.advice import unanswered
 from tunemerge.study.arms import Arm, build_arms
-from tunemerge.study.config import Budget, StudyConfig
+from tunemerge.study.config import StudyConfig
+from tunemerge.study.config_tuning import Budget
 from tunemerge.study.incumbent import Incumbent
 from tunemerge.study.rows import StudyRows, TaskRows
 from tunemerge.study.setting import make_setting

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from tunemerge.findings import Finding, error
 from tunemerge.graph.private import without_quoted, words
-from tunemerge.study.config import StudyConfig, TaskConfig
+from tunemerge.study.config import StudyConfig
+from tunemerge.study.config_task import TaskConfig
 
 
 def undeclared_labels(config: StudyConfig) -> list[Finding]:

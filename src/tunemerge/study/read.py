@@ -15,15 +15,11 @@ from tunemerge.findings import Finding, FindingsError, error, note
 from tunemerge.plugins import load_plugins
 from tunemerge.registry import nearest
 from tunemerge.strategies.written import WrittenStep, WrittenStrategy
-from tunemerge.study.config import (
-    DEFAULT_KIND,
-    Budget,
-    IncumbentConfig,
-    PoolModel,
-    SplitsConfig,
-    StudyConfig,
-    TaskConfig,
-)
+from tunemerge.study.config import DEFAULT_KIND, StudyConfig
+from tunemerge.study.config_given import IncumbentConfig, PoolModel
+from tunemerge.study.config_splits import SplitsConfig
+from tunemerge.study.config_task import TaskConfig
+from tunemerge.study.config_tuning import Budget
 from tunemerge.study.places import Places, dotted
 from tunemerge.tasks.task import TASKS
 from tunemerge.tune.config import LoraConfig, TuneConfig

@@ -20,7 +20,8 @@ from tunemerge.findings import Finding, error
 from tunemerge.graph.step import Leaf, Role
 from tunemerge.store.digest import digest_file, digest_json
 from tunemerge.store.sealed import write_sealed
-from tunemerge.study.config import DEFAULT_KIND, StudyConfig, TaskConfig
+from tunemerge.study.config import DEFAULT_KIND, StudyConfig
+from tunemerge.study.config_task import TaskConfig
 from tunemerge.study.leaks import (
     near_duplicates,
     scored_contents,

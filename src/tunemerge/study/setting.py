@@ -15,7 +15,8 @@ from tunemerge.registry import listed
 from tunemerge.store.digest import digest_folder
 from tunemerge.store.remember import file_digest
 from tunemerge.strategies.setting import Rows, Setting
-from tunemerge.study.config import PoolModel, StudyConfig
+from tunemerge.study.config import StudyConfig
+from tunemerge.study.config_given import PoolModel
 from tunemerge.study.rows import StudyRows, TaskRows
 from tunemerge.study.sunk import given_examples
 from tunemerge.tasks.labels import is_classifier, own_labels

@@ -15,7 +15,9 @@ from tunemerge.data.split import VALIDATION, fold_of, frozen_rows, inner_splits,
 from tunemerge.data.splitter import Fold, built_folds, load_function
 from tunemerge.errors import UsageError
 from tunemerge.findings import Finding, error, warning
-from tunemerge.study.config import Run, SplitsConfig, StudyConfig, TaskConfig
+from tunemerge.study.config import StudyConfig
+from tunemerge.study.config_splits import Run, SplitsConfig
+from tunemerge.study.config_task import TaskConfig
 from tunemerge.tasks.task import TASKS
 
 Frames = dict[str, pd.DataFrame]

@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from tunemerge.graph.step import Leaf, Role
-from tunemerge.study.config import StudyConfig, TaskConfig
+from tunemerge.study.config import StudyConfig
+from tunemerge.study.config_task import TaskConfig
 from tunemerge.study.rows import StudyRows, TaskRows, needs
 
 # For splits whose size nobody knows: no budget in epochs is too small for it.

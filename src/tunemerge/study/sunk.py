@@ -10,7 +10,8 @@ from tunemerge.findings import Finding, error, warning
 from tunemerge.graph.cost import Cost, total
 from tunemerge.graph.step import Leaf
 from tunemerge.store.remember import file_digest
-from tunemerge.study.config import PoolModel, StudyConfig
+from tunemerge.study.config import StudyConfig
+from tunemerge.study.config_given import PoolModel
 from tunemerge.tune.record import CURVE_FILE, TuneRecord, fingerprint_of, read_record, weights_digest
 
 
