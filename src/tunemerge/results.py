@@ -237,6 +237,9 @@ class Verdict(_Model):
     handed_back_reason: str
 
 
+OPENED = 1.1  # a validation loss that ends this many times its lowest: the finding "overfitting" and the curves
+
+
 class CurvePoint(_Model):
     step: int
     examples: int

@@ -10,9 +10,8 @@ from statistics import mean, median
 
 from tunemerge.report import format as fmt
 from tunemerge.report.svg import Svg, el, figure, line, nice_ticks, path, text
-from tunemerge.results import CurvePoint, Results, StepResult
+from tunemerge.results import OPENED, CurvePoint, Results, StepResult
 
-OPENED = 1.1  # a validation loss that ends this many times its lowest: the rule of the study's finding "overfitting"
 _SEED = re.compile(r"[\s,(\[·/-]*\bseed[\s=:_-]*\d+\b[)\]]?", re.IGNORECASE)
 _W, _H, _LEFT, _RIGHT, _TOP, _BOTTOM = 300.0, 190.0, 38.0, 290.0, 12.0, 158.0
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
+from tunemerge.stats.fewest import fewest
 from tunemerge.stats.metrics import Metric
 from tunemerge.stats.predictions import Predictions
 from tunemerge.stats.twoway import TwoWay
@@ -81,10 +82,4 @@ def repetitions_to_settle(parts: TwoWay, folds: Folds, level: float = 0.95) -> i
 
     if not settled(_ENDLESS):
         return None
-    low, high = 0, 1
-    while not settled(high):
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if settled(middle) else (middle, high)
-    return high
+    return fewest(settled)

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtr, stdtrit
 
+from tunemerge.stats.fewest import fewest
+
 Floats = NDArray[np.float64]
 
 # A variance below this share of the squared values is rounding, not variation.
@@ -118,8 +120,8 @@ def smallest_detectable(parts: TwoWay, power: float = 0.8, level: float = 0.95) 
     return np.asarray(t * np.sqrt(parts.variance), np.float64)
 
 
-def seeds_to_settle(parts: TwoWay, fewest: int, level: float = 0.95) -> int | None:
-    """How many seeds (at least `fewest`) bring the half-width under |mean|, were mean and components to stay.
+def seeds_to_settle(parts: TwoWay, least: int, level: float = 0.95) -> int | None:
+    """How many seeds (at least `least`) bring the half-width under |mean|, were mean and components to stay.
 
     None when even endless seeds would not: the unit part Vu - Vr stays, more test units are needed. None too with
     one seed, which says nothing about seeds. Unbatched components only.
@@ -139,10 +141,4 @@ def seeds_to_settle(parts: TwoWay, fewest: int, level: float = 0.95) -> int | No
 
     if not settled(_ENDLESS):
         return None
-    low, high = fewest - 1, fewest
-    while not settled(high):
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if settled(middle) else (middle, high)
-    return high
+    return fewest(settled, least)

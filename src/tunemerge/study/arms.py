@@ -15,6 +15,7 @@ from tunemerge.graph.private import pooling
 from tunemerge.graph.step import Leaf, Node, Step
 from tunemerge.merge.method import METHODS
 from tunemerge.registry import listed, nearest
+from tunemerge.stats.fewest import fewest
 from tunemerge.strategies.setting import (
     Answer,
     BudgetError,
@@ -30,7 +31,7 @@ from tunemerge.strategies.strategy import STRATEGIES, Strategy
 from tunemerge.strategies.written import WrittenStrategy, as_strategy
 from tunemerge.study.config import StudyConfig
 from tunemerge.tasks.labels import is_classifier
-from tunemerge.tasks.task import TASKS
+from tunemerge.tasks.task import TASKS, KindControl
 
 # Where two arms are the same graph, the first of these roles gives it its name: "joint" rather than a merge of one.
 _ROLE_ORDER = {"alternative": 0, "order": 1, "control": 2}
@@ -143,17 +144,16 @@ def _controls(settings: Mapping[int, Setting], private: Sequence[str]) -> tuple[
         if len(private) > 1:
             unavailable.append((name, "it would pool the rows of private tasks"))
             continue
-        strategy = Strategy(name, _described(control.description), "control", None, False, False, "nothing")
-        answers = {seed: Fitted(name, control.version, s.everything) for seed, s in settings.items()}
-        arms.append(Arm(name, strategy, None, answers))
+        strategy = Strategy(name, _fitting(name, control), "control", None, False, False, "nothing")
+        arms.append(Arm(name, strategy, None, {seed: strategy.build(s) for seed, s in settings.items()}))
     return arms, unavailable
 
 
-def _described(text: str) -> Callable[..., Answer]:
+def _fitting(name: str, control: KindControl) -> Callable[[Setting], Answer]:
     def build(setting: Setting) -> Answer:
-        raise NotImplementedError
+        return Fitted(name, control.version, setting.everything)
 
-    build.__doc__ = text
+    build.__doc__ = control.description
     return build
 
 
@@ -192,13 +192,7 @@ def _budget_too_small(variants: list[Variant], arms: list[str], config: StudyCon
                 continue
         return True
 
-    high = 1
-    while high < _MOST_STEPS and not enough(high):
-        high *= 2
-    low = high // 2
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
+    need_steps = fewest(enough, most=_MOST_STEPS)
     budget, batch = config.budget, setting.batch_size
     have = f"{setting.budget} optimizer step{'s' * (setting.budget != 1)} of {batch} examples"
     if budget.unit != "steps":
@@ -206,7 +200,8 @@ def _budget_too_small(variants: list[Variant], arms: list[str], config: StudyCon
         have = f"{budget.amount:g} {budget.unit} are {have}"
     text = f"{have}: too few for {listed(dict.fromkeys(name.split('/')[0] for name in arms))}"
     rows = sum(r.size for r in setting.adapt.values())
-    need = {"steps": high, "examples": high * batch, "epochs": math.ceil(100 * high * batch / max(rows, 1)) / 100}
+    examples = need_steps * batch
+    need = {"steps": need_steps, "examples": examples, "epochs": math.ceil(100 * examples / max(rows, 1)) / 100}
     fix = f"give at least {need[budget.unit]:g} {budget.unit}, or lower tuning.batch_size"
     return error("budget-too-small", text, "budget", fix)
 

@@ -14,8 +14,7 @@ from tunemerge.findings import Finding, warning
 from tunemerge.graph.step import Step
 from tunemerge.registry import listed
 from tunemerge.report import format as fmt
-from tunemerge.report.curves import OPENED
-from tunemerge.results import ArmResult, CurvePoint, StepResult
+from tunemerge.results import OPENED, ArmResult, CurvePoint, StepResult
 from tunemerge.study.plan import StudyPlan
 from tunemerge.tasks.task import TASKS
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
@@ -15,13 +17,12 @@ from tunemerge.errors import CheckpointError
 from tunemerge.tasks import hub
 from tunemerge.tasks.batching import Encoded
 from tunemerge.tasks.fitted import write_fitted
-from tunemerge.tasks.rows import Rows, texts
-from tunemerge.tasks.task import Loaded, Source
+from tunemerge.tasks.rows import Rows, read_table, rows_from, texts
+from tunemerge.tasks.spec import Spec
+from tunemerge.tasks.task import Loaded, Source, TaskKind
 
 # Families whose position table begins after the padding index: that many positions fewer than the config says.
 _OFFSET_POSITIONS = ("roberta", "camembert", "mpnet", "longformer", "data2vec-text", "xmod", "luke", "ibert")
-
-HEAD_NAMES = ("classifier.", "score.", "classification_head.")
 
 
 class TextOptions(BaseModel):
@@ -44,47 +45,57 @@ def text_columns(table: pd.DataFrame, options: TextOptions) -> pd.DataFrame:
     return pd.DataFrame(columns, index=table.index)
 
 
-def text_source(options: TextOptions, target: Mapping[str, str]) -> Source:
-    """The columns of the texts and of the answer; none may be empty."""
-    columns = {"text": options.text, **({"pair": options.pair} if options.pair else {}), **target}
-    return Source(columns, frozenset(columns))
+class TextKind(TaskKind):
+    """What kinds of a text, or of two, have in common; what a row's answer is, they say themselves.
 
+    The options have a field for every name in `target`: the column that holds it.
+    """
 
-def read_texts(table: pa.Table, paths: Sequence[Path]) -> list[Any]:
-    """The texts of rows, or pairs of texts. UsageError for a row without one."""
-    first = texts(table, "text", paths)
-    return list(zip(first, texts(table, "pair", paths), strict=True)) if "pair" in table.column_names else first
+    head_names = ("classifier.", "score.", "classification_head.")
 
+    def source(self, options: Any) -> Source:
+        answer = {name: getattr(options, name) for name in self.target}
+        columns = {"text": options.text, **({"pair": options.pair} if options.pair else {}), **answer}
+        return Source(columns, frozenset(columns))
 
-def joined_texts(rows: pd.DataFrame) -> list[str]:
-    """What is tokenized for each row, for estimates of its length."""
-    if "pair" in rows:
-        return [f"{text} {pair}" for text, pair in zip(rows["text"], rows["pair"], strict=True)]
-    return list(rows["text"])
+    def texts(self, rows: pd.DataFrame) -> list[str]:
+        if "pair" in rows:
+            return [f"{text} {pair}" for text, pair in zip(rows["text"], rows["pair"], strict=True)]
+        return list(rows["text"])
 
+    @abstractmethod
+    def answers(self, table: pa.Table, spec: Spec, paths: Sequence[Path]) -> np.ndarray:
+        """The target of rows, as in Rows. UsageError for a row without one (names it)."""
 
-def encode_texts(model: Loaded, rows: Rows, max_length: int) -> Encoded:
-    """Token lists of `rows.features`, texts or pairs, cut at the shorter of `max_length` and the model's own limit."""
-    tokenizer, config = hub.tokenizer_of(model.folder), model.net.config
-    limit = min(max_length, int(min(tokenizer.model_max_length, 10**9)), _positions(config))
-    pairs = bool(rows.features) and isinstance(rows.features[0], tuple)
-    sides = [list(side) for side in zip(*rows.features, strict=True)] if pairs else [list(rows.features)]
-    encoding = tokenizer(*sides, truncation=True, max_length=limit, return_attention_mask=True)
-    padding = {
-        "input_ids": tokenizer.pad_token_id,
-        "attention_mask": 0,
-        "token_type_ids": tokenizer.pad_token_type_id,
-    }
-    columns = {name: encoding[name] for name in encoding if name in padding}
-    return Encoded(columns, padding, tokenizer.padding_side == "left", limit)
+    def read(self, paths: Sequence[Path], spec: Spec) -> Rows:
+        """Features are texts, or pairs of them."""
+        table = read_table(paths, ["text", *(["pair"] if spec.options.get("pair") else []), *self.target])
+        found: list[Any] = texts(table, "text", paths)
+        if spec.options.get("pair"):
+            found = list(zip(found, texts(table, "pair", paths), strict=True))
+        return rows_from(table, found, self.answers(table, spec, paths))
 
+    def save(self, model: Loaded, out: Path) -> None:
+        """A plain Hugging Face folder: config, weights, tokenizer files as they are, and what was fitted."""
+        with hub.quiet():
+            model.net.save_pretrained(out, max_shard_size="1000GB")
+        hub.copy_tokenizer(model.folder, out)
+        write_fitted(out, model.fitted)
 
-def save_model(model: Loaded, out: Path) -> None:
-    """A plain Hugging Face folder: config, weights, tokenizer files as they are, and what was fitted."""
-    with hub.quiet():
-        model.net.save_pretrained(out, max_shard_size="1000GB")
-    hub.copy_tokenizer(model.folder, out)
-    write_fitted(out, model.fitted)
+    def encode(self, model: Loaded, rows: Rows, max_length: int) -> Encoded:
+        """Token lists, cut at the shorter of `max_length` and the model's own limit."""
+        tokenizer, config = hub.tokenizer_of(model.folder), model.net.config
+        limit = min(max_length, int(min(tokenizer.model_max_length, 10**9)), _positions(config))
+        pairs = bool(rows.features) and isinstance(rows.features[0], tuple)
+        sides = [list(side) for side in zip(*rows.features, strict=True)] if pairs else [list(rows.features)]
+        encoding = tokenizer(*sides, truncation=True, max_length=limit, return_attention_mask=True)
+        padding = {
+            "input_ids": tokenizer.pad_token_id,
+            "attention_mask": 0,
+            "token_type_ids": tokenizer.pad_token_type_id,
+        }
+        columns = {name: encoding[name] for name in encoding if name in padding}
+        return Encoded(columns, padding, tokenizer.padding_side == "left", limit)
 
 
 def load_model(folder: Path, config: Any, complete: bool = False) -> Any:

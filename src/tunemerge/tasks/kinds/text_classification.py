@@ -6,32 +6,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
 from pydantic import Field
 
 from tunemerge.errors import UsageError
 from tunemerge.findings import Finding
 from tunemerge.registry import nearest
 from tunemerge.tasks import hub
-from tunemerge.tasks.batching import Encoded
 from tunemerge.tasks.classes import class_findings, cross_entropies
 from tunemerge.tasks.columns import Labels, label_column, label_names
 from tunemerge.tasks.labels import is_classifier, own_labels
-from tunemerge.tasks.rows import Rows, class_targets, read_table, rows_from
+from tunemerge.tasks.rows import class_targets
 from tunemerge.tasks.spec import Spec
-from tunemerge.tasks.task import TASKS, Loaded, Source, TaskKind
-from tunemerge.tasks.text_model import (
-    HEAD_NAMES,
-    TextOptions,
-    encode_texts,
-    joined_texts,
-    load_model,
-    output_tensors,
-    read_texts,
-    save_model,
-    text_columns,
-    text_source,
-)
+from tunemerge.tasks.task import TASKS, Loaded
+from tunemerge.tasks.text_model import TextKind, TextOptions, load_model, output_tensors, text_columns
 
 
 class ClassificationOptions(TextOptions):
@@ -44,7 +34,7 @@ class ClassificationOptions(TextOptions):
     )  # fmt: skip
 
 
-class TextClassification(TaskKind):
+class TextClassification(TextKind):
     """Rows have a `text` column (and a `pair`); a prediction is one logit a label."""
 
     name = "text-classification"
@@ -52,10 +42,6 @@ class TextClassification(TaskKind):
     metric = "accuracy"
     Options = ClassificationOptions
     target = ("label",)
-    head_names = HEAD_NAMES
-
-    def source(self, options: ClassificationOptions) -> Source:
-        return text_source(options, {"label": options.label})
 
     def convert(
         self, table: pd.DataFrame, options: ClassificationOptions, where: str
@@ -72,12 +58,8 @@ class TextClassification(TaskKind):
     def check(self, spec: Spec, parts: Mapping[str, pd.DataFrame], where: str) -> list[Finding]:
         return class_findings(parts, where)
 
-    def texts(self, rows: pd.DataFrame) -> list[str]:
-        return joined_texts(rows)
-
-    def read(self, paths: Sequence[Path], spec: Spec) -> Rows:
-        table = read_table(paths, ["text", *(["pair"] if spec.options.get("pair") else []), "label"])
-        return rows_from(table, read_texts(table, paths), class_targets(table, spec.labels, paths))
+    def answers(self, table: pa.Table, spec: Spec, paths: Sequence[Path]) -> np.ndarray:
+        return class_targets(table, spec.labels, paths)
 
     def initialise(
         self, folder: Path, out: Path, spec: Spec, seed: int, dropout: float | None = None, fitted: Any = None
@@ -120,12 +102,6 @@ class TextClassification(TaskKind):
         with hub.quiet():
             net = load_model(folder, config, complete=True)
         return Loaded(net.eval(), spec, folder)
-
-    def save(self, model: Loaded, out: Path) -> None:
-        save_model(model, out)
-
-    def encode(self, model: Loaded, rows: Rows, max_length: int) -> Encoded:
-        return encode_texts(model, rows, max_length)
 
     def loss(self, model: Loaded, outputs: Any, inputs: Mapping[str, Any], target: Any, smoothing: float) -> Any:
         return cross_entropies(outputs, target, smoothing)

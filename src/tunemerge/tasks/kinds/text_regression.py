@@ -8,32 +8,21 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from pydantic import Field
 
 from tunemerge.errors import UsageError
 from tunemerge.findings import Finding
 from tunemerge.stats.metrics import METRICS
 from tunemerge.tasks import hub
-from tunemerge.tasks.batching import Encoded
 from tunemerge.tasks.columns import value_column
 from tunemerge.tasks.fitted import read_fitted
 from tunemerge.tasks.labels import is_classifier, own_labels
-from tunemerge.tasks.rows import Rows, read_table, rows_from, value_targets
+from tunemerge.tasks.rows import Rows, value_targets
 from tunemerge.tasks.scaling import Scale, scale_of, summary_of, value_findings
 from tunemerge.tasks.spec import Spec
-from tunemerge.tasks.task import TASKS, KindControl, Loaded, Source, TaskKind
-from tunemerge.tasks.text_model import (
-    HEAD_NAMES,
-    TextOptions,
-    encode_texts,
-    joined_texts,
-    load_model,
-    output_tensors,
-    read_texts,
-    save_model,
-    text_columns,
-    text_source,
-)
+from tunemerge.tasks.task import TASKS, KindControl, Loaded
+from tunemerge.tasks.text_model import TextKind, TextOptions, load_model, output_tensors, text_columns
 
 
 class RegressionOptions(TextOptions):
@@ -60,7 +49,7 @@ def _joined(rows: Rows) -> list[str]:
     return [" ".join(text) if isinstance(text, tuple) else text for text in rows.features]
 
 
-class TextRegression(TaskKind):
+class TextRegression(TextKind):
     """Rows have a `text` column (and a `pair`) and a `value`; a prediction is one number in the unit of the data.
 
     The model's one output is standardised: its mean and spread over all training rows are in the model's folder.
@@ -71,14 +60,10 @@ class TextRegression(TaskKind):
     metric = "r2"
     Options = RegressionOptions
     target = ("value",)
-    head_names = HEAD_NAMES
     fits = True
     controls: ClassVar[Mapping[str, KindControl]] = {
         "tfidf_ridge": KindControl(_tfidf_ridge, "Ridge regression on words and pairs of words, no checkpoint.")
     }
-
-    def source(self, options: RegressionOptions) -> Source:
-        return text_source(options, {"value": options.value})
 
     def convert(
         self, table: pd.DataFrame, options: RegressionOptions, where: str
@@ -96,12 +81,8 @@ class TextRegression(TaskKind):
     def check(self, spec: Spec, parts: Mapping[str, pd.DataFrame], where: str) -> list[Finding]:
         return value_findings(parts, "value", where)
 
-    def texts(self, rows: pd.DataFrame) -> list[str]:
-        return joined_texts(rows)
-
-    def read(self, paths: Sequence[Path], spec: Spec) -> Rows:
-        table = read_table(paths, ["text", *(["pair"] if spec.options.get("pair") else []), "value"])
-        return rows_from(table, read_texts(table, paths), value_targets(table, "value", paths))
+    def answers(self, table: pa.Table, spec: Spec, paths: Sequence[Path]) -> np.ndarray:
+        return value_targets(table, "value", paths)
 
     def summarise(self, rows: Rows, spec: Spec) -> Any:
         return summary_of(rows.target)
@@ -145,12 +126,6 @@ class TextRegression(TaskKind):
         with hub.quiet():
             net = load_model(folder, config, complete=True)
         return Loaded(net.eval(), spec, folder, read_fitted(folder))
-
-    def save(self, model: Loaded, out: Path) -> None:
-        save_model(model, out)
-
-    def encode(self, model: Loaded, rows: Rows, max_length: int) -> Encoded:
-        return encode_texts(model, rows, max_length)
 
     def loss(self, model: Loaded, outputs: Any, inputs: Mapping[str, Any], target: Any, smoothing: float) -> Any:
         scale = Scale.of(model.fitted)
