@@ -216,12 +216,12 @@ def test_evaluating_more_often_changes_no_weights(tune: Tune) -> None:
 
 
 def test_a_loss_that_is_no_number_stops_with_step_and_rate(tune: Tune, start: Path) -> None:
-    with pytest.raises(TunemergeError, match=r"loss became (nan|inf) in step \d+ of 7 at learning rate 1e\+30: lower"):
+    with pytest.raises(TunemergeError, match=r"loss became (nan|inf) in step \d+ of 7 at learning rate 1e\+30, batch"):
         tune("out", learning_rate=1e30, schedule="constant", warmup=0, max_grad_norm=1e30, evaluations=1)
 
 
 def test_a_broken_last_step_is_not_published(tune: Tune) -> None:
-    with pytest.raises(TunemergeError, match="weights are not finite after 1 steps"):
+    with pytest.raises(TunemergeError, match="weights are no numbers any more in step 1 of 1"):
         tune("out", examples=16, learning_rate=3e38, warmup=0, weight_decay=1e6, max_grad_norm=1e30, held_out=False)
 
 

@@ -147,8 +147,8 @@ def _described(found: Sweep, before: int, root: Path) -> Iterable[str]:
         yield "  What is known of them stays: running their study again computes nothing; exporting one, or a new arm, "
         yield "  computes the models that it needs."
     if found.loose:
-        size = sum(p.stat().st_size for p in found.loose if p.exists())
-        yield f"- {fmt.plural(len(found.loose), 'file')} of rows and logs, {fmt.memory(size)}"
+        size = sum(disk_usage(p) if p.is_dir() else p.stat().st_size for p in found.loose if p.exists())
+        yield f"- {fmt.plural(len(found.loose), 'file')} of rows, logs and unfinished steps, {fmt.memory(size)}"
     if found.held:
         yield f"{_many(found.held)} would go, but a run is at work with them: they stay"
     if found.keep:

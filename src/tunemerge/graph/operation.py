@@ -13,12 +13,17 @@ from tunemerge.registry import Registry
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker hands to an operation. `out` is an empty folder; what is in it at the end is published."""
+    """What a worker hands to an operation. `out` is an empty folder; what is in it at the end is published.
+
+    `unfinished` is a folder, to be made when it is needed, that outlives a kill: the next attempt at this very step is
+    given it again. It is removed when the step is published.
+    """
 
     params: Mapping[str, Any]
     inputs: Mapping[str, tuple[Path, ...]]
     out: Path
     progress: Callable[[float, str], None] = lambda fraction, message: None
+    unfinished: Path | None = None
 
     def one(self, name: str) -> Path:
         """The single path given under this input's name."""

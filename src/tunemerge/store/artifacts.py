@@ -5,6 +5,7 @@
     <root>/locks/<key>.lock             held while a step is computed
     <root>/holds/<run>.lock             held by a live run; the keys that it needs
     <root>/logs/<key>.log               what a step printed
+    <root>/unfinished/<key>/            what a step that was killed left for the next attempt
     <root>/journal.jsonl
 
 Nothing is written before something is stored, so reading a store that isn't there leaves nothing behind.
@@ -75,6 +76,10 @@ class Store:
     def log(self, key: str) -> Path:
         """Where a worker keeps what the step printed."""
         return self.root / "logs" / f"{_checked(key)}.log"
+
+    def unfinished(self, key: str) -> Path:
+        """Where a step keeps what outlives a kill, while its key is locked; gone when the step is published."""
+        return self.root / "unfinished" / _checked(key)
 
     def path(self, key: str) -> Path:
         """Where the artifact of this key is, or would be."""

@@ -19,7 +19,8 @@ from tunemerge.store.sealed import SEAL
 
 @dataclass(frozen=True)
 class Sweep:
-    """What goes: whole steps (`remove`), models of steps (`strip`), and files of rows, logs and dead processes."""
+    """What goes: whole steps (`remove`), models of steps (`strip`), and what is left of rows, logs, killed steps and
+    dead processes."""
 
     remove: tuple[Entry, ...]
     strip: tuple[Entry, ...]
@@ -75,14 +76,15 @@ def sweep(store: Store, choice: Choice, *, loose: bool = True) -> tuple[Sweep, i
                 if free:
                     store.discard(entry.key) if entry in found.remove else store.strip_model(entry.key)
         for file in found.loose:
-            file.unlink(missing_ok=True)
+            shutil.rmtree(file) if file.is_dir() else file.unlink(missing_ok=True)
         _remove_dead(store.root / "tmp")
     return found, max(0, before - disk_usage(store.root))
 
 
 def _loose(root: Path) -> Iterable[Path]:
-    """Rows and logs, which belong to steps by the key in their names."""
-    return [p for folder in ("rows", "logs") for p in sorted((root / folder).glob("*")) if p.is_file()]
+    """Rows, logs and what killed steps left, which belong to steps by the key in their names."""
+    files = [p for folder in ("rows", "logs") for p in sorted((root / folder).glob("*")) if p.is_file()]
+    return [*files, *sorted((root / "unfinished").glob("*"))]
 
 
 def _remove_dead(folder: Path) -> None:

@@ -33,6 +33,15 @@ class Meter:
             self.forward_examples += batch
             self.forward_shapes[batch, length] += 1
 
+    def state(self) -> list[Any]:
+        """What `set_state` puts back, as JSON."""
+        shapes = [[[*shape, n] for shape, n in c.items()] for c in (self.train_shapes, self.forward_shapes)]
+        return [self.examples, self.tokens, self.forward_examples, *shapes]
+
+    def set_state(self, state: list[Any]) -> None:
+        self.examples, self.tokens, self.forward_examples, *shapes = state
+        self.train_shapes, self.forward_shapes = (Counter({(b, n): times for b, n, times in c}) for c in shapes)
+
 
 @contextmanager
 def metered(model: Any) -> Iterator[Meter]:

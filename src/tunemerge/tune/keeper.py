@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from tunemerge.errors import TunemergeError
 from tunemerge.stats.metrics import METRICS
 from tunemerge.tasks.batching import Inputs
 from tunemerge.tasks.forward import predictions
 from tunemerge.tasks.rows import Rows
 from tunemerge.tasks.task import TASKS, Loaded
 from tunemerge.tune.config import TuneConfig
-from tunemerge.tune.schedule import evaluation_steps
-from tunemerge.tune.trainer import TrainingLoss
+from tunemerge.tune.diverged import diverged
+from tunemerge.tune.schedule import evaluation_steps, learning_rate_factor
+from tunemerge.tune.training_loss import TrainingLoss
 
 Progress = Callable[[float, str], None]
 _SECONDS_BETWEEN_MESSAGES = 0.25
@@ -74,6 +74,22 @@ class Keeper:
         if self.chosen != self.total:
             self._model.net.load_state_dict(self._best_state, strict=False)
 
+    def state(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What `set_state` puts back: the best state's tensors, and the rest as JSON."""
+        values = {"chosen": self.chosen, "best_loss": self._best_loss, "curve": [asdict(p) for p in self.curve]}
+        return self._best_state, values
+
+    def set_state(self, best: dict[str, Any], values: Mapping[str, Any]) -> None:
+        self.chosen, self._best_loss, self._best_state = values["chosen"], values["best_loss"], best
+        self.curve = [Point(**point) for point in values["curve"]]
+
+    def put_best(self) -> int:
+        """Put the best evaluated state so far into the model, whatever came later; its step, 0 where there is none."""
+        if not self._best_state:
+            return 0
+        self._model.net.load_state_dict(self._best_state, strict=False)
+        return self.chosen
+
     def _evaluate(self, step: int, train_loss: float) -> Point:
         point = Point(step, min(step * self._config.batch_size, self._examples), train_loss)
         if self._validation is None:
@@ -83,10 +99,10 @@ class Keeper:
         outputs = predictions(self._model, encoded, self._config.precision)
         loss = kind.held_out_loss(self._model, outputs, rows) if np.isfinite(outputs).all() else float("nan")
         if not np.isfinite(loss):
-            raise TunemergeError(
-                f"the validation loss became {loss} after step {step} of {self.total}: "
-                f"lower learning_rate ({self._config.learning_rate:g})"
-            )
+            config = self._config
+            factor = learning_rate_factor(step - 1, self.total, config.warmup, config.schedule)
+            what, peak = f"the validation loss became {loss}", config.learning_rate
+            raise diverged(what, step, self.total, peak * factor, peak, [])
         if self._config.select == "best" and loss < self._best_loss:
             self.chosen, self._best_loss = step, loss
             # The last state needs no copy: it is what the model holds in the end.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,25 +13,30 @@ from tunemerge.checkpoint.adapter import FOLDER
 from tunemerge.checkpoint.adapter_writer import write_adapter
 from tunemerge.data.load import content_of
 from tunemerge.data.seen import pass_on, row_hashes
-from tunemerge.errors import TunemergeError, UsageError
+from tunemerge.errors import UsageError
 from tunemerge.graph.cost import Cost
 from tunemerge.tasks import flops, hub
 from tunemerge.tasks.meter import metered
 from tunemerge.tasks.precision import torch_device
 from tunemerge.tasks.spec import Spec
-from tunemerge.tasks.task import TASKS
+from tunemerge.tasks.task import TASKS, Loaded
 from tunemerge.tune.adapter import attach, take_out
 from tunemerge.tune.config import TuneConfig
+from tunemerge.tune.diverged import DivergedError, diverged
 from tunemerge.tune.keeper import Keeper, Point, Progress
 from tunemerge.tune.order import training_order
 from tunemerge.tune.record import write_record
+from tunemerge.tune.resume import Resume
 from tunemerge.tune.trainer import Lesson, train
+from tunemerge.tune.training_loss import TrainingLoss
+
+LAST_GOOD = "last_good"
 
 
 @dataclass(frozen=True)
 class Tuned:
     """What a tuning did: its curve, the step whose state was kept, and its cost (`tune_model` leaves seconds and memory
-    to its caller)."""
+    to its caller; its seconds are those of an attempt that it went on with)."""
 
     curve: tuple[Point, ...]
     chosen_step: int
@@ -49,6 +55,8 @@ def tune_model(
     config: TuneConfig | None = None,
     under: Path | None = None,
     progress: Progress = lambda fraction, message: None,
+    unfinished: Path | None = None,
+    identity: str = "",
 ) -> Tuned:
     """Train the model of a folder on exactly `examples` examples and write the chosen state to the folder `out`.
 
@@ -57,7 +65,10 @@ def tune_model(
     files; several are concatenated. The same inputs give the same bits on one CPU thread. With `method: lora` the
     adapter is folded into the weights and stands in the folder adapter/ too; where `model` has one of an earlier
     tuning, on the model of the folder `under`, that one is trained on.
-    Raises UsageError for bad rows, labels or targets, TunemergeError when the training diverges.
+    Now and then a checkpoint is written to the folder `unfinished`; where one is there, of a tuning of this `identity`,
+    that one is gone on with. Who calls removes the folder in the end.
+    Raises UsageError for bad rows, labels or targets, DivergedError when the training diverges; the last good state is
+    then a model in `unfinished`.
     """
     import torch
     from transformers import set_seed
@@ -87,12 +98,15 @@ def tune_model(
             validation = kind.encode(loaded, held_out, config.max_length), held_out
         keeper = Keeper(loaded, examples, config, validation, progress)
         with metered(net) as meter:
-            train(loaded, lesson, config, seed, device, out, keeper.after_step)
-        keeper.restore()
-        if not all(bool(torch.isfinite(p).all()) for p in net.parameters()):
-            raise TunemergeError(
-                f"the weights are not finite after {keeper.total} steps: lower learning_rate ({config.learning_rate:g})"
-            )
+            resume = Resume(net, keeper, meter, TrainingLoss(), unfinished, identity)
+            try:
+                train(loaded, lesson, config, seed, device, out, resume, keeper.after_step)
+                keeper.restore()
+                if not all(bool(torch.isfinite(p).all()) for p in net.parameters()):
+                    rate = config.learning_rate
+                    raise diverged("the weights are no numbers any more", keeper.total, keeper.total, rate, rate, [])
+            except DivergedError as problem:
+                raise problem.with_kept(_keep_last_good(loaded, resume, unfinished)) from None
         train_flops = flops.flops(meter.train_shapes, flops.measure(loaded, encoded, config.method, True))
         forward_flops = flops.flops(meter.forward_shapes, flops.measure(loaded, encoded, config.method, False))
         if config.adapter is not None:
@@ -109,11 +123,25 @@ def tune_model(
             train_flops=train_flops,
             forward_examples=meter.forward_examples,
             forward_flops=forward_flops,
+            seconds=resume.seconds_before,
         ),
     )
     pass_on([model], out, _hashes([*train_rows, *validation_rows], kind.target))
     write_record(out, chosen_step=tuned.chosen_step, curve=[asdict(point) for point in tuned.curve])
     return tuned
+
+
+def _keep_last_good(model: Loaded, resume: Resume, folder: Path | None) -> str:
+    """Write the last state that was found good as a model, where there is one and a place for it; in words."""
+    adapter = any(".lora_" in name for name, _ in model.net.named_parameters())
+    step = resume.put_last_good() if folder and not adapter else 0
+    if folder is None or not step:
+        return "no state after the start was kept"
+    out = folder / LAST_GOOD
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    TASKS[model.spec.kind].save(model, out)
+    return f"the state after step {step}, the last good one, is in {out}"
 
 
 def _hashes(files: Sequence[Path], target: Sequence[str]) -> list[str]:

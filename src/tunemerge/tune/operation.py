@@ -42,6 +42,7 @@ def tune(job: Job) -> Cost:
             config=TuneConfig.model_validate(job.params["tuning"]),
             under=under[0] if under else None,
             progress=job.progress,
+            unfinished=job.unfinished,
         )
     gc.collect()  # the Trainer and what it holds, optimizer states included, refer to each other
     return tuned.cost

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import time
 from collections.abc import Sequence
@@ -19,7 +20,9 @@ from tunemerge.findings import refuse_errors
 from tunemerge.progress import Tell, shown
 from tunemerge.registry import listed
 from tunemerge.store.atomic import refuse_foreign, replacing
+from tunemerge.store.digest import digest_file, digest_folder, digest_json
 from tunemerge.tasks.files import rows_of_file, settings_of
+from tunemerge.tasks.precision import environment
 from tunemerge.tasks.task import TASKS, TaskKind
 from tunemerge.tune.adapter import lora_findings
 from tunemerge.tune.config import TuneConfig
@@ -46,12 +49,14 @@ def tune(
     refused; one without gets a fresh head for the labels of `data`. `validation` rows choose the checkpoint; without
     them the last one is taken. `out` appears when all is done, with a record (`tunemerge_tune.json`) of rows, seed,
     costs and the digests of both models, by which a study elsewhere takes it as a model of its pool.
-    `progress(fraction, message)` is told how far it is; without it a terminal shows a bar. Raises UsageError or
+    A tuning that was killed goes on, when it is asked for again, from its last checkpoint (`.NAME.training` beside
+    `out`). `progress(fraction, message)` is told how far it is; without it a terminal shows a bar. Raises UsageError or
     FindingsError before anything is trained.
     """
     kind = TASKS[task]
     options, config = settings_of([kind.Options, TuneConfig], settings)
     refuse_foreign(Path(out), CURVE_FILE)
+    unfinished = Path(out).with_name(f".{Path(out).name}.training")
     if not epochs > 0:
         raise UsageError(f"epochs is {epochs}; expected a positive number")
     rows = rows_of_file(data, kind, options)
@@ -73,18 +78,25 @@ def tune(
         kind.initialise(source, start, spec, seed, config.dropout, fitted)
         pass_on([source], start)
         began = time.perf_counter()
+        held_out_file = [] if held_out is None else [_write(held_out, Path(scratch) / "validation.parquet")]
+        parts = {f.name: digest_file(f) for f in (train, *held_out_file)}
         tuned = tune_model(
             start,
             folder,
             [train],
-            [] if held_out is None else [_write(held_out, Path(scratch) / "validation.parquet")],
+            held_out_file,
             task=spec,
             seed=seed,
             examples=max(1, round(epochs * len(rows))),
             config=config,
             progress=tell,
+            unfinished=unfinished,
+            identity=digest_json(
+                [digest_folder(start)[0], parts, spec.as_dict(), seed, config.params(), environment()]
+            ),
         )
-        tuned = replace(tuned, cost=replace(tuned.cost, seconds=time.perf_counter() - began))
+        seconds = tuned.cost.seconds + time.perf_counter() - began
+        tuned = replace(tuned, cost=replace(tuned.cost, seconds=seconds))
         before = read_record(source)
         write_record(
             folder,
@@ -94,7 +106,8 @@ def tune(
             model=weights_digest(folder),
             cost=(tuned.cost + before.cost if before else tuned.cost).as_dict(),
         )
-        return tuned
+    shutil.rmtree(unfinished, ignore_errors=True)
+    return tuned
 
 
 def _check_labels(

@@ -10,35 +10,20 @@ from typing import Any
 
 import numpy as np
 
-from tunemerge.errors import TunemergeError
 from tunemerge.tasks.batching import Inputs
 from tunemerge.tasks.precision import autocast
 from tunemerge.tasks.task import TASKS, Loaded
 from tunemerge.tune.config import TuneConfig
+from tunemerge.tune.diverged import diverged
+from tunemerge.tune.resume import Resume
 from tunemerge.tune.schedule import learning_rate_factor
 from tunemerge.tune.trackers import reporting
+from tunemerge.tune.training_loss import TrainingLoss
 
 # Up to this length plain attention trains faster on a CPU than the fused one (without dropout 1.7 times: the fused
 # kernel's backward pass in bfloat16 is slow); beyond it the fused one needs far less memory.
 _EAGER_LENGTH = 128
 _TARGET = "tunemerge_target"
-
-
-class TrainingLoss:
-    """Mean training loss an example (without label smoothing) since it was last taken; `last` is the last batch's."""
-
-    def __init__(self) -> None:
-        self._sum, self._examples = 0.0, 0
-        self.last = float("nan")
-
-    def add(self, losses: Any) -> None:
-        total = float(losses.sum())
-        self._sum, self._examples, self.last = self._sum + total, self._examples + len(losses), total / len(losses)
-
-    def take(self) -> float:
-        mean = self._sum / max(1, self._examples)
-        self._sum, self._examples = 0.0, 0
-        return mean
 
 
 @dataclass(frozen=True)
@@ -57,28 +42,40 @@ def train(
     seed: int,
     device: str,
     scratch: Path,
+    resume: Resume,
     after_step: Callable[[int, TrainingLoss], None],
 ) -> None:
     """Train `model` in place, one pass over `lesson.order`, in optimizer steps of config.batch_size examples.
 
     The body is kept in evaluation mode if config.method is "head". `after_step(step, loss)` is called after each
-    optimizer step (from 1). `scratch` is a folder for the Trainer. TunemergeError if the loss is not finite.
+    optimizer step (from 1) that `resume` has not done before. `scratch` is a folder for the Trainer. DivergedError if
+    the loss is not finite.
     """
     from transformers import PrinterCallback, TrainerCallback
 
-    class AfterStep(TrainerCallback):
-        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            after_step(state.global_step, loss_so_far)
+    done = resume.begin()
 
-    loss_so_far = TrainingLoss()
-    total = -(-len(lesson.order) // config.batch_size)
+    class Steps(TrainerCallback):
+        def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            resume.started(trainer.optimizer)
+            # The Trainer is given the steps that are left, and counts them from the ones done.
+            state.global_step = trainer._globalstep_last_logged = done
+            state.max_steps += done
+
+        def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            resume.before_first_step()
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            after_step(state.global_step, resume.loss)
+            resume.after_step(state.global_step)
+
     with _prepared(model.net, lesson, device):
-        trainer = _trainer_class(config, total, model, device, loss_so_far)(
+        trainer = _trainer_class(config, lesson, model, device, resume.loss, done)(
             model=model.net,
             args=_arguments(config, seed, device, scratch),
-            train_dataset=lesson.order.tolist(),
+            train_dataset=lesson.order[done * config.batch_size :].tolist(),
             data_collator=lambda rows: _collate(lesson, np.asarray(rows)),
-            callbacks=[AfterStep()],
+            callbacks=[Steps()],
         )
         # The loss below divides by the examples of the whole optimizer step: tell the Trainer to count them.
         trainer.model_accepts_loss_kwargs = trainer.loss_is_scaled_for_ga = True
@@ -86,9 +83,13 @@ def train(
         trainer.train()
 
 
-def _trainer_class(config: TuneConfig, total: int, loaded: Loaded, device: str, so_far: TrainingLoss) -> Any:
+def _trainer_class(
+    config: TuneConfig, lesson: Lesson, loaded: Loaded, device: str, so_far: TrainingLoss, done: int
+) -> Any:
     import torch
     from transformers import Trainer
+
+    total = -(-len(lesson.order) // config.batch_size)
 
     def factor(step: int) -> float:
         # Asked once more after the last step, where nothing is left to do.
@@ -112,17 +113,18 @@ def _trainer_class(config: TuneConfig, total: int, loaded: Loaded, device: str, 
             so_far.add(losses.detach())
             if not np.isfinite(so_far.last):
                 step = self.state.global_step
-                raise TunemergeError(
-                    f"the training loss became {so_far.last} in step {step + 1} of {total} at learning rate "
-                    f"{config.learning_rate * factor(step):.3g}: lower learning_rate ({config.learning_rate:g}) "
-                    "or max_grad_norm, or raise warmup"
-                )
+                rows = lesson.order[step * config.batch_size : (step + 1) * config.batch_size]
+                what, rate = f"the training loss became {so_far.last}", config.learning_rate * factor(step)
+                raise diverged(what, step + 1, total, rate, config.learning_rate, rows.tolist())
             if config.label_smoothing:
                 losses = kind.loss(loaded, outputs, inputs, target, config.label_smoothing)
             return losses.sum() / num_items_in_batch
 
         def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
-            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, factor)  # type: ignore[arg-type]
+            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
+                self.optimizer,  # type: ignore[arg-type]
+                lambda step: factor(done + step),
+            )
             return self.lr_scheduler
 
         def floating_point_ops(self, inputs: dict[str, Any]) -> int:

@@ -70,11 +70,14 @@ def _execute(request: Request, on_progress: Callable[[Progress], None]) -> Done 
             operation.prepare(request.params)
             start = time.perf_counter()
             _reset_peak_memory()
-            cost = operation.run(Job(request.params, inputs, out, _throttled(request.key, on_progress)))
+            progress, unfinished = _throttled(request.key, on_progress), store.unfinished(request.key)
+            cost = operation.run(Job(request.params, inputs, out, progress, unfinished))
             if not isinstance(cost, Cost):
                 raise TypeError(f"operation {request.op!r} returned {cost!r}, expected a Cost")
-            cost = dataclasses.replace(cost, seconds=time.perf_counter() - start, peak_memory=_peak_memory())
+            seconds = cost.seconds + time.perf_counter() - start  # those of an attempt that this one went on with
+            cost = dataclasses.replace(cost, seconds=seconds, peak_memory=_peak_memory())
             store.publish(request.key, request.op, out, cost.as_dict(), request.meta)
+            shutil.rmtree(unfinished, ignore_errors=True)
         finally:
             shutil.rmtree(out, ignore_errors=True)
     return Done(request.key, cached=False)
