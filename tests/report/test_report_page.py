@@ -230,3 +230,11 @@ def test_both_themes_have_every_colour_with_enough_contrast() -> None:
 def test_every_colour_variable_in_use_is_defined() -> None:
     page = _page("main")
     assert set(re.findall(r"var\(--([\w-]+)\)", page)) <= _themes(page)[0].keys()
+
+
+def test_keys_and_commands_in_sentences_are_code() -> None:
+    results = example_results()
+    said = "see `learning_rates` and <b>`x<y`"
+    verdict = results.verdict.model_copy(update={"details": [said]})
+    page = render_html(results.model_copy(update={"verdict": verdict}))
+    assert "see <code>learning_rates</code> and &lt;b&gt;<code>x&lt;y</code>" in page

@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from tunemerge.report import bars, curves, view
 from tunemerge.report import format as fmt
@@ -31,7 +31,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     found.globals |= {"fmt": fmt, "view": view, "classes": range(CLASSES)}
-    found.filters |= {"anchor": _anchor, "breakable": _breakable}
+    found.filters |= {"anchor": _anchor, "breakable": _breakable, "coded": _coded}
     return found
 
 
@@ -43,6 +43,12 @@ def _anchor(key: str) -> str:
 def _breakable(name: str) -> Markup:
     """A name that may break after its separators, before it breaks anywhere else."""
     return Markup("<wbr>").join(re.findall(r"[^/_.:-]*[/_.:-]+|[^/_.:-]+", name))
+
+
+def _coded(sentence: str) -> Markup:
+    """A sentence in which keys and commands stand in backticks."""
+    parts = [escape(part) for part in re.split(r"`([^`\n]+)`", sentence)]
+    return Markup("").join(Markup("<code>{}</code>").format(part) if i % 2 else part for i, part in enumerate(parts))
 
 
 @cache
