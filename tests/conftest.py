@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from corpus import WORDS, RowsFactory, sentences
+from tokenizing import byte_tokenizer, save_seeded
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
@@ -50,6 +51,31 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     BertModel(config).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_gpt(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a GPT2LMHeadModel (hidden 32, 2 layers, random weights, tied embeddings) and a byte-level BPE whose
+    one special token ends a text and pads.
+
+    Read only: tests that change it copy it first.
+    """
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    folder = tmp_path_factory.mktemp("models") / "gpt"
+    config = GPT2Config(n_positions=64, n_embd=32, n_layer=2, n_head=4, **byte_tokenizer(folder))
+    return save_seeded(GPT2LMHeadModel, config, folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with a LlamaForCausalLM, which has an output layer of its own."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    folder = tmp_path_factory.mktemp("models") / "llama"
+    size = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = LlamaConfig(**size, max_position_embeddings=64, **byte_tokenizer(folder))
+    return save_seeded(LlamaForCausalLM, config, folder)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
+from corpus import sentences
 from tunemerge.checkpoint.dtypes import NUMPY, Array
 from tunemerge.checkpoint.header import TensorInfo
 from tunemerge.checkpoint.source import ArraySource
@@ -72,6 +73,22 @@ def words(folder: Path, tokens: Sequence[str], *, added: Sequence[str] = (), **m
     if added:
         tokenizer.add_special_tokens(list(added))
     return save(folder, tokenizer, **more)
+
+
+def byte_tokenizer(folder: Path) -> dict[str, int]:
+    """A folder with a byte-level BPE of the corpus' words, and what a config says of it."""
+    tokenizer = train("BPE", sentences(100, 5)[0], 64)
+    save(folder, tokenizer, eos_token="<|end|>", bos_token="<|end|>", pad_token="<|end|>", model_max_length=64)
+    return {"vocab_size": tokenizer.get_vocab_size(), "bos_token_id": 0, "eos_token_id": 0}
+
+
+def save_seeded(model_class: Any, config: Any, folder: Path) -> Path:
+    """A model of random weights, the same each time."""
+    import torch
+
+    torch.manual_seed(0)
+    model_class(config).save_pretrained(folder)
+    return folder
 
 
 class Memory:

@@ -40,17 +40,29 @@ def text_regression(base: Path) -> Case:
     return Case(TASKS["text-regression"], {"value": "stars", "quantity": "stars"}, table, base, bad)
 
 
-CASES = [text_classification, text_pairs, text_regression]
+def language_modelling(base: Path) -> Case:
+    table = pd.DataFrame({"body": sentences(48, 1)[0]})
+    blank = table.assign(body=["  ", *table["body"][1:]])
+    bad = [(blank, "empty-text"), (table.rename(columns={"body": "other"}), "no-such-column")]
+    return Case(TASKS["language-modelling"], {"text": "body"}, table, base, bad)
 
 
-def test_every_kind_has_a_case(tiny_bert: Path) -> None:
-    assert {make(tiny_bert).kind.name for make in CASES} == set(TASKS.names())
+CASES = {
+    text_classification: "tiny_bert",
+    text_pairs: "tiny_bert",
+    text_regression: "tiny_bert",
+    language_modelling: "tiny_gpt",
+}
+
+
+def test_every_kind_has_a_case(tmp_path: Path) -> None:
+    assert {make(tmp_path).kind.name for make in CASES} == set(TASKS.names())
 
 
 @pytest.mark.parametrize("make", CASES)
 @pytest.mark.parametrize("check", CONTRACTS)
-def test_contract(make: Any, check: Any, tiny_bert: Path, tmp_path: Path) -> None:
-    check(make(tiny_bert), tmp_path)
+def test_contract(make: Any, check: Any, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    check(make(request.getfixturevalue(CASES[make])), tmp_path)
 
 
 class Forgetful(TextRegression):

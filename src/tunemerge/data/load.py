@@ -1,4 +1,4 @@
-"""Read a table (CSV, JSONL, Parquet) and turn it into rows: a kind of task's own columns, unit, weight."""
+"""Read a table (CSV, JSONL, Parquet; a text is one row) and turn it into rows: a kind's own columns, unit, weight."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from tunemerge.data.delimited import read_delimited
+from tunemerge.data.plain_text import read_text
 from tunemerge.errors import UsageError
 from tunemerge.findings import Finding, error
 from tunemerge.registry import listed, nearest
@@ -21,6 +22,7 @@ READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
     ".tsv": lambda p: read_delimited(p, "\t"),
     ".jsonl": lambda p: pd.read_json(p, lines=True, dtype=False, convert_dates=False),
     ".parquet": pd.read_parquet,
+    ".txt": read_text,
 }
 Convert = Callable[[pd.DataFrame], tuple[pd.DataFrame, list[Finding]]]
 """From a table with all columns to a kind's own columns of rows, and what is wrong with them."""
@@ -68,7 +70,8 @@ def rows_of(
 ) -> tuple[pd.DataFrame, list[Finding]]:
     """Rows (what `convert` makes, unit, weight; index = line in the table) and what is wrong with them.
 
-    A row's unit is its `unit` column, or what a model reads of it (all but `target`). Rows that can't be used are
+    A row's unit is its `unit` column, or what `convert` says (a column `unit`), or what a model reads of it (all but
+    `target`). Rows that can't be used are
     findings of severity error: nothing is dropped silently. `remedy` says how to name a column, with {role} for which.
     """
     found = _column_findings(table, columns, where, remedy)
@@ -88,7 +91,7 @@ def rows_of(
     # Rows with the same inputs are one unit: they belong on one side of a split, and are not independent evidence.
     first = pd.Series(table.index, index=table.index).groupby(content_of(rows, target).to_numpy()).transform("first")
     weight = pd.to_numeric(table[columns.weight], errors="coerce") if columns.weight else 1.0
-    unit = table[columns.unit].astype(str) if columns.unit else first.astype(str)
+    unit = (table[columns.unit] if columns.unit else rows.get("unit", first)).astype(str)
     rows = rows.assign(unit=unit, weight=weight)
     bad = rows[~((rows["weight"] > 0) & (rows["weight"] < math.inf))]
     if len(bad):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,7 +109,7 @@ def _put(net: Any, merged: State, dtypes: Mapping[str, str], folder: Path) -> No
     """Copy the merged tensors into the model."""
     import torch
 
-    target = net.state_dict()
+    target = _untied(net, merged)
     strange = sorted(set(merged) ^ set(target))
     if strange:
         raise UsageError(
@@ -120,6 +120,17 @@ def _put(net: Any, merged: State, dtypes: Mapping[str, str], folder: Path) -> No
         for name, tensor in target.items():
             array = merged[name]
             tensor.copy_(torch.from_numpy(to_float32(array, dtypes[name]) if dtypes[name] in FLOATS else array))
+
+
+def _untied(net: Any, names: Collection[str]) -> dict[str, Any]:
+    """The tensors of a model by name; of those that are one in memory (tied embeddings) the names that a file has."""
+    out: dict[str, Any] = {}
+    known = set()
+    for name, tensor in sorted(net.state_dict(keep_vars=True).items(), key=lambda item: item[0] not in names):
+        if id(tensor) not in known or name in names:
+            out[name] = tensor
+        known.add(id(tensor))
+    return out
 
 
 def _score(

@@ -85,7 +85,7 @@ def _of_score(folder: Path) -> Score:
 
 def _of_predictions(folder: Path, metric: str) -> Score:
     p = read_predictions(folder / PREDICTIONS)
-    loss = score(METRICS["log_loss"], p.target, p.logits, p.weight) if p.logits.shape[1] > 1 else 0.0
+    loss = score(METRICS["log_loss"], p.target, p.logits, p.weight) if p.target.dtype.kind == "i" else 0.0
     return score(METRICS[metric], p.target, p.logits, p.weight), loss
 
 

@@ -29,7 +29,8 @@ class Metric:
     `many(target [n], logits [n, C], weights [B, n]) -> [B]`: the metric under B weightings; nan where undefined.
     `per_row(target, logits) -> [n]`: for a metric that is a weighted mean over rows, its terms; else None.
     `lower`, `upper`: the values that it can take. `prediction`: what it scores (see `tasks.task.TaskKind`):
-    logits of classes, or a value, its target [n] and "logits" [n, 1] in the data's unit. `has_unit`: whether it is in
+    logits of classes; a value, its target [n] and "logits" [n, 1] in the data's unit; or "likelihood", "logits" [n, 3]:
+    minus the log likelihood of a text in nats, its tokens, its bytes. `has_unit`: whether it is in
     that unit, so that nobody can say beforehand which difference is small.
     `probabilities`: whether predicted labels alone don't give it.
     """
@@ -162,6 +163,20 @@ def _ranks(values: Floats, weights: Floats) -> Floats:
     return np.asarray((below[:, first] + below[:, last]) / (2 * below[:, -1:]), np.float64)
 
 
+def _nll(target: Floats, likelihood: Floats, weights: Floats) -> Floats:
+    """Nats a token; columns of `likelihood` are minus the log likelihood of a row, its tokens, its bytes."""
+    return np.asarray(weights @ likelihood[:, 0] / (weights @ likelihood[:, 1]), np.float64)
+
+
+def _perplexity(target: Floats, likelihood: Floats, weights: Floats) -> Floats:
+    return np.asarray(np.exp(np.minimum(_nll(target, likelihood, weights), 700.0)), np.float64)
+
+
+def _bits_per_byte(target: Floats, likelihood: Floats, weights: Floats) -> Floats:
+    """What is needed to send the text: comparable across tokenizers, which nats a token are not."""
+    return np.asarray(weights @ likelihood[:, 0] / (np.log(2.0) * (weights @ likelihood[:, 2])), np.float64)
+
+
 METRICS: Registry[Metric] = Registry("metric", group="tunemerge.metrics")
 for _metric in (
     Metric("accuracy", True, _mean_of(_correct), _correct),
@@ -173,6 +188,9 @@ for _metric in (
     Metric("mae", False, _mean_of(_mae_terms), _mae_terms, upper=np.inf, prediction="value", has_unit=True),
     Metric("r2", True, _r2, lower=-np.inf, prediction="value"),
     Metric("spearman", True, _spearman, lower=-1.0, prediction="value"),
+    Metric("bits_per_byte", False, _bits_per_byte, upper=np.inf, prediction="likelihood"),
+    Metric("nll_per_token", False, _nll, upper=np.inf, prediction="likelihood"),
+    Metric("perplexity", False, _perplexity, lower=1.0, upper=np.inf, prediction="likelihood"),
 ):
     METRICS.add(_metric.name, _metric)
 

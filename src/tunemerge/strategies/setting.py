@@ -12,6 +12,7 @@ from typing import Any
 from tunemerge.graph.private import owners
 from tunemerge.graph.step import Leaf, Node, Step
 from tunemerge.strategies.adapters import adapted, under_merge
+from tunemerge.tasks.task import TASKS
 
 
 class UnavailableError(Exception):
@@ -199,6 +200,8 @@ class Setting:
 
         With several learning rates: one whole tuning with each, and the best of them on the validation part of `rows`.
         """
+        if head_only and not TASKS[self.task["task"]["kind"]].head_names:
+            raise UnavailableError("a model of this kind has no head of its own, which a linear probe would train")
         if budget < 1:
             raise BudgetError(f"the budget leaves no optimizer step for {rows.name}")
         read = owners((*rows.train, *rows.validation))

@@ -56,7 +56,7 @@ def weak_evidence(config: StudyConfig, rows: StudyRows) -> list[Finding]:
         leaf = next(iter(task.parts.values())).get(config.scored if task.role in ("task", "target") else "test")
         units = rows.tables[leaf.digest]["unit"].nunique() if leaf and leaf.digest in rows.tables else _FEW_UNITS
         if units < _FEW_UNITS and task.role != "source":
-            text = f"{units} test units: one of them is {100 / units:.0f} points of accuracy"
+            text = f"{units} test units: one of them is {100 / units:.0f}% of the score"
             found.append(warning("few-test-rows", text, f"tasks.{name}", "give more test rows"))
     if config.metric in METRICS and config.margin > _WIDE_MARGIN * _range(METRICS[config.metric]):
         size = f"{config.margin:g} is {100 * config.margin:g} points of {config.metric}"

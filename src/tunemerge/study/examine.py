@@ -21,7 +21,7 @@ from tunemerge.study.names import is_registered_name, plugin_findings, unknown_n
 from tunemerge.study.places import Places
 from tunemerge.study.plan import StudyPlan, make_plan
 from tunemerge.study.rows import StudyRows, read_rows
-from tunemerge.study.setting import check_heads, key_of, locate_models
+from tunemerge.study.setting import check_heads, key_of, locate_models, unfit_models
 from tunemerge.study.standins import models_with_stand_ins, rows_with_stand_ins
 from tunemerge.study.sunk import read_records
 from tunemerge.tune.adapter import lora_findings
@@ -53,7 +53,7 @@ def examine(
     rows, problems = read_rows(config, folder, store.root)
     found += missing_packages(config.trackers) + _adapter_findings(config, models)
     found += seen_by_models(models, rows.scored, {name: key_of(name) for name in models})
-    found += problems + check_heads(models, rows.spec) + weak_evidence(config, rows)
+    found += problems + check_heads(models, rows.spec) + unfit_models(config, models) + weak_evidence(config, rows)
     incumbent, problems = read_incumbent(config, rows, folder)
     found += problems
     records, problems = read_records(config, models)

@@ -141,7 +141,7 @@ def unlike_deployment(
         where = f"tasks.{name}.deployment"
         inputs = _inputs(task)
         try:
-            table = read_table(folder / task.deployment)
+            table = TASKS[str(task.kind)].unfold(read_table(folder / task.deployment), task.options)
         except UsageError as e:
             found.append(error("bad-data", str(e), where))
             continue

@@ -24,6 +24,7 @@ from tunemerge.graph.step import Leaf, Step
 from tunemerge.tasks.batching import MULTIPLE, by_length
 from tunemerge.tasks.flops import Coefficients, flops
 from tunemerge.tasks.forward import BATCH
+from tunemerge.tasks.labels import is_causal
 from tunemerge.tasks.meter import Shape
 from tunemerge.tasks.task import TaskKind
 from tunemerge.tune.config import TuneConfig
@@ -78,6 +79,8 @@ def network(folder: Path) -> Network:
     width = heads * int(config.get("head_dim") or hidden // heads)
     matrices = {name: prod(shape) for name, shape in shapes.items() if len(shape) > 1 and not _EMBEDDING.search(name)}
     token = sum(size for name, size in matrices.items() if _LAYER.search(name))
+    if is_causal(config):  # the output layer, tied or not, sees every token
+        token += int(config.get("vocab_size") or 0) * hidden
     row = sum(size for name, size in matrices.items() if not _LAYER.search(name) and _ONCE_A_ROW.search(name))
     head = sum(size for name, size in matrices.items() if not _LAYER.search(name) and "classifi" in name)
     shared = layers // int(config["num_hidden_groups"]) if config.get("num_hidden_groups") else 1

@@ -216,7 +216,7 @@ def _read(
         if isinstance(table, UsageError):
             found.append(error("bad-data", str(table), f"tasks.{name}"))
             continue
-        raw[split] = table
+        raw[split] = table = kind.unfold(table, task.options)
         remedy = f"name it: `{{role}}: COLUMN` in tasks.{name}"
         convert = partial(kind.convert, options=task.options, where=where)
         rows[split], problems = rows_of(table, columns, convert, kind.target, where, remedy)

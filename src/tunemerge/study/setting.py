@@ -22,6 +22,7 @@ from tunemerge.study.sunk import given_examples
 from tunemerge.tasks.labels import is_classifier, own_labels
 from tunemerge.tasks.spec import Spec
 from tunemerge.tasks.task import TASKS
+from tunemerge.tune.fitting import no_probe, unfit_model
 from tunemerge.tune.record import TuneRecord
 
 
@@ -74,6 +75,20 @@ def check_heads(models: Mapping[str, Leaf], spec: Spec) -> list[Finding]:
             text = f"its head has the labels {listed(own)}, the study's are {listed(labels)}"
             fix = "rename the data's labels with `labels:` in each task"
             found.append(error("head-labels", text, key_of(name), fix))
+    return found
+
+
+def unfit_models(config: StudyConfig, models: Mapping[str, Leaf]) -> list[Finding]:
+    """Models that the tasks' kind can't use, and a linear probe where there is no head."""
+    kind = next((TASKS[str(t.kind)] for t in config.tasks.values() if str(t.kind) in TASKS), None)
+    if kind is None:
+        return []
+    found = no_probe(kind, config.tuning)
+    for name, leaf in models.items():
+        try:
+            found += unfit_model(kind, open_checkpoint(leaf.path).config, key_of(name))
+        except TunemergeError:
+            continue  # reported by the check of the files
     return found
 
 

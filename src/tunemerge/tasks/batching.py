@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
 
@@ -49,12 +49,14 @@ class Encoded:
     """Rows as model inputs of unequal length: `columns[name][row]` is a list of integers, as long as the row is.
 
     `padding` gives the filler of each column, `left` the side it goes to, `limit` the longest row that the model takes.
+    `per_row` are arrays (n, ...) with one entry a row, which go into batches as they are.
     """
 
     columns: Mapping[str, Sequence[Sequence[int]]]
     padding: Mapping[str, int]
     left: bool
     limit: int
+    per_row: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @cached_property
     def lengths(self) -> np.ndarray:
@@ -72,7 +74,7 @@ class Encoded:
         """
         longest = int(self.lengths[np.asarray(rows)].max())
         width = length or min(-(-longest // MULTIPLE) * MULTIPLE, max(self.limit, longest))
-        out = {}
+        out = {name: values[np.asarray(rows)] for name, values in self.per_row.items()}
         for name, values in self.columns.items():
             array = np.full((len(rows), width), self.padding[name], np.int64)
             for target, row in zip(array, rows, strict=True):

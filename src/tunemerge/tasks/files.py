@@ -21,7 +21,7 @@ def rows_of_file(path: str | Path, kind: TaskKind, options: BaseModel, unit: str
     source = kind.source(options)
     columns = Columns(source.columns, source.required, unit)
     remedy = "use --{role} NAME (in Python {role}='NAME')"
-    table = read_table(Path(path))
+    table = kind.unfold(read_table(Path(path)), options)
     rows, findings = rows_of(
         table, columns, lambda t: kind.convert(t, options, str(path)), kind.target, str(path), remedy
     )

@@ -1,4 +1,4 @@
-"""What a config.json says about the labels of its model."""
+"""What a config.json says about what its model predicts."""
 
 from __future__ import annotations
 
@@ -9,6 +9,11 @@ from typing import Any
 def is_classifier(config: Mapping[str, Any]) -> bool:
     """Whether it says that the checkpoint has a classification head."""
     return any(str(a).endswith("ForSequenceClassification") for a in config.get("architectures") or [])
+
+
+def is_causal(config: Mapping[str, Any]) -> bool:
+    """Whether it says that the checkpoint is a language model that reads from left to right."""
+    return any(str(a).endswith(("ForCausalLM", "LMHeadModel")) for a in config.get("architectures") or [])
 
 
 def own_labels(config: Mapping[str, Any]) -> list[str]:

@@ -64,7 +64,8 @@ class TaskKind(ABC):
     `prediction` says what an output row is, and so which metrics apply: "classes" (a logit a label), "value" (one
     number in the unit of the data), or a word of its own with metrics registered for it. `metric` is what decides
     unless a study says otherwise. `target` names the columns of rows that hold the answer; all others but `unit` and
-    `weight` are inputs. `head_names` are parts of the names of tensors that belong to the head.
+    `weight` are inputs. `head_names` are parts of the names of tensors that belong to the head; a kind without any has
+    no head that could be trained alone. `adapter_task` is what PEFT calls a model of this kind.
     """
 
     name: ClassVar[str]
@@ -73,10 +74,15 @@ class TaskKind(ABC):
     Options: ClassVar[type[BaseModel]]
     target: ClassVar[tuple[str, ...]]
     head_names: ClassVar[tuple[str, ...]] = ()
+    adapter_task: ClassVar[str] = "SEQ_CLS"
     fits: ClassVar[bool] = False
     controls: ClassVar[Mapping[str, KindControl]] = {}
 
     # From a person's table to rows: no torch, and everything that is wrong as findings
+
+    def unfold(self, table: pd.DataFrame, options: Any) -> pd.DataFrame:
+        """The table as it is read, as one with a line a row: for kinds that cut long documents into rows."""
+        return table
 
     @abstractmethod
     def source(self, options: Any) -> Source:
@@ -85,7 +91,8 @@ class TaskKind(ABC):
     @abstractmethod
     def convert(self, table: pd.DataFrame, options: Any, where: str) -> tuple[pd.DataFrame, list[Finding]]:
         """The kind's own columns of rows (inputs and target) for every line of a table that has all columns of
-        `source`, with its index; and errors that name rows which can't be used. A cell is whatever Parquet holds."""
+        `source`, with its index; and errors that name rows which can't be used. A cell is whatever Parquet holds. A
+        column `unit` says which rows are one piece of evidence, unless the person does."""
 
     @abstractmethod
     def spec(self, options: Any, rows: Sequence[pd.DataFrame]) -> Spec:
@@ -93,6 +100,10 @@ class TaskKind(ABC):
 
     def own_labels(self, config: Mapping[str, Any]) -> tuple[str, ...] | None:
         """What the head predicts that a config.json describes; None where it has none for this kind."""
+        return None
+
+    def refuses(self, config: Mapping[str, Any]) -> str | None:
+        """Why a model with this config.json can't be used; None where it can."""
         return None
 
     def check(self, spec: Spec, parts: Mapping[str, pd.DataFrame], where: str) -> list[Finding]:

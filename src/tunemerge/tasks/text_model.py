@@ -76,16 +76,12 @@ class TextKind(TaskKind):
         return rows_from(table, found, self.answers(table, spec, paths))
 
     def save(self, model: Loaded, out: Path) -> None:
-        """A plain Hugging Face folder: config, weights, tokenizer files as they are, and what was fitted."""
-        with hub.quiet():
-            model.net.save_pretrained(out, max_shard_size="1000GB")
-        hub.copy_tokenizer(model.folder, out)
-        write_fitted(out, model.fitted)
+        save_model(model, out)
 
     def encode(self, model: Loaded, rows: Rows, max_length: int) -> Encoded:
         """Token lists, cut at the shorter of `max_length` and the model's own limit."""
         tokenizer, config = hub.tokenizer_of(model.folder), model.net.config
-        limit = min(max_length, int(min(tokenizer.model_max_length, 10**9)), _positions(config))
+        limit = longest_row(tokenizer, config, max_length)
         pairs = bool(rows.features) and isinstance(rows.features[0], tuple)
         sides = [list(side) for side in zip(*rows.features, strict=True)] if pairs else [list(rows.features)]
         encoding = tokenizer(*sides, truncation=True, max_length=limit, return_attention_mask=True)
@@ -98,14 +94,24 @@ class TextKind(TaskKind):
         return Encoded(columns, padding, tokenizer.padding_side == "left", limit)
 
 
-def load_model(folder: Path, config: Any, complete: bool = False) -> Any:
-    """A classifier in float32. `complete`: refused when the checkpoint lacks a tensor of it."""
+def save_model(model: Loaded, out: Path) -> None:
+    """A plain Hugging Face folder: config, weights, tokenizer files as they are, and what was fitted."""
+    with hub.quiet():
+        model.net.save_pretrained(out, max_shard_size="1000GB")
+    hub.copy_tokenizer(model.folder, out)
+    write_fitted(out, model.fitted)
+
+
+def load_model(
+    folder: Path, config: Any, complete: bool = False, auto: str = "AutoModelForSequenceClassification"
+) -> Any:
+    """A model of transformers' class `auto` in float32. `complete`: refused where the file lacks a tensor of it."""
     import torch
-    from transformers import AutoModelForSequenceClassification
+    import transformers
 
     open_checkpoint(folder)  # refuses what is truncated, pickled or leads out of the folder
     try:
-        model, report = AutoModelForSequenceClassification.from_pretrained(
+        model, report = getattr(transformers, auto).from_pretrained(
             folder,
             config=config,
             dtype=torch.float32,
@@ -119,8 +125,8 @@ def load_model(folder: Path, config: Any, complete: bool = False) -> Any:
     if complete and report["missing_keys"]:
         missing = sorted(report["missing_keys"])
         raise CheckpointError(
-            f"{folder}: tensor {missing[0]} is missing (and {len(missing) - 1} more): config.json describes a "
-            "classifier, but the file holds only part of one"
+            f"{folder}: tensor {missing[0]} is missing (and {len(missing) - 1} more): config.json describes a whole "
+            f"model ({model.__class__.__name__}), but the file holds only part of one"
         )
     return model
 
@@ -140,6 +146,11 @@ def output_tensors(config: Any) -> list[str]:
             model = AutoModelForSequenceClassification.from_config(other)  # type: ignore[no-untyped-call]
         shapes.append({name: tensor.shape for name, tensor in model.state_dict().items()})
     return [name for name, shape in shapes[0].items() if shape != shapes[1][name]]
+
+
+def longest_row(tokenizer: Any, config: Any, max_length: int) -> int:
+    """In tokens: the shortest of `max_length` and what tokenizer and position embeddings allow."""
+    return min(max_length, int(min(tokenizer.model_max_length, 10**9)), _positions(config))
 
 
 def _positions(config: Any) -> int:

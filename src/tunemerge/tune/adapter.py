@@ -68,14 +68,14 @@ def attach(model: Loaded, config: LoraConfig, start: Path | None) -> list[str]:
     return heads
 
 
-def take_out(net: Any, heads: Sequence[str], base: Path) -> NewAdapter:
-    """Fold the adapter into the weights of `net`, which is a plain model again, and return it.
+def take_out(model: Loaded, heads: Sequence[str], base: Path) -> NewAdapter:
+    """Fold the adapter into the weights of `model`, whose network is a plain one again, and return it.
 
     The sum is made in float64 and rounded once. `base` is the folder of the model that it is on.
     """
     import torch
 
-    weights, scales = [], {}
+    net, weights, scales = model.net, [], {}
     for name, layer in _layers(net).items():
         a, b = (side[_NAME].weight.detach() for side in (layer.lora_A, layer.lora_B))
         scale = layer.scaling[_NAME]
@@ -93,7 +93,7 @@ def take_out(net: Any, heads: Sequence[str], base: Path) -> NewAdapter:
         weights,
         whole,
         sorted({name.split(".")[0] for name in heads}),
-        settings=_scaling(weights, scales),
+        settings={**_scaling(weights, scales), "task_type": TASKS[model.spec.kind].adapter_task},
         record={"made_by": "tune", "base": _identity(base)},
     )
 
@@ -101,7 +101,7 @@ def take_out(net: Any, heads: Sequence[str], base: Path) -> NewAdapter:
 def _scaling(weights: Sequence[LowRank], scales: Mapping[str, float]) -> dict[str, Any]:
     """The keys of adapter_config.json for factors that are scaled when they are used, all by the same alpha / rank."""
     (alpha,) = {scales[w.module] * w.rank for w in weights}
-    return {"lora_alpha": alpha, "alpha_pattern": {}, "task_type": "SEQ_CLS"}
+    return {"lora_alpha": alpha, "alpha_pattern": {}}
 
 
 def _identity(base: Path) -> dict[str, str]:

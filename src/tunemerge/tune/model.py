@@ -111,7 +111,7 @@ def tune_model(
         forward_flops = flops.flops(meter.forward_shapes, flops.measure(loaded, encoded, config.method, False))
         if config.adapter is not None:
             (out / FOLDER).mkdir()
-            write_adapter(take_out(net, heads, under or model), out / FOLDER)
+            write_adapter(take_out(loaded, heads, under or model), out / FOLDER)
         kind.save(loaded, out)
     tuned = Tuned(
         tuple(keeper.curve),

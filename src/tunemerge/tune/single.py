@@ -26,6 +26,7 @@ from tunemerge.tasks.precision import environment
 from tunemerge.tasks.task import TASKS, TaskKind
 from tunemerge.tune.adapter import lora_findings
 from tunemerge.tune.config import TuneConfig
+from tunemerge.tune.fitting import no_probe, unfit_model
 from tunemerge.tune.model import Tuned, tune_model
 from tunemerge.tune.record import CURVE_FILE, fingerprint_of, read_record, weights_digest, write_record
 
@@ -63,7 +64,8 @@ def tune(
     held_out = rows_of_file(validation, kind, options) if validation else None
     spec = kind.spec(options, [rows])
     source = locate(str(model))
-    refuse_errors(lora_findings(config, source))
+    unfit = unfit_model(kind, open_checkpoint(source).config, str(model)) + no_probe(kind, config)
+    refuse_errors(unfit or lora_findings(config, source))
     if kind.prediction == "classes":
         _check_labels(kind, options, source, spec.labels, str(data), str(validation), held_out, str(model))
     with (
