@@ -194,7 +194,7 @@ def test_weak_evidence_is_said_beforehand(study, tmp_path):
     splits = {**SPLITS, "test": 4}
     found = study(tasks={n: {"data": f"{n}.csv", "splits": splits} for n in "ab"}, margin=5)
     assert "tasks.a" in one(found, "few-test-rows") and "tasks.b" in one(found, "few-test-rows")
-    assert "4 test units: one of them is 25 points" in one(found, "few-test-rows")
+    assert "4 test units: one of them is 25% of the score" in one(found, "few-test-rows")
     assert "margin: 5 is 500 points of accuracy" in one(found, "wide-margin")
     assert not any("wide-margin" in f for f in study(margin=5, metric="log_loss"))
 
