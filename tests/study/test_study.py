@@ -250,11 +250,13 @@ def test_one_class(tmp_path, tiny_bert):
     assert "all adapt rows have the label 'positive'" in faulty(study, "one-class")
 
 
-def test_label_sets_must_agree(tmp_path, tiny_bert):
+def test_heads_and_what_they_share_are_said(tmp_path, tiny_bert):
     text = tmp_path / "b.csv"
     study = small_study(tmp_path, tiny_bert)
     text.write_text(text.read_text().replace("positive", "good"))
-    assert "b lacks 'positive' and has 'good' that a lacks" in faulty(study, "label-sets-differ")
+    said = {f.code: f.message for f in study.check()}
+    assert said["several-heads"] == "2 heads on one merged body: a (2 labels); b (2 labels)"
+    assert said["labels-overlap"].startswith("a and b both have 'negative'")
 
 
 def test_a_budget_too_small(tmp_path, tiny_bert):

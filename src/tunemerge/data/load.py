@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 import hashlib
 import math
+import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,10 +42,17 @@ class Columns:
     where: Mapping[str, str] = field(default_factory=dict)
 
 
+def table_path(folder: Path, file: str) -> Path:
+    """Where a table lies that is named relative to `folder`; $NAME in it stands for an environment variable."""
+    return folder / Path(os.path.expandvars(file)).expanduser()
+
+
 def read_table(path: Path) -> pd.DataFrame:
     """The table at `path`; values stay as written ('None' and 'NA' are texts). Raises UsageError."""
     if not path.exists():
-        raise UsageError(f"{path}: no such file")
+        unset = re.search(r"\$\{?(\w+)\}?/", str(path))
+        why = f"the environment variable {unset[1]} is not set" if unset else "no such file"
+        raise UsageError(f"{path}: {why}")
     suffix = next((s for s in reversed(path.suffixes) if s in READERS), None)
     if suffix is None:
         raise UsageError(f"{path}: can't tell the format; expected one of {', '.join(READERS)} (also .gz)")

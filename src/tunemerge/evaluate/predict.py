@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tunemerge.checkpoint.heads import read_heads
 from tunemerge.errors import UsageError
 from tunemerge.graph.cost import Cost
 from tunemerge.stats.predictions import Predictions
@@ -44,12 +45,13 @@ def predict(
     progress: Progress = lambda fraction, message: None,
 ) -> Predicted:
     """Outputs of every row. With several models: the kind's ensemble (classes: the log of their mean probabilities);
-    one model is in memory at a time.
+    one model is in memory at a time. Of models with several heads those answer that have learned this one's labels.
 
     Rows come back in the order of the files; the same inputs give the same bits on one CPU thread.
     """
     if not models:
         raise UsageError("no model to predict with")
+    models = _taught(models, task)
     kind = TASKS[task.kind]
     read = kind.read([rows] if isinstance(rows, Path) else rows, task)
     outputs, cost = list[np.ndarray](), Cost()
@@ -62,6 +64,12 @@ def predict(
         outputs, cost = [*outputs, values], cost + spent
     together = outputs[0] if len(outputs) == 1 else kind.ensemble(outputs)
     return Predicted(Predictions(np.array(read.unit, object), read.target, together, read.weight), cost)
+
+
+def _taught(models: Sequence[Path], task: Spec) -> Sequence[Path]:
+    """Those whose head for the task is not as it was drawn; all where that is none."""
+    heads = [(folder, read_heads(folder)) for folder in models]
+    return [f for f, known in heads if known is None or known.has_learned(task.labels)] or models
 
 
 def _one(

@@ -46,6 +46,7 @@ def _load_kernels(name: str) -> None:
 @operation("merge", version=3, prepare=prepare, uses=uses)
 def merge(job: Job) -> Cost:
     """Costs nothing but seconds and memory: a merge sees no examples."""
+    from tunemerge.merge.heads import merge_head_files, pass_on_heads
     from tunemerge.merge.recipe.options import Options
     from tunemerge.merge.recipe.plain import plain_document
     from tunemerge.merge.recipe.steps import merge_places
@@ -53,20 +54,24 @@ def merge(job: Job) -> Cost:
     base = job.inputs.get("base", ())
     paths = (*job.inputs["models"], *base)
     choice = next((read_json(path / "choice.json") for path in job.inputs.get("choice", ())), None)
+    parameters = choice["parameters"] if choice else job.params["parameters"]
     document = plain_document(
         METHODS[job.params["method"]],
         [open_checkpoint(path).tensors.keys() for path in paths],
         bool(base),
-        choice["parameters"] if choice else job.params["parameters"],
+        parameters,
         average=job.params["average"],
         lines=job.params.get("lines"),
     )
     places = dict(zip(document.places, paths[: len(document.places)], strict=True))
-    merge_places(document, places, Options(seed=job.params["seed"]), job)
+    models, method, seed = job.inputs["models"], job.params["method"], job.params["seed"]
+    under = base[0] if base else None
+    settled = merge_head_files(models, under, method, parameters, seed=seed, average=job.params["average"])
+    merge_places(document, places, Options(seed=seed), job, settled)
+    pass_on_heads(models, job.out)
     if job.inputs.get("under"):
         from tunemerge.merge.lora.weighted import write_sum
 
-        parameters = choice["parameters"] if choice else job.params["parameters"]
-        write_sum(job.inputs["models"], job.out, job.params["method"], parameters)
+        write_sum(models, job.out, method, parameters)
     pass_on(paths, job.out)
     return Cost()

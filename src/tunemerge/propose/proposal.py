@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import combinations
 
 from tunemerge.findings import Finding, error
 from tunemerge.propose.columns import NONE
@@ -80,7 +81,8 @@ def propose(sources: Sequence[Source], answers: Answers) -> tuple[Proposal, list
 def _alike(
     tasks: tuple[Draft, ...], answers: Answers, questions: list[Question], found: list[Finding]
 ) -> tuple[Draft, ...]:
-    """The tasks that were asked for; asked where they don't predict the same, which one study can't hold."""
+    """The tasks that were asked for; asked where numbers are labels in several tasks, and not the same ones: heads of
+    one study share the labels that are called alike."""
     names = [t.name for t in tasks]
     if answers.only is not None:
         for name in answers.only:
@@ -91,11 +93,13 @@ def _alike(
     for task in tasks:
         raw = () if answers.labels and set(task.raw) <= set(answers.labels) else task.raw
         groups.setdefault((task.kind, *raw), []).append(task.name)
-    if len(groups) < 2:
+    values = [set(t.raw) for t in tasks if not (answers.labels and set(t.raw) <= set(answers.labels))]
+    clash = any(a != b and any(v.lstrip("-").isdecimal() for v in a & b) for a, b in combinations(values, 2))
+    if len(groups) < 2 or not clash:
         return tasks
     largest = max(groups.values(), key=len)
     choices = tuple(",".join(group) for group in groups.values())
-    text = f"tasks of a study share one kind and label set, these are {len(groups)} sets: which of them?"
+    text = f"labels are numbers, and mean something else in each of these {len(groups)} sets of tasks: which of them?"
     questions.append(Question("only", text, ",".join(largest), choices))
     return tuple(t for t in tasks if t.name in largest)
 

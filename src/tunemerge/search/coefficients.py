@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tunemerge.checkpoint.dtypes import FLOATS
+from tunemerge.checkpoint.heads import read_heads
 from tunemerge.checkpoint.model import Checkpoint, open_checkpoint
 from tunemerge.checkpoint.reader import read_tensor, to_float32
 from tunemerge.errors import TunemergeError, UsageError
@@ -21,8 +22,9 @@ from tunemerge.tasks.forward import predictions
 from tunemerge.tasks.meter import metered
 from tunemerge.tasks.precision import torch_device
 from tunemerge.tasks.rows import Rows
+from tunemerge.tasks.several import read_as, specs_of
 from tunemerge.tasks.spec import Spec
-from tunemerge.tasks.task import TASKS, Loaded
+from tunemerge.tasks.task import SEVERAL, TASKS, Loaded, kind_of
 
 State = dict[str, np.ndarray]
 Progress = Callable[[float, str], None]
@@ -65,16 +67,20 @@ def choose(
     In memory are all models, in the dtype they are stored in, one merge, and one torch model. Raises UsageError for
     no candidate or no rows, and TunemergeError where a candidate has no score (a metric that the rows leave undefined).
     """
+    from tunemerge.merge.heads import merge_rows
     from tunemerge.merge.memory import merge_state
 
     if not candidates or not validation:
         raise UsageError("a search needs at least one candidate and one validation split")
-    kind = TASKS[task.kind]
-    splits = [kind.read([path], task) for path in validation]
+    specs = specs_of(task)
+    own = [specs[number] for number in task.options["rows"]] if task.kind == SEVERAL else [task] * len(validation)
+    splits = [TASKS[spec.kind].read([path], spec) for spec, path in zip(own, validation, strict=True)]
     with hub.quiet():
-        model = kind.load(models[0], task)
+        model = kind_of(task).load(models[0], task)
         net = model.net.to(torch_device())
-        encoded = [kind.encode(model, rows, max_length) for rows in splits]
+        judged = [read_as(model, spec) for spec in own]
+        encoded = [TASKS[m.spec.kind].encode(m, r, max_length) for m, r in zip(judged, splits, strict=True)]
+        heads = [known for path in models if (known := read_heads(path))]
         checkpoints = [open_checkpoint(path) for path in models]
         start = open_checkpoint(base) if base is not None else None
         # What a merge of files writes: every tensor in the base's dtype, or the first model's.
@@ -91,11 +97,13 @@ def choose(
                     seed=seed,
                     average=average,
                 )
+                if heads:
+                    merged |= merge_rows(heads, states, base_state, method, parameters, seed=seed, average=average)
                 _put(net, merged, dtypes, models[0])
-                trials.append(Trial(parameters, _score(model, encoded, splits, metric, precision, parameters)))
+                trials.append(Trial(parameters, _score(judged, encoded, splits, metric, precision, parameters)))
                 best = max(trial.score for trial in trials)
                 progress((number + 1) / len(candidates), f"candidate {number + 1}/{len(candidates)}, best {best:.3f}")
-        spent = flops.flops(meter.forward_shapes, flops.measure(model, encoded[0], "", training=False))
+        spent = flops.flops(meter.forward_shapes, flops.measure(judged[0], encoded[0], "", training=False))
     scores = [trial.score for trial in trials]
     cost = Cost(trials=len(trials), forward_examples=meter.forward_examples, forward_flops=spent)
     return Choice(tuple(trials), scores.index(max(scores)), cost)
@@ -134,7 +142,7 @@ def _untied(net: Any, names: Collection[str]) -> dict[str, Any]:
 
 
 def _score(
-    model: Loaded,
+    models: Sequence[Loaded],
     encoded: Sequence[Inputs],
     splits: Sequence[Rows],
     metric: str,
@@ -143,7 +151,7 @@ def _score(
 ) -> float:
     """Mean of the metric over the splits, negated where lower is better."""
     values = []
-    for inputs, rows in zip(encoded, splits, strict=True):
+    for model, inputs, rows in zip(models, encoded, splits, strict=True):
         outputs = predictions(model, inputs, precision)
         values.append(score(METRICS[metric], rows.target, outputs, rows.weight))
     mean = float(np.mean(values))

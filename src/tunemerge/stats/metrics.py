@@ -20,6 +20,8 @@ Targets = NDArray[Any]
 
 
 ECE_BINS = 15
+EITHER = "classes or value"
+BOTH = "accuracy_and_r2"
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,9 @@ class Metric:
     `many(target [n], logits [n, C], weights [B, n]) -> [B]`: the metric under B weightings; nan where undefined.
     `per_row(target, logits) -> [n]`: for a metric that is a weighted mean over rows, its terms; else None.
     `lower`, `upper`: the values that it can take. `prediction`: what it scores (see `tasks.task.TaskKind`):
-    logits of classes; a value, its target [n] and "logits" [n, 1] in the data's unit; or "likelihood", "logits" [n, 3]:
-    minus the log likelihood of a text in nats, its tokens, its bytes. `has_unit`: whether it is in
+    logits of classes; a value, its target [n] and "logits" [n, 1] in the data's unit; either, told apart by the dtype
+    of the targets, for studies that have both; or "likelihood", "logits" [n, 3]: minus the log likelihood of a text in
+    nats, its tokens, its bytes. `has_unit`: whether it is in
     that unit, so that nobody can say beforehand which difference is small.
     `probabilities`: whether predicted labels alone don't give it.
     """
@@ -44,6 +47,10 @@ class Metric:
     prediction: str = "classes"
     has_unit: bool = False
     probabilities: bool = False
+
+    def scores(self, prediction: str) -> bool:
+        """Whether it scores this kind of prediction."""
+        return self.prediction == prediction or (self.prediction == EITHER and prediction in ("classes", "value"))
 
     @property
     def is_mean(self) -> bool:
@@ -177,6 +184,11 @@ def _bits_per_byte(target: Floats, likelihood: Floats, weights: Floats) -> Float
     return np.asarray(weights @ likelihood[:, 0] / (np.log(2.0) * (weights @ likelihood[:, 2])), np.float64)
 
 
+def _accuracy_or_r2(target: Targets, outputs: Floats, weights: Floats) -> Floats:
+    classes = np.issubdtype(target.dtype, np.integer)
+    return _mean_of(_correct)(target, outputs, weights) if classes else _r2(target, outputs, weights)
+
+
 METRICS: Registry[Metric] = Registry("metric", group="tunemerge.metrics")
 for _metric in (
     Metric("accuracy", True, _mean_of(_correct), _correct),
@@ -191,6 +203,7 @@ for _metric in (
     Metric("bits_per_byte", False, _bits_per_byte, upper=np.inf, prediction="likelihood"),
     Metric("nll_per_token", False, _nll, upper=np.inf, prediction="likelihood"),
     Metric("perplexity", False, _perplexity, lower=1.0, upper=np.inf, prediction="likelihood"),
+    Metric(BOTH, True, _accuracy_or_r2, lower=-np.inf, prediction=EITHER),
 ):
     METRICS.add(_metric.name, _metric)
 

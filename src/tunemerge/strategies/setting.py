@@ -6,12 +6,14 @@ Nothing runs while a strategy is read: every call returns a node of the graph.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tunemerge.graph.private import owners
 from tunemerge.graph.step import Leaf, Node, Step
 from tunemerge.strategies.adapters import adapted, under_merge
+from tunemerge.tasks.several import several
+from tunemerge.tasks.spec import Spec
 from tunemerge.tasks.task import TASKS
 
 
@@ -125,7 +127,8 @@ class Setting:
     name to a model, `adapt` and `source` a task's name to its rows, in the study file's order. Where there is one
     `target`, `adapt` has only that task. Where there are several learning `rates`, every tuning is a trial of each.
     `merging(n)` says by which methods n models are merged (of several, one is chosen), or why they can't be.
-    `ceilings`: whether steps may read the rows of several private tasks.
+    `ceilings`: whether steps may read the rows of several private tasks. `specs`: what the rows of a leaf are for, by
+    its key, where tasks have heads of their own; else all are for `task`.
     """
 
     seed: int
@@ -143,13 +146,23 @@ class Setting:
     rates: tuple[float, ...] = ()
     merging: Callable[[int], Sequence[Merging] | str] | None = None
     ceilings: bool = False
+    specs: Mapping[str, Spec] = field(default_factory=dict)
 
     # What there is
 
-    @property
-    def scoring(self) -> Mapping[str, Any]:
-        """What a prediction depends on besides model and rows."""
-        return {**self.task, "max_length": self.tuning["max_length"], "precision": self.tuning["precision"]}
+    def task_of(self, rows: Sequence[Leaf]) -> Mapping[str, Any]:
+        """The parameter "task" of a step that trains on these splits, or predicts them."""
+        own = [self.specs[leaf.key] for leaf in rows if leaf.key in self.specs]
+        if not own:
+            return self.task
+        heads = [spec for i, spec in enumerate(own) if spec not in own[:i]]
+        spec = own[0] if len(heads) == 1 else several(heads, [heads.index(one) for one in own])
+        return {"task": spec.as_dict()}
+
+    def scoring(self, rows: Sequence[Leaf]) -> Mapping[str, Any]:
+        """What predictions of these splits depend on besides models and rows."""
+        length, precision = self.tuning["max_length"], self.tuning["precision"]
+        return {**self.task_of(rows), "max_length": length, "precision": precision}
 
     @property
     def base(self) -> Node:
@@ -216,7 +229,8 @@ class Setting:
 
         def trial(rate: float, label: str) -> Step:
             tuning = {**(head_of(self.tuning) if head_only else self.tuning), "learning_rate": rate}
-            params = {**self.task, "seed": self.seed, "examples": budget * self.batch_size, "tuning": tuning}
+            task = self.task_of(rows.train)
+            params = {**task, "seed": self.seed, "examples": budget * self.batch_size, "tuning": tuning}
             return Step("tune", params, inputs, label)
 
         if len(self.rates) < 2:
@@ -261,7 +275,7 @@ class Setting:
         inputs: dict[str, tuple[Node, ...]] = {"models": tuple(models), "base": base}
         method = {"method": merging.method, "average": list(merging.average), "seed": self.seed}
         names = " + ".join(name_of(m) for m in models)
-        params = {**method, **self.scoring, "candidates": [dict(c) for c in merging.candidates], "metric": self.metric}
+        params = {**method, "candidates": [dict(c) for c in merging.candidates], "metric": self.metric}
         under = under_merge(merging.method, models, self.base_model)
         return Step(
             "merge",
@@ -278,11 +292,14 @@ class Setting:
         """The choice of coefficients; where the rows of private tasks would meet, from scores task by task."""
         sets = self.mix.validation
         if len(owners(sets)) < 2:
-            return Step("search", params, {**inputs, "validation": sets}, f"coefficients of {what}")
-        part = {**params, "part": True}
-        parts = tuple(
-            Step("search", part, {**inputs, "validation": (rows,)}, f"scores on {rows.label}, {what}") for rows in sets
-        )
+            told = {**params, **self.scoring(sets)}
+            return Step("search", told, {**inputs, "validation": sets}, f"coefficients of {what}")
+
+        def part(rows: Leaf) -> Step:
+            told = {**params, **self.scoring((rows,)), "part": True}
+            return Step("search", told, {**inputs, "validation": (rows,)}, f"scores on {rows.label}, {what}")
+
+        parts = tuple(part(rows) for rows in sets)
         return Step("choose", {}, {"scores": parts}, f"coefficients of {what}")
 
     def select(self, models: Mapping[str, Node]) -> Node:
@@ -294,7 +311,7 @@ class Setting:
 
     def _best(self, models: Sequence[Node], candidates: Sequence[Mapping[str, Any]], rows: Rows, label: str) -> Step:
         """Chosen by predictions on the validation part of `rows`; of several private tasks only scores meet."""
-        made = tuple(predict([m], leaf, self.scoring, final=False) for m in models for leaf in rows.validation)
+        made = tuple(predict([m], leaf, self.scoring((leaf,)), final=False) for m in models for leaf in rows.validation)
         if len(owners(made)) < 2:
             return self._select(models, candidates, {"predictions": made}, label)
         metric = {"metric": self.metric}

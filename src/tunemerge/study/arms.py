@@ -138,9 +138,13 @@ def build_arms(
 
 def _controls(settings: Mapping[int, Setting], private: Sequence[str]) -> tuple[list[Arm], list[tuple[str, str]]]:
     """The simple models that the kind of task adds to every study, fitted to all training rows of a seed."""
-    task = next(iter(settings.values())).task["task"]
+    setting = next(iter(settings.values()))
+    kinds = dict.fromkeys(spec.kind for spec in setting.specs.values()) or [setting.task["task"]["kind"]]
     arms, unavailable = [], []
-    for name, control in TASKS[task["kind"]].controls.items():
+    for name, control in [one for kind in kinds for one in TASKS[kind].controls.items()]:
+        if setting.specs:
+            unavailable.append((name, "it answers one head, and the tasks have several"))
+            continue
         if len(private) > 1:
             unavailable.append((name, "it would pool the rows of private tasks"))
             continue

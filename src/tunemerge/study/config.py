@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from tunemerge.stats.metrics import BOTH
 from tunemerge.strategies.written import WrittenStrategy
 from tunemerge.study.config_given import IncumbentConfig, PoolModel
 from tunemerge.study.config_parts import Name, Names, Part, ScoredSplit, distinct
@@ -134,7 +135,8 @@ class StudyConfig(Part):
         tasks = {n: {"kind": kind, **t} if isinstance(t, dict) else t for n, t in tasks.items()}
         values = {**values, "tasks": tasks}
         kinds = [t["kind"] for t in tasks.values() if isinstance(t, dict) and t["kind"] in TASKS]
-        return {"metric": TASKS[kinds[0]].metric, **values} if kinds else values
+        metrics = list(dict.fromkeys(TASKS[kind].metric for kind in kinds))
+        return {"metric": metrics[0] if len(metrics) == 1 else BOTH, **values} if kinds else values
 
     @field_validator("seeds")
     @classmethod

@@ -38,8 +38,8 @@ class TaskConfig(Part):
         examples=["text-regression"],
     )  # fmt: skip
     data: str | None = Field(
-        None, description="table (CSV, TSV, JSONL or Parquet, also .gz), split by seed as `splits` says",
-        examples=["amazon.csv"],
+        None, description="table (CSV, TSV, JSONL or Parquet, also .gz), split by seed as `splits` says; `$NAME` in a "
+        "path stands for an environment variable", examples=["amazon.csv"],
     )  # fmt: skip
     files: dict[SplitName, str] = Field(
         {}, description="instead of `data`: a table for each split",

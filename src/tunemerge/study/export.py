@@ -17,6 +17,7 @@ from tunemerge.report.card import render_card
 from tunemerge.results import ArmResult, Results
 from tunemerge.store.artifacts import Store
 from tunemerge.store.atomic import refuse_foreign, replacing, write_file
+from tunemerge.study.one_head import keep_head
 from tunemerge.study.verdict import median_position
 
 RECORD = "tunemerge_export.json"
@@ -47,7 +48,8 @@ def export_arm(
 ) -> Exported:
     """Write the model of `arm` (default: the one handed back) to `out`, replacing what stands there when complete.
 
-    `task` is needed for an arm with one model a task. `seed`: default the one with the median validation score. Where
+    `task` is needed for an arm with one model a task; of a model with several heads it takes the task's (an
+    adapter keeps all). `seed`: default the one with the median validation score. Where
     `adapter`: write the adapter instead, as PEFT saves it, and the model that it is on into `out`/base. Where
     the store has lost the model, `kept` (an export of this study: its run's model/) is taken if it is the same. Raises
     UsageError for an unknown name, an ensemble, or a model that is nowhere any more.
@@ -66,6 +68,9 @@ def export_arm(
             write_file(folder / CONFIG, json.dumps(config, indent=1).encode())
         else:
             _copy(found, folder)
+        if task is not None:
+            info = next(t for t in results.tasks if t.name == task)
+            keep_head(folder, info.kind, info.labels)
         if any(t.private for t in results.tasks):
             # Who has a private row could tell by its hash that the model has seen it.
             for file in (folder / SEEN, folder / _BASE / SEEN):

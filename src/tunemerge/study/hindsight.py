@@ -16,7 +16,7 @@ from tunemerge.registry import listed
 from tunemerge.report import format as fmt
 from tunemerge.results import OPENED, ArmResult, CurvePoint, StepResult
 from tunemerge.study.plan import StudyPlan
-from tunemerge.tasks.task import TASKS
+from tunemerge.tasks.task import is_classes
 
 # A pool model is at chance while its log loss is above this share of what the label shares alone give (a fresh head is
 # unsure long after it is right more often than not), and its accuracy within so many standard errors of theirs.
@@ -96,12 +96,13 @@ def control_ahead(arms: Iterable[ArmResult], handed_back: str | None, metric: st
 
 def at_chance(plan: StudyPlan, steps: Iterable[StepResult]) -> list[Finding]:
     """Models of a pool made here that, over the seeds, know no more than how often each label occurs."""
-    if TASKS[plan.rows.spec.kind].prediction != "classes":
-        return []
     results = {s.key: s for s in steps}
     made: dict[str, list[tuple[CurvePoint, Chance]]] = {}
     for setting in plan.settings.values():
         for name, node in setting.pool.items():
+            spec = plan.rows.tasks[name].spec if name in plan.rows.tasks else None
+            if spec is None or not is_classes(spec.kind):
+                continue
             step = results.get(node.key)  # none where no arm uses this model, or it was given
             kept = _kept(step) if step is not None and step.op == "tune" else None
             if isinstance(node, Step) and kept is not None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tunemerge.data.load import read_table
+from tunemerge.data.load import read_table, table_path
 from tunemerge.errors import UsageError
 from tunemerge.findings import Finding, error, note, warning
 from tunemerge.registry import listed, nearest
@@ -94,7 +94,7 @@ def _answers(
     file = given if isinstance(given, str) else given[task.name]
     where = f"{_KEY} ({file})"
     try:
-        table = read_table(folder / file)
+        table = read_table(table_path(folder, file))
     except UsageError as e:
         return None, [error("bad-data", str(e), _KEY)]
     if isinstance(given, str) and several:
@@ -118,7 +118,7 @@ def _aligned(
     if column is None:
         column, ids, every = "row", {int(n): str(n + 1) for n in lines}, None
     else:
-        data = read_table(folder / str(task.config.data or task.config.files["test"]))
+        data = read_table(table_path(folder, str(task.config.data or task.config.files["test"])))
         if column not in data.columns:
             return None, [_no_column(data, column, "id", f"tasks.{task.name}", "`incumbent.id`, a column of both")]
         every = set(data[column].astype(str))

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tunemerge.data.load import content_of, read_table
+from tunemerge.data.load import content_of, read_table, table_path
 from tunemerge.data.seen import normalised, read_seen, row_hashes
 from tunemerge.data.telling import column_auroc, difference, is_id
 from tunemerge.errors import UsageError
@@ -141,7 +141,7 @@ def unlike_deployment(
         where = f"tasks.{name}.deployment"
         inputs = _inputs(task)
         try:
-            table = TASKS[str(task.kind)].unfold(read_table(folder / task.deployment), task.options)
+            table = TASKS[str(task.kind)].unfold(read_table(table_path(folder, task.deployment)), task.options)
         except UsageError as e:
             found.append(error("bad-data", str(e), where))
             continue

@@ -9,7 +9,7 @@ from tunemerge.findings import Finding, error, note
 from tunemerge.merge.method import METHODS
 from tunemerge.plugins import load_plugins
 from tunemerge.registry import Registry, listed, nearest
-from tunemerge.stats.metrics import METRICS, metrics_of
+from tunemerge.stats.metrics import BOTH, METRICS, metrics_of
 from tunemerge.strategies.strategy import STRATEGIES
 from tunemerge.study.config import StudyConfig
 from tunemerge.study.written import written_findings
@@ -101,9 +101,10 @@ def _metric_fits(config: StudyConfig) -> list[Finding]:
     if config.metric not in METRICS or not kinds:
         return []
     metric = METRICS[config.metric]
-    other = next((name for name, kind in kinds.items() if kind.prediction != metric.prediction), None)
+    other = next((name for name, kind in kinds.items() if not metric.scores(kind.prediction)), None)
     if other is not None:
-        fits = ", ".join(metrics_of(kinds[other].prediction))
+        mixed = len({kind.prediction for kind in kinds.values()}) > 1
+        fits = BOTH if mixed else ", ".join(metrics_of(kinds[other].prediction))
         text = f"{metric.name} does not score what {other} predicts ({kinds[other].name}); {fits} do"
         return [error("metric-unfit", text, "metric", "name one of them")]
     if metric.has_unit and "margin" not in config.model_fields_set:

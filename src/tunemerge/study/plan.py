@@ -123,8 +123,8 @@ def scored_splits(config: StudyConfig, task: TaskRows) -> tuple[str, ...]:
 def _prediction(arm: Arm, setting: Setting, task: TaskRows, split: str) -> Step:
     answer, rows = arm.answers[setting.seed], task.parts[setting.seed][split]
     if isinstance(answer, Fitted):
-        return predict_fitted(answer, rows, setting.scoring, setting.seed, final=split != "validation")
-    return predict(arm.model(setting.seed, task.name), rows, setting.scoring, final=split != "validation")
+        return predict_fitted(answer, rows, setting.scoring((rows,)), setting.seed, final=split != "validation")
+    return predict(arm.model(setting.seed, task.name), rows, setting.scoring((rows,)), final=split != "validation")
 
 
 def _pool_budget_too_small(config: StudyConfig, rows: StudyRows) -> list[Finding]:

@@ -40,7 +40,7 @@ def differing_keys(one: str, other: str) -> list[str]:
 
 
 def _moved(value: str, folder: Path, to: Path, is_model: bool) -> str:
-    if Path(value).expanduser().is_absolute() or value.startswith("package:"):
+    if Path(value).expanduser().is_absolute() or value.startswith(("package:", "$")):
         return value
     if is_model and not (folder / value).exists():
         return value  # a Hub id

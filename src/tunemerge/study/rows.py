@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from tunemerge.data.load import Columns, content_of, read_table, rows_of
+from tunemerge.data.load import Columns, content_of, read_table, rows_of, table_path
 from tunemerge.errors import UsageError
 from tunemerge.findings import Finding, error
 from tunemerge.graph.step import Leaf, Role
@@ -83,6 +83,12 @@ class StudyRows:
         """What the study's models predict: that of its trained tasks (a stand-in where none can be read)."""
         trained = (t.spec for t in self.tasks.values() if t.spec and t.role not in ("retention", "unseen"))
         return next(trained, Spec(DEFAULT_KIND, ("a", "b")))
+
+    @property
+    def specs(self) -> list[Spec]:
+        """What the heads of the study's models predict: tasks of one spec share a head."""
+        trained = [t.spec for t in self.tasks.values() if t.spec and t.role not in ("retention", "unseen")]
+        return [spec for i, spec in enumerate(trained) if spec not in trained[:i]] or [self.spec]
 
     def write(self, leaves: Iterable[Leaf]) -> None:
         """Put the tables of these leaves where steps read them, and right a file that was damaged."""
@@ -177,7 +183,7 @@ def _kind_findings(spec: Spec, by_seed: Iterable[Frames], where: str) -> list[Fi
 
 
 def _columns(task: TaskConfig, folder: Path, cache: Mapping[Path, pd.DataFrame | UsageError]) -> list[str]:
-    tables = (cache.get(folder / str(file)) for file in (task.data, *task.files.values()) if file)
+    tables = (cache.get(table_path(folder, str(file))) for file in (task.data, *task.files.values()) if file)
     return list(dict.fromkeys(str(c) for t in tables if isinstance(t, pd.DataFrame) for c in t.columns))
 
 
@@ -206,7 +212,7 @@ def _read(
     rows: Frames = {}
     raw: Frames = {}
     for split, file in given.items():
-        path, where = folder / str(file), f"tasks.{name} ({file})"
+        path, where = table_path(folder, str(file)), f"tasks.{name} ({file})"
         if path not in cache:
             try:
                 cache[path] = read_table(path)
@@ -255,12 +261,12 @@ def _spec(task: TaskConfig, by_seed: Iterable[Frames]) -> Spec | None:
 
 
 def _known(name: str, specs: Mapping[str, Spec | None], roles: Mapping[str, TaskRole]) -> Spec | None:
-    """A task's own spec; one that is only evaluated is answered by the head of trained tasks of its kind."""
+    """A task's own spec; one that is only evaluated is answered by a head of its kind that has its labels."""
     own = specs[name]
     if own is None or roles[name] not in ("retention", "unseen"):
         return own
-    trained = (s for n, s in specs.items() if s and s.kind == own.kind and roles[n] not in ("retention", "unseen"))
-    return next(trained, own)
+    trained = [s for n, s in specs.items() if s and s.kind == own.kind and roles[n] not in ("retention", "unseen")]
+    return next((s for s in trained if set(own.labels) <= set(s.labels)), trained[0] if trained else own)
 
 
 def _contents(parts: Frames, task: TaskConfig) -> dict[str, pd.Series]:

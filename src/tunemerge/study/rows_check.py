@@ -7,9 +7,11 @@ from itertools import combinations
 
 import pandas as pd
 
-from tunemerge.findings import Finding, error, warning
+from tunemerge.findings import Finding, error, note, warning
 from tunemerge.registry import listed
 from tunemerge.tasks.spec import Spec
+from tunemerge.tasks.task import TASKS
+from tunemerge.tasks.text_model import TextKind
 
 Frames = Mapping[str, pd.DataFrame]
 Contents = Mapping[str, pd.Series]
@@ -62,30 +64,51 @@ def _same_tests(tasks: Mapping[str, Sequence[Contents]], private: Sequence[str])
 
 
 def check_specs(specs: Mapping[str, Spec | None], roles: Mapping[str, str]) -> list[Finding]:
-    """Tasks that are trained on share one kind and label set; those only evaluated have no labels beyond theirs."""
+    """Tasks of one kind and label set share a head, others have heads of their own, where their kinds can share a body;
+    a task that is only evaluated has no labels beyond those of one head."""
     known = {n: spec for n, spec in specs.items() if spec is not None}
     trained = {n: s for n, s in known.items() if roles[n] not in ("retention", "unseen")}
     if not trained:
         return []
-    (first, expected), *others = trained.items()
-    found = []
-    for name, own in others:
-        if own.kind != expected.kind:
-            text = f"tasks of a study are of one kind; {name} is {own.kind}, {first} is {expected.kind}"
-            found.append(error("kinds-differ", text, f"tasks.{name}", "make a study for each"))
-            continue
-        lacks = [label for label in expected.labels if label not in own.labels]
-        extra = [label for label in own.labels if label not in expected.labels]
-        parts = [f"lacks {listed(map(repr, lacks))}"] if lacks else []
-        parts += [f"has {listed(map(repr, extra))} that {first} lacks"] if extra else []
-        if parts:
-            text = f"tasks of a study share one label set; {name} {' and '.join(parts)}"
-            fix = "rename labels with `labels: {raw: name}` in each task"
-            found.append(error("label-sets-differ", text, f"tasks.{name}", fix))
+    found = _heads(trained)
     for name, own in known.items():
-        strange = [label for label in own.labels if label not in expected.labels]
-        if name not in trained and strange:
-            text = f"test rows of {name} have labels that training lacks: {listed(map(repr, strange))}"
-            fix = "map the label with `labels:` or delete the rows"
-            found.append(error("label-not-in-training", text, f"tasks.{name}", fix))
+        alike = [s for s in trained.values() if s.kind == own.kind]
+        if name in trained or any(set(own.labels) <= set(s.labels) for s in alike):
+            continue
+        nearest = max(alike, key=lambda s: len(set(s.labels) & set(own.labels)), default=Spec(own.kind))
+        strange = [label for label in own.labels if label not in nearest.labels]
+        text = f"test rows of {name} have labels that training lacks: {listed(map(repr, strange))}"
+        fix = "map the label with `labels:` or delete the rows"
+        found.append(error("label-not-in-training", text, f"tasks.{name}", fix))
     return found
+
+
+def _heads(trained: Mapping[str, Spec]) -> list[Finding]:
+    """Which heads the models have, and which rows these share."""
+    by_spec: dict[str, list[str]] = {}
+    for name, spec in trained.items():
+        by_spec.setdefault(repr(spec), []).append(name)
+    if len(by_spec) == 1:
+        return []
+    heads = [(names, trained[names[0]]) for names in by_spec.values()]
+    for names, spec in heads:
+        if not isinstance(TASKS[spec.kind], TextKind):
+            text = f"tasks of kind {spec.kind} share no body with others; {names[0]} differs in kind or labels"
+            fix = "rename labels with `labels:` where they are the same, else make a study for each"
+            return [error("label-sets-differ", text, f"tasks.{names[0]}", fix)]
+    told = "; ".join(f"{' and '.join(names)} ({_told(spec)})" for names, spec in heads)
+    found = [note("several-heads", f"{len(heads)} heads on one merged body: {told}", "tasks")]
+    for ((one, *_), a), ((other, *_), b) in combinations(heads, 2):
+        both = [label for label in a.labels if label in b.labels]
+        if both and a.kind != b.kind:
+            text = f"{both[0]!r} is a class of one of {one} and {other}, and the quantity of the other"
+            found.append(error("label-clash", text, f"tasks.{other}", "call the quantity otherwise: `quantity:`"))
+        elif both:
+            text = f"{one} and {other} both have {listed(map(repr, both))}: one output for both, learned and merged"
+            fix = "if a name means something else in each, rename it with `labels:`"
+            found.append(note("labels-overlap", text, f"tasks.{other}", fix))
+    return found
+
+
+def _told(spec: Spec) -> str:
+    return f"{len(spec.labels)} labels" if len(spec.labels) > 1 else f"{spec.labels[0]}, a value"

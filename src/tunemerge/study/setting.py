@@ -20,6 +20,7 @@ from tunemerge.study.config_given import PoolModel
 from tunemerge.study.rows import StudyRows, TaskRows
 from tunemerge.study.sunk import given_examples
 from tunemerge.tasks.labels import is_classifier, own_labels
+from tunemerge.tasks.several import several
 from tunemerge.tasks.spec import Spec
 from tunemerge.tasks.task import TASKS
 from tunemerge.tune.fitting import no_probe, unfit_model
@@ -58,13 +59,16 @@ def key_of(model: str) -> str:
     return model if model == "base" else f"pool.{model}"
 
 
-def check_heads(models: Mapping[str, Leaf], spec: Spec) -> list[Finding]:
-    """Classifiers among the models whose own labels lack one of the study's."""
+def check_heads(models: Mapping[str, Leaf], rows: StudyRows) -> list[Finding]:
+    """Classifiers among the models whose own labels lack one of the study's; where tasks have heads of their own, one
+    of those of the task that the model is called as."""
     found: list[Finding] = []
-    labels = spec.labels
-    if TASKS[spec.kind].prediction != "classes":
-        return found
     for name, leaf in models.items():
+        own_task = rows.tasks[name].spec if name in rows.tasks else None
+        spec = rows.spec if len(rows.specs) == 1 else own_task
+        if spec is None or TASKS[spec.kind].prediction != "classes":
+            continue
+        labels = spec.labels
         try:
             config = open_checkpoint(leaf.path).config
         except TunemergeError:
@@ -72,7 +76,8 @@ def check_heads(models: Mapping[str, Leaf], spec: Spec) -> list[Finding]:
         own = own_labels(config)
         missing = [label for label in labels if label not in own]
         if is_classifier(config) and missing:
-            text = f"its head has the labels {listed(own)}, the study's are {listed(labels)}"
+            whose = "study" if len(rows.specs) == 1 else "task"
+            text = f"its head has the labels {listed(own)}, the {whose}'s are {listed(labels)}"
             fix = "rename the data's labels with `labels:` in each task"
             found.append(error("head-labels", text, key_of(name), fix))
     return found
@@ -103,10 +108,12 @@ def make_setting(
     """What the strategies see of one seed. Raises BudgetError where a pool model can't be made."""
     tuning = config.tuning.params()
     task = {"task": rows.spec.as_dict()}
-    fitted = {"fitted": (_fit(rows, seed),)} if TASKS[rows.spec.kind].fits else {}
+    fits = tuple(_fit(rows, spec, seed) for spec in rows.specs if TASKS[spec.kind].fits)
+    fitted = {"fitted": fits} if fits else {}
+    heads = task if len(rows.specs) == 1 else {"task": several(rows.specs).as_dict()}
 
     def init(leaf: Leaf | None, name: str) -> Step | None:
-        params = {**task, "seed": seed, "dropout": tuning["dropout"]}
+        params = {**heads, "seed": seed, "dropout": tuning["dropout"]}
         return Step("init", params, {"model": (leaf,), **fitted}, f"{name}: start") if leaf else None
 
     start = init(base, "base")
@@ -130,6 +137,7 @@ def make_setting(
         tuning=tuning,
         metric=config.metric,
         ceilings=config.ceilings,
+        specs={} if len(rows.specs) == 1 else _specs(rows, seed),
     )
     rates = tuple(config.learning_rates)
     if given:
@@ -143,16 +151,22 @@ def make_setting(
     return replace(setting, pool=pool, pool_examples=sum(steps.values()) * setting.batch_size, rates=rates)
 
 
-def _fit(rows: StudyRows, seed: int) -> Step:
-    """What is fitted before any model, to the training rows of all tasks: each task's are summed up by themselves."""
-    params = {"task": rows.spec.as_dict()}
+def _specs(rows: StudyRows, seed: int) -> dict[str, Spec]:
+    """What every split of a seed is for, by the key of its leaf."""
+    return {leaf.key: t.spec for t in rows.tasks.values() if t.spec for leaf in t.parts[seed].values()}
+
+
+def _fit(rows: StudyRows, spec: Spec, seed: int) -> Step:
+    """What is fitted before any model, to the training rows of all tasks of a head: each task's are summed up by
+    themselves."""
+    params = {"task": spec.as_dict()}
     parts = {
         name: [t.parts[seed][s] for s in ("source", "adapt") if s in t.parts[seed]] for name, t in rows.tasks.items()
     }
     summaries = tuple(
         Step("summarise", params, {"rows": tuple(leaves)}, f"summary: {name}")
         for name, leaves in parts.items()
-        if leaves and rows.tasks[name].role in ("task", "target", "source")
+        if leaves and rows.tasks[name].role in ("task", "target", "source") and rows.tasks[name].spec == spec
     )
     return Step("fit", params, {"summaries": summaries}, "fitted: to all training rows")
 

@@ -55,7 +55,7 @@ class CausalKind(TaskKind):
         return Loaded(net.eval(), spec, folder)
 
     def save(self, model: Loaded, out: Path) -> None:
-        save_model(model, out)
+        save_model(model.net, model.folder, out, model.fitted)
 
     def forward(self, model: Loaded, inputs: Mapping[str, Any]) -> Any:
         """Logits (batch, L, vocabulary). Rows are padded on the right, where no token before can see it."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from tunemerge.tasks.batching import Inputs
 from tunemerge.tasks.meter import Shape
-from tunemerge.tasks.task import TASKS, Loaded
+from tunemerge.tasks.task import Loaded, kind_of
 
 Coefficients = tuple[Fraction, Fraction, Fraction, Fraction]
 
@@ -68,7 +68,7 @@ def count(model: Loaded, encoded: Inputs, batch: int, length: int, training: boo
     try:
         with torch.random.fork_rng(), torch.set_grad_enabled(training), counter:
             net.train(training)
-            outputs = TASKS[model.spec.kind].forward(model, inputs)
+            outputs = kind_of(model.spec).forward(model, inputs)
             if training:
                 outputs.sum().backward()
     finally:

@@ -8,7 +8,7 @@ import numpy as np
 
 from tunemerge.tasks.batching import Inputs, by_length
 from tunemerge.tasks.precision import autocast
-from tunemerge.tasks.task import TASKS, Loaded
+from tunemerge.tasks.task import Loaded, kind_of
 
 BATCH = 32
 
@@ -26,7 +26,7 @@ def predictions(
     """
     import torch
 
-    net, kind = model.net, TASKS[model.spec.kind]
+    net, kind = model.net, kind_of(model.spec)
     device = next(net.parameters()).device
     was_training, out, done = net.training, None, 0
     net.eval()

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel
 
+from tunemerge.checkpoint.heads import Heads
 from tunemerge.findings import Finding
 from tunemerge.registry import Registry
 from tunemerge.stats.metrics import METRICS, log_softmax
@@ -37,12 +38,14 @@ class Source:
 @dataclass(frozen=True)
 class Loaded:
     """A model of a folder, ready to run: a torch module in float32 and evaluation mode, what it predicts, and what was
-    fitted to training rows (JSON; None where the kind fits nothing)."""
+    fitted to training rows (JSON; None where the kind fits nothing). `heads`: where the network has several, of which
+    this is one."""
 
     net: Any
     spec: Spec
     folder: Path
     fitted: Any = None
+    heads: Heads | None = None
 
 
 # (spec, training rows, rows to predict, seed) -> outputs [rows, k], as `predictions` gives them.
@@ -167,6 +170,10 @@ class TaskKind(ABC):
         """What chooses the checkpoint, lower is better, near 1 for a model that knows nothing: kinds are added up."""
         return METRICS["log_loss"].fn(rows.target, predictions, rows.weight)
 
+    def score(self, model: Loaded, predictions: np.ndarray, rows: Rows) -> float:
+        """The kind's own metric, for curves."""
+        return METRICS[self.metric].fn(rows.target, predictions, rows.weight)
+
     def head(self, model: Loaded) -> list[Any]:
         """The parameters that a linear probe trains; `body(model)` has all others."""
         below = {id(p) for p in self.body(model).parameters()}
@@ -176,6 +183,8 @@ class TaskKind(ABC):
         """The module below the head."""
         return model.net.base_model
 
+
+SEVERAL = "several"
 
 TASKS: Registry[TaskKind] = Registry("task", "tunemerge.tasks.kinds", "tunemerge.tasks")
 
@@ -187,4 +196,17 @@ def is_classes(kind: str) -> bool:
 
 def code_of_task(params: Mapping[str, Any]) -> dict[str, str]:
     """For the key of a step with these parameters: the digest of its task's code, where that is a plug-in's."""
-    return TASKS.code(params["task"]["kind"]) if "task" in params else {}
+    if "task" not in params:
+        return {}
+    task = params["task"]
+    kinds = [one["kind"] for one in (task["options"]["heads"] if task["kind"] == SEVERAL else [task])]
+    return {name: digest for kind in kinds for name, digest in TASKS.code(kind).items()}
+
+
+def kind_of(spec: Spec) -> Any:
+    """The kind of a spec, that of several heads too."""
+    if spec.kind != SEVERAL:
+        return TASKS[spec.kind]
+    from tunemerge.tasks.several import SeveralHeads
+
+    return SeveralHeads()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,12 @@ import pandas as pd
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
+from tunemerge.checkpoint.heads import Heads, read_heads, write_heads
 from tunemerge.checkpoint.model import open_checkpoint
 from tunemerge.errors import CheckpointError
 from tunemerge.tasks import hub
 from tunemerge.tasks.batching import Encoded
-from tunemerge.tasks.fitted import write_fitted
+from tunemerge.tasks.fitted import read_fitted, write_fitted
 from tunemerge.tasks.rows import Rows, read_table, rows_from, texts
 from tunemerge.tasks.spec import Spec
 from tunemerge.tasks.task import Loaded, Source, TaskKind
@@ -75,8 +76,35 @@ class TextKind(TaskKind):
             found = list(zip(found, texts(table, "pair", paths), strict=True))
         return rows_from(table, found, self.answers(table, spec, paths))
 
+    @abstractmethod
+    def check_outputs(self, config: Any, spec: Spec, folder: Path) -> None:
+        """UsageError for a model of one head that predicts something else."""
+
+    def load(self, folder: Path, spec: Spec, dropout: float | None = None) -> Loaded:
+        """Of a model with several heads, that of `spec`."""
+        config, heads = hub.read_config(folder), read_heads(folder)
+        if heads is None:
+            self.check_outputs(config, spec, folder)
+        else:
+            heads.rows(spec.labels)
+        hub.set_dropout(config, dropout, folder)
+        with hub.quiet():
+            net = load_model(folder, config, complete=True)
+        fitted = read_fitted(folder) if heads is None else heads.fitted(spec.as_dict())
+        return Loaded(net.eval(), spec, folder, fitted, heads)
+
+    def refit(self, net: Any, rows: Sequence[int], had: Any, fitted: Any, folder: Path) -> None:
+        """Change these rows of the output layer, which were trained with `had` fitted, so that they say the same with
+        `fitted`."""
+
+    def forward(self, model: Loaded, inputs: Mapping[str, Any]) -> Any:
+        """(batch, labels): of several heads, the outputs of this one."""
+        outputs = model.net(**inputs).logits
+        return outputs if model.heads is None else outputs[:, model.heads.rows(model.spec.labels)]
+
     def save(self, model: Loaded, out: Path) -> None:
-        save_model(model, out)
+        heads = model.heads and model.heads.taught(model.spec.labels)
+        save_model(model.net, model.folder, out, model.fitted, heads)
 
     def encode(self, model: Loaded, rows: Rows, max_length: int) -> Encoded:
         """Token lists, cut at the shorter of `max_length` and the model's own limit."""
@@ -94,12 +122,16 @@ class TextKind(TaskKind):
         return Encoded(columns, padding, tokenizer.padding_side == "left", limit)
 
 
-def save_model(model: Loaded, out: Path) -> None:
-    """A plain Hugging Face folder: config, weights, tokenizer files as they are, and what was fitted."""
+def save_model(net: Any, source: Path, out: Path, fitted: Any = None, heads: Heads | None = None) -> None:
+    """A plain Hugging Face folder: config, weights, the tokenizer files of `source` as they are; what was fitted, or
+    the record of several heads."""
     with hub.quiet():
-        model.net.save_pretrained(out, max_shard_size="1000GB")
-    hub.copy_tokenizer(model.folder, out)
-    write_fitted(out, model.fitted)
+        net.save_pretrained(out, max_shard_size="1000GB")
+    hub.copy_tokenizer(source, out)
+    if heads is None:
+        write_fitted(out, fitted)
+    else:
+        write_heads(out, heads)
 
 
 def load_model(

@@ -15,7 +15,7 @@ from tunemerge.checkpoint.naming import is_table, numbers
 from tunemerge.checkpoint.source import ArraySource, open_model
 from tunemerge.findings import Finding, error, refuse_errors
 from tunemerge.registry import listed, nearest
-from tunemerge.tasks.task import TASKS, Loaded
+from tunemerge.tasks.task import Loaded, kind_of
 from tunemerge.tune.config import LoraConfig, TuneConfig
 
 _NAME = "default"  # what PEFT calls an adapter that has no name of its own
@@ -46,7 +46,7 @@ def attach(model: Loaded, config: LoraConfig, start: Path | None) -> list[str]:
     from peft import inject_adapter_in_model
 
     net = model.net
-    ids = {id(p) for p in TASKS[model.spec.kind].head(model)}
+    ids = {id(p) for p in kind_of(model.spec).head(model)}
     heads = [name for name, p in net.named_parameters() if id(p) in ids]
     if start is None:
         targets = _targets(net, heads, config, str(model.folder))
@@ -93,7 +93,7 @@ def take_out(model: Loaded, heads: Sequence[str], base: Path) -> NewAdapter:
         weights,
         whole,
         sorted({name.split(".")[0] for name in heads}),
-        settings={**_scaling(weights, scales), "task_type": TASKS[model.spec.kind].adapter_task},
+        settings={**_scaling(weights, scales), "task_type": kind_of(model.spec).adapter_task},
         record={"made_by": "tune", "base": _identity(base)},
     )
 

@@ -8,19 +8,20 @@ from tunemerge.graph.operation import Job, operation
 from tunemerge.tasks import hub
 from tunemerge.tasks.fitted import read_fitted
 from tunemerge.tasks.precision import environment
+from tunemerge.tasks.several import specs_of
 from tunemerge.tasks.spec import Spec
-from tunemerge.tasks.task import TASKS, code_of_task
+from tunemerge.tasks.task import SEVERAL, TASKS, code_of_task, kind_of
 
 
 @operation("init", version=2, environment=environment, prepare=hub.prepare, uses=code_of_task)
 def init(job: Job) -> Cost:
-    """Inputs model, fitted (none, or the step "fit"); params task (a Spec), seed, dropout (a probability for all
-    dropouts of the model, or none)."""
+    """Inputs model, fitted (a step "fit" for each head that fits something); params task (a Spec), seed, dropout (a
+    probability for all dropouts of the model, or none)."""
     task = Spec.of(job.params)
-    fitted = next((read_fitted(folder) for folder in job.inputs.get("fitted", ())), None)
+    found = iter(read_fitted(folder) for folder in job.inputs.get("fitted", ()))
+    each = [next(found, None) if TASKS[spec.kind].fits else None for spec in specs_of(task)]
+    fitted = each if task.kind == SEVERAL else each[0]
     with hub.one_thread():
-        TASKS[task.kind].initialise(
-            job.one("model"), job.out, task, job.params["seed"], job.params.get("dropout"), fitted
-        )
+        kind_of(task).initialise(job.one("model"), job.out, task, job.params["seed"], job.params.get("dropout"), fitted)
     pass_on([job.one("model")], job.out)
     return Cost()

@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from tunemerge.stats.metrics import METRICS
 from tunemerge.tasks.batching import Inputs
 from tunemerge.tasks.forward import predictions
 from tunemerge.tasks.rows import Rows
-from tunemerge.tasks.task import TASKS, Loaded
+from tunemerge.tasks.task import Loaded, kind_of
 from tunemerge.tune.config import TuneConfig
 from tunemerge.tune.diverged import diverged
 from tunemerge.tune.schedule import evaluation_steps, learning_rate_factor
@@ -95,7 +94,7 @@ class Keeper:
         if self._validation is None:
             return point
         encoded, rows = self._validation
-        kind = TASKS[self._model.spec.kind]
+        kind = kind_of(self._model.spec)
         outputs = predictions(self._model, encoded, self._config.precision)
         loss = kind.held_out_loss(self._model, outputs, rows) if np.isfinite(outputs).all() else float("nan")
         if not np.isfinite(loss):
@@ -107,7 +106,7 @@ class Keeper:
             self.chosen, self._best_loss = step, loss
             # The last state needs no copy: it is what the model holds in the end.
             self._best_state = self._state() if step != self.total else {}
-        score = METRICS[kind.metric].fn(rows.target, outputs, rows.weight)
+        score = kind.score(self._model, outputs, rows)
         return Point(point.step, point.examples, train_loss, loss, score if np.isfinite(score) else None)
 
     def _state(self) -> dict[str, Any]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 
 from tunemerge.checkpoint.adapter import FOLDER
 from tunemerge.checkpoint.adapter_writer import write_adapter
+from tunemerge.checkpoint.heads import read_heads
 from tunemerge.data.load import content_of
 from tunemerge.data.seen import pass_on, row_hashes
 from tunemerge.errors import UsageError
@@ -19,7 +20,7 @@ from tunemerge.tasks import flops, hub
 from tunemerge.tasks.meter import metered
 from tunemerge.tasks.precision import torch_device
 from tunemerge.tasks.spec import Spec
-from tunemerge.tasks.task import TASKS, Loaded
+from tunemerge.tasks.task import Loaded, kind_of
 from tunemerge.tune.adapter import attach, take_out
 from tunemerge.tune.config import TuneConfig
 from tunemerge.tune.diverged import DivergedError, diverged
@@ -76,13 +77,15 @@ def tune_model(
     config = config or TuneConfig()
     if examples < 1:
         raise UsageError(f"examples is {examples}: a tuning needs at least one")
-    kind, device = TASKS[task.kind], torch_device()
+    kind, device = kind_of(task), torch_device()
     rows = kind.read(train_rows, task)
     held_out = kind.read(validation_rows, task) if validation_rows else None
     out.mkdir(parents=True, exist_ok=True)
     with hub.quiet():
         set_seed(seed % 2**32)
         loaded = kind.load(under or model, task, config.dropout)
+        if under is not None:
+            loaded = replace(loaded, heads=read_heads(model))  # what the adapter has learned already
         net = loaded.net.to(device)
         encoded = kind.encode(loaded, rows, config.max_length)
         order = training_order(encoded.lengths, examples, config.batch_size, seed, config.length_grouping)
@@ -140,7 +143,7 @@ def _keep_last_good(model: Loaded, resume: Resume, folder: Path | None) -> str:
     out = folder / LAST_GOOD
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
-    TASKS[model.spec.kind].save(model, out)
+    kind_of(model.spec).save(model, out)
     return f"the state after step {step}, the last good one, is in {out}"
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from tunemerge.tasks.batching import Inputs
 from tunemerge.tasks.precision import autocast
-from tunemerge.tasks.task import TASKS, Loaded
+from tunemerge.tasks.task import Loaded, kind_of
 from tunemerge.tune.config import TuneConfig
 from tunemerge.tune.diverged import diverged
 from tunemerge.tune.resume import Resume
@@ -95,7 +95,7 @@ def _trainer_class(
         # Asked once more after the last step, where nothing is left to do.
         return learning_rate_factor(min(step, total - 1), total, config.warmup, config.schedule)
 
-    kind = TASKS[loaded.spec.kind]
+    kind = kind_of(loaded.spec)
     body = kind.body(loaded) if config.method == "head" else None
 
     class FixedOrderTrainer(Trainer):

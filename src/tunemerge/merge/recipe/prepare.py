@@ -8,13 +8,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tunemerge.checkpoint.architecture import architecture_findings
-from tunemerge.checkpoint.source import Model
+from tunemerge.checkpoint.dtypes import Array
+from tunemerge.checkpoint.source import ArrayModel, Model
 from tunemerge.checkpoint.tokenizers import tokenizer_findings
 from tunemerge.errors import UsageError
 from tunemerge.findings import Finding, FindingsError, error, note, warning
 from tunemerge.merge.interrupt import interruptible
 from tunemerge.merge.lora.adapted import AdaptedModel
-from tunemerge.merge.plan import MergePlan
+from tunemerge.merge.method import METHODS
+from tunemerge.merge.plan import Input, MergePlan, TensorPlan
 from tunemerge.merge.recipe.assemble import Assembly, assemble
 from tunemerge.merge.recipe.inputs import Found, Opened, join, reading
 from tunemerge.merge.recipe.lineage import lineage_findings
@@ -98,6 +100,25 @@ def prepared(
             alignment=alignment,
             findings=tuple(_waive(findings) if waive else findings),
         )
+
+
+def with_settled(ready: Prepared, settled: Mapping[str, Array]) -> Prepared:
+    """The same with these tensors of the output as they are given, whatever the models have."""
+    if not settled:
+        return ready
+    given = len(ready.models)
+    values = METHODS["linear"].resolve({}, 1)
+
+    def plan(tensor: TensorPlan) -> TensorPlan:
+        if tensor.name not in settled:
+            return tensor
+        source = (Input(given, tensor.name),)
+        return replace(tensor, method=METHODS["linear"], inputs=source, base=None, values=values, factor=1.0)
+
+    tensors = tuple(plan(tensor) for tensor in ready.plan.tensors)
+    models = (*ready.models, ArrayModel("heads", settled))
+    merged = replace(ready.plan, models=(*ready.plan.models, "heads"), tensors=tensors)
+    return replace(ready, plan=merged, models=models)
 
 
 def _aligned(

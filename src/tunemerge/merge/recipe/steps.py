@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tunemerge.checkpoint.dtypes import Array
 from tunemerge.findings import refuse_errors
 from tunemerge.graph.cost import Cost
 from tunemerge.graph.operation import Job, operation
@@ -16,13 +17,14 @@ from tunemerge.merge.recipe.documents import parse_data
 from tunemerge.merge.recipe.inputs import Found, input_digests, open_places
 from tunemerge.merge.recipe.options import Options
 from tunemerge.merge.recipe.parts import Document, ModelRef, Place, Recipe
-from tunemerge.merge.recipe.prepare import prepared
+from tunemerge.merge.recipe.prepare import prepared, with_settled
 from tunemerge.merge.recipe.provenance import Digests, facts_of
 from tunemerge.merge.recipe.write import output_config, write_model
 from tunemerge.merge.versions import versions_of
 from tunemerge.store.digest import digest_json
 
 _MODEL_KEYS = ("model", "base_model", "tokenizer_source", "source")
+_NONE: Mapping[str, Array] = {}
 _OPTIONS = ("seed", "allow_crimes", "device")
 
 
@@ -88,12 +90,17 @@ def run_document(job: Job) -> Cost:
     return Cost()
 
 
-def merge_places(document: Document, places: Mapping[Place, Path], options: Options, job: Job) -> None:
-    """Merge a document whose models lie in `places` into the job's folder. FindingsError where it can't be."""
+def merge_places(
+    document: Document, places: Mapping[Place, Path], options: Options, job: Job, settled: Mapping[str, Array] = _NONE
+) -> None:
+    """Merge a document whose models lie in `places` into the job's folder. FindingsError where it can't be.
+
+    `settled` tensors are written as they are given.
+    """
     inputs, findings = open_places(places)
     refuse_errors(findings)
     with prepared(document, inputs, seed=options.seed, waive=options.allow_crimes) as ready:
         refuse_errors([*ready.findings, *output_config(ready)[1]])
         text = json.dumps(document.data, indent=1, ensure_ascii=False)
         facts = facts_of(text, options, ready.plan, inputs, input_digests(inputs, threads()), None)
-        write_model(ready, job.out, options, facts, job.progress)
+        write_model(with_settled(ready, settled), job.out, options, facts, job.progress)

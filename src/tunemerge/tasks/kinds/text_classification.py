@@ -29,7 +29,7 @@ class ClassificationOptions(TextOptions):
 
     label: str = Field("label", description="column of the label", examples=["stars"])
     labels: Labels = Field(
-        {}, description="raw label value to label name; tasks that share labels share a head",
+        {}, description="raw label value to label name; labels that are called alike share an output",
         examples=[{"0": "negative", "1": "positive"}],
     )  # fmt: skip
 
@@ -95,13 +95,8 @@ class TextClassification(TextKind):
                 net.load_state_dict(state, assign=True)
         self.save(Loaded(net, spec, folder), out)
 
-    def load(self, folder: Path, spec: Spec, dropout: float | None = None) -> Loaded:
-        config = hub.read_config(folder)
+    def check_outputs(self, config: Any, spec: Spec, folder: Path) -> None:
         hub.same_labels(hub.label_names(config), spec.labels, folder)
-        hub.set_dropout(config, dropout, folder)
-        with hub.quiet():
-            net = load_model(folder, config, complete=True)
-        return Loaded(net.eval(), spec, folder)
 
     def loss(self, model: Loaded, outputs: Any, inputs: Mapping[str, Any], target: Any, smoothing: float) -> Any:
         return cross_entropies(outputs, target, smoothing)

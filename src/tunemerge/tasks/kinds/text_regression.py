@@ -110,22 +110,37 @@ class TextRegression(TextKind):
             set_seed(seed)
             net = load_model(folder, config, complete=kept)
         if kept:
-            _rescale(net, read_fitted(folder) or {"mean": 0.0, "std": 1.0}, fitted, folder)
+            self.refit(net, [0], read_fitted(folder), fitted, folder)
             _make_regressor(config, spec.labels)
         self.save(Loaded(net, spec, folder, fitted), out)
 
-    def load(self, folder: Path, spec: Spec, dropout: float | None = None) -> Loaded:
-        config = hub.read_config(folder)
+    def check_outputs(self, config: Any, spec: Spec, folder: Path) -> None:
         if not is_regressor(config) or hub.label_names(config) != list(spec.labels):
             found = ", ".join(hub.label_names(config))
             raise UsageError(
                 f"{folder / 'config.json'}: its outputs are {found}; expected one number, {spec.labels[0]}. Give the "
                 "model a head for it first (operation init)"
             )
-        hub.set_dropout(config, dropout, folder)
-        with hub.quiet():
-            net = load_model(folder, config, complete=True)
-        return Loaded(net.eval(), spec, folder, read_fitted(folder))
+
+    def refit(self, net: Any, rows: Sequence[int], had: Any, fitted: Any, folder: Path) -> None:
+        """(w x + b) s + m = (w' x + b') s' + m'."""
+        import torch
+
+        old, new = Scale.of(had), Scale.of(fitted)
+        if old == new:
+            return
+        names = output_tensors(net.config)
+        state = net.state_dict()
+        bias = next((n for n in names if n.endswith("bias")), None)
+        if bias is None and old.mean != new.mean:
+            raise UsageError(
+                f"{folder}: its output has no bias, so it can't be moved to the mean of this study's values"
+            )
+        with torch.no_grad():
+            for name in names:
+                state[name][rows] = state[name][rows] * (old.std / new.std)
+            if bias is not None:
+                state[bias][rows] = state[bias][rows] + (old.mean - new.mean) / new.std
 
     def loss(self, model: Loaded, outputs: Any, inputs: Mapping[str, Any], target: Any, smoothing: float) -> Any:
         scale = Scale.of(model.fitted)
@@ -150,25 +165,6 @@ def is_regressor(config: Any) -> bool:
 def _make_regressor(config: Any, labels: Sequence[str]) -> None:
     config.id2label, config.label2id = {0: labels[0]}, {labels[0]: 0}
     config.problem_type = "regression"
-
-
-def _rescale(net: Any, had: Mapping[str, float], wanted: Mapping[str, float] | None, folder: Path) -> None:
-    """Change the output layer so that another scale gives the same values: (w x + b) s + m = (w' x + b') s' + m'."""
-    import torch
-
-    old, new = Scale.of(had), Scale.of(wanted)
-    if old == new:
-        return
-    names = output_tensors(net.config)
-    state = net.state_dict()
-    bias = next((n for n in names if n.endswith("bias")), None)
-    if bias is None and old.mean != new.mean:
-        raise UsageError(f"{folder}: its output has no bias, so it can't be moved to the mean of this study's values")
-    with torch.no_grad():
-        for name in names:
-            state[name].mul_(old.std / new.std)
-        if bias is not None:
-            state[bias].add_((old.mean - new.mean) / new.std)
 
 
 TASKS.add(TextRegression.name, TextRegression())

@@ -1,0 +1,234 @@
+"""Rows of several heads in one tuning: every row goes through the body once, and is judged by its own head.
+
+A kind that no study names: `kind_of` gives it for a spec of kind "several", whose options list the specs of the heads
+and, split by split, the number of the head that the split's rows are for. The loss is the mean over all rows:
+cross-entropies of classes beside squared errors of standardised values, which are of one size (log of the number of
+classes, or 1, for a model that knows nothing), without further weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tunemerge.checkpoint.heads import Head, Heads, read_heads
+from tunemerge.tasks import hub
+from tunemerge.tasks.batching import Encoded
+from tunemerge.tasks.fitted import read_fitted
+from tunemerge.tasks.rows import Rows
+from tunemerge.tasks.spec import Spec
+from tunemerge.tasks.task import SEVERAL, TASKS, Loaded
+from tunemerge.tasks.text_model import TextKind, load_model, output_tensors, save_model
+
+_HEAD = "head"  # the input that says which head a row is for
+
+
+def several(heads: Sequence[Spec], rows: Sequence[int] = ()) -> Spec:
+    """The spec of a model with these heads; `rows`: the number of the head of every split that is read."""
+    labels = tuple(dict.fromkeys(label for spec in heads for label in spec.labels))
+    return Spec(SEVERAL, labels, {"heads": [spec.as_dict() for spec in heads], "rows": list(rows)})
+
+
+def specs_of(spec: Spec) -> list[Spec]:
+    """The heads that such a spec lists; a spec of one head is its own."""
+    return [Spec.of({"task": one}) for one in spec.options["heads"]] if spec.kind == SEVERAL else [spec]
+
+
+def read_as(model: Loaded, spec: Spec) -> Loaded:
+    """The same network as a model of one of its heads."""
+    fitted = model.fitted if model.heads is None else model.heads.fitted(spec.as_dict())
+    return Loaded(model.net, spec, model.folder, fitted, model.heads)
+
+
+def text_kind(spec: Spec) -> TextKind:
+    """The kind of one head: only kinds of text share a body."""
+    kind = TASKS[spec.kind]
+    assert isinstance(kind, TextKind), f"{spec.kind} shares no body"
+    return kind
+
+
+@dataclass(frozen=True)
+class SeveralInputs:
+    """Token lists, and the number of each row's head, int64 (n,)."""
+
+    inner: Encoded
+    head: np.ndarray
+
+    @property
+    def lengths(self) -> np.ndarray:
+        return self.inner.lengths
+
+    def __len__(self) -> int:
+        return len(self.head)
+
+    def batch(self, rows: Sequence[int] | np.ndarray, length: int | None = None) -> dict[str, np.ndarray]:
+        return {**self.inner.batch(rows, length), _HEAD: self.head[np.asarray(rows)]}
+
+
+class SeveralHeads:
+    """What a tuning needs of a kind of task, for rows of several heads."""
+
+    target = ("label", "value")
+    metric = "accuracy_and_r2"
+    adapter_task = "SEQ_CLS"
+
+    def read(self, paths: Sequence[Path], spec: Spec) -> Rows:
+        """Features are (number of the head, what that head's kind reads); targets are float64."""
+        heads = specs_of(spec)
+        parts = [(n, text_kind(heads[n]).read([p], heads[n])) for p, n in zip(paths, spec.options["rows"], strict=True)]
+        return Rows(
+            [(number, feature) for number, rows in parts for feature in rows.features],
+            np.concatenate([rows.target.astype(np.float64) for _, rows in parts]),
+            [unit for _, rows in parts for unit in rows.unit],
+            np.concatenate([rows.weight for _, rows in parts]),
+        )
+
+    def initialise(
+        self, folder: Path, out: Path, spec: Spec, seed: int, dropout: float | None = None, fitted: Any = None
+    ) -> None:
+        """Write the model of `folder` to `out` with an output row for every label: the checkpoint's own row where it
+        has one of that name, else a fresh one, drawn from `seed`. `fitted`: what was fitted for each head."""
+        import torch
+        from transformers import AutoModelForSequenceClassification as Auto
+        from transformers import set_seed
+
+        config = hub.read_config(folder)
+        hub.set_dropout(config, dropout, folder)
+        if config.pad_token_id is None:
+            config.pad_token_id = hub.tokenizer_of(folder).pad_token_id
+        own = _own_rows(config, spec)
+        with hub.quiet():
+            set_seed(seed)
+            before = load_model(folder, config, complete=True).state_dict() if own else {}
+            config.id2label = dict(enumerate(spec.labels))
+            config.label2id = {label: i for i, label in enumerate(spec.labels)}
+            config.problem_type = None
+            # Where there is a head, its rows and the fresh ones are put together in a new layer.
+            net = Auto.from_config(config, dtype=torch.float32) if own else load_model(folder, config)  # type: ignore[no-untyped-call]
+            names = output_tensors(config)
+            kept = [label for label in spec.labels if label in own]
+            with torch.no_grad():
+                for name, tensor in net.state_dict().items():
+                    if name in names and kept:
+                        tensor[[spec.labels.index(k) for k in kept]] = before[name][[own.index(k) for k in kept]]
+                    elif name in before and name not in names:
+                        tensor.copy_(before[name])
+        earlier = read_heads(folder)
+        learned = frozenset(kept) & (earlier.learned if earlier else frozenset(kept))
+        pairs = list(zip(specs_of(spec), fitted or [None] * len(specs_of(spec)), strict=True))
+        heads = Heads(tuple(Head(s.as_dict(), fit) for s, fit in pairs), spec.labels, tuple(names), learned)
+        for one, fit in pairs:
+            if set(one.labels) <= set(kept):
+                had = earlier.fitted(one.as_dict()) if earlier else read_fitted(folder)
+                text_kind(one).refit(net, heads.rows(one.labels), had, fit, folder)
+        save_model(net, folder, out, heads=heads)
+
+    def load(self, folder: Path, spec: Spec, dropout: float | None = None) -> Loaded:
+        first = specs_of(spec)[0]
+        one = text_kind(first).load(folder, first, dropout)
+        return Loaded(one.net, spec, folder, None, one.heads)
+
+    def save(self, model: Loaded, out: Path) -> None:
+        """The heads that had rows have learned."""
+        heads = specs_of(model.spec)
+        labels = [label for number in model.spec.options["rows"] for label in heads[number].labels]
+        assert model.heads is not None
+        save_model(model.net, model.folder, out, heads=model.heads.taught(labels))
+
+    def encode(self, model: Loaded, rows: Rows, max_length: int) -> SeveralInputs:
+        """Each head's rows as its kind encodes them."""
+        columns: dict[str, list[Any]] = {}
+        encoded: Encoded | None = None
+        for one, own, part in self._parts(model, rows):
+            encoded = text_kind(one.spec).encode(one, part, max_length)
+            for name, lists in encoded.columns.items():
+                column = columns.setdefault(name, [None] * len(rows))
+                for row, tokens in zip(own, lists, strict=True):
+                    column[row] = tokens
+        assert encoded is not None
+        inner = Encoded(columns, encoded.padding, encoded.left, encoded.limit)
+        return SeveralInputs(inner, _numbers(rows))
+
+    def forward(self, model: Loaded, inputs: Mapping[str, Any]) -> Any:
+        """All outputs of every row (batch, labels)."""
+        return model.net(**{name: value for name, value in inputs.items() if name != _HEAD}).logits
+
+    def loss(self, model: Loaded, outputs: Any, inputs: Mapping[str, Any], target: Any, smoothing: float) -> Any:
+        import torch
+
+        out = torch.zeros(len(outputs), device=outputs.device)
+        for one, own, logits in self._outputs(model, outputs, inputs):
+            kind = text_kind(one.spec)
+            answer = target[own].long() if kind.prediction == "classes" else target[own]
+            out = out.index_put((own,), kind.loss(one, logits, {}, answer, smoothing).float())
+        return out
+
+    def predictions(self, model: Loaded, outputs: Any, inputs: Mapping[str, Any]) -> Any:
+        """(batch, labels): what each row's head says, as its kind says it; 0 for labels that are not its own."""
+        out = outputs.double() * 0
+        for one, own, logits in self._outputs(model, outputs, inputs):
+            assert one.heads is not None
+            said = text_kind(one.spec).predictions(one, logits, {}).double()
+            out[own[:, None], one.heads.rows(one.spec.labels)] = said
+        return out
+
+    def held_out_loss(self, model: Loaded, predictions: np.ndarray, rows: Rows) -> float:
+        """The mean over heads."""
+        each = [text_kind(m.spec).held_out_loss(m, p, r) for m, p, r in self._judged(model, predictions, rows)]
+        return float(np.mean(each))
+
+    def score(self, model: Loaded, predictions: np.ndarray, rows: Rows) -> float:
+        """The mean over heads of each kind's own metric."""
+        each = [text_kind(m.spec).score(m, p, r) for m, p, r in self._judged(model, predictions, rows)]
+        return float(np.mean(each))
+
+    def head(self, model: Loaded) -> list[Any]:
+        first = specs_of(model.spec)[0]
+        return text_kind(first).head(read_as(model, first))
+
+    def body(self, model: Loaded) -> Any:
+        return model.net.base_model
+
+    def _parts(self, model: Loaded, rows: Rows) -> Iterator[tuple[Loaded, np.ndarray, Rows]]:
+        """For every head that has rows: the model as that head's, which rows they are, and the rows as its kind's."""
+        numbers = _numbers(rows)
+        for number, spec in enumerate(specs_of(model.spec)):
+            own = np.flatnonzero(numbers == number)
+            if len(own):
+                target = rows.target[own]
+                target = target.astype(np.int32) if text_kind(spec).prediction == "classes" else target
+                features = [rows.features[i][1] for i in own]
+                part = Rows(features, target, [rows.unit[i] for i in own], rows.weight[own])
+                yield read_as(model, spec), own, part
+
+    def _judged(self, model: Loaded, predictions: np.ndarray, rows: Rows) -> Iterator[tuple[Loaded, np.ndarray, Rows]]:
+        for one, own, part in self._parts(model, rows):
+            assert one.heads is not None
+            yield one, predictions[own][:, one.heads.rows(one.spec.labels)], part
+
+    def _outputs(self, model: Loaded, outputs: Any, inputs: Mapping[str, Any]) -> Iterator[tuple[Loaded, Any, Any]]:
+        """For every head in a batch: the model as that head's, the places of its rows, and their own outputs."""
+        assert model.heads is not None
+        for number, spec in enumerate(specs_of(model.spec)):
+            own = (inputs[_HEAD] == number).nonzero()[:, 0]
+            if len(own):
+                yield read_as(model, spec), own, outputs[own][:, model.heads.rows(spec.labels)]
+
+
+def _numbers(rows: Rows) -> np.ndarray:
+    return np.array([number for number, _ in rows.features], np.int64)
+
+
+def _own_rows(config: Any, spec: Spec) -> list[str]:
+    """What the checkpoint's output layer has, row by row; empty where it has no head."""
+    known = config.to_dict()
+    known["architectures"] = config.architectures
+    values = [s for s in specs_of(spec) if TASKS[s.kind].prediction == "value"]
+    if len(values) == 1 and TASKS[values[0].kind].own_labels(known) is not None:
+        return list(values[0].labels)  # a regressor's one output, however it is called
+    classifier = any(str(a).endswith("ForSequenceClassification") for a in config.architectures or ())
+    return hub.label_names(config) if classifier else []
