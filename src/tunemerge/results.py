@@ -111,9 +111,10 @@ class ArmResult(_Model):
     the rows of private tasks, so nobody may have it; no verdict looks at it. `validation` and `test` are means over
     seeds of the mean over tasks; the lists are per seed, in the order of `seeds`. `marginal` is what the arm added to
     what existed, a mean over seeds; `total` includes making the pool (None for given checkpoints without a record: then
-    at most `total_examples` is known). `steps` are the keys of all its steps over all seeds; `models` the keys of the
-    steps whose artifacts answer a task, a list a seed (several: an ensemble). `form`: how its models are
-    had where tuning trains adapters, and `under`: by the key of a model that is an adapter on another one, the key of
+    at most `total_examples` is known). `steps` are the keys of all steps that make it, over all seeds; `models` those
+    of the steps whose artifacts answer a task, a list a seed (several: an ensemble); `predictions` those of the steps
+    that its scores are computed from, by task and split, one a seed. `form`: how its models are had where tuning trains
+    adapters, and `under`: by the key of a model that is an adapter on another one, the key of
     that one. `stayed_out`: with folds, the score on test rows that stayed out of all of them.
     """
 
@@ -145,11 +146,17 @@ class ArmResult(_Model):
     models: dict[str, list[list[str]]] = {}
     form: str = ""
     under: dict[str, str] = {}
+    predictions: dict[str, dict[str, list[str]]] = {}
 
     @property
     def merges(self) -> bool:
         """Whether merging with a method is part of it."""
         return self.method is not None or "method" in self.chosen
+
+    @property
+    def simple(self) -> bool:
+        """Whether it is fitted to rows without a checkpoint."""
+        return not any(model for by_seed in self.models.values() for model in by_seed)
 
 
 class Unavailable(_Model):
@@ -293,7 +300,11 @@ class BudgetInfo(_Model):
 
 
 class Results(_Model):
-    """Everything a study found out. `pandas.DataFrame(results.table())` has a row an arm and task."""
+    """Everything a study found out. `pandas.DataFrame(results.table())` has a row an arm and task.
+
+    `simple`: the model handed back minus the simple model that is best by validation, a question of its own outside
+    the family of orders, so its `p_holm` is p.
+    """
 
     format: Literal[1] = FORMAT
     name: str
@@ -319,6 +330,7 @@ class Results(_Model):
     unavailable: list[Unavailable]
     contrasts: list[ContrastResult]
     incumbent: IncumbentResult | None = None
+    simple: ContrastResult | None = None
     flipped: list[FlipsResult] = []
     steps: list[StepResult]
     study_cost: CostLine

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from tunemerge.report import format as fmt
+from tunemerge.report import view
 from tunemerge.report.svg import Svg, el, fence, figure, line, nice_ticks, text
 from tunemerge.results import ArmResult, ContrastResult, IncumbentResult, Interval, Results
 
@@ -118,9 +119,8 @@ def axis(scale: Scale, results: Results, ident: str, *, differences: bool = Fals
 
 
 def contrasts(results: Results) -> list[ContrastResult]:
-    """The family, then the arm handed back against what runs today."""
-    today = results.incumbent.against if results.incumbent else None
-    return [*results.contrasts, *([today] if today else [])]
+    """The family, then the questions beside it."""
+    return [*results.contrasts, *(c for _, c in view.beside(results))]
 
 
 def contrast_scale(results: Results) -> Scale:

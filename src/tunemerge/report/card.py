@@ -14,7 +14,7 @@ from tunemerge.errors import UsageError
 from tunemerge.report import format as fmt
 from tunemerge.report import view
 from tunemerge.report.clean import clean_results
-from tunemerge.report.markdown import code, contrast_table, leaderboard_table, md, table, today_lines
+from tunemerge.report.markdown import beside_lines, code, contrast_table, leaderboard_table, md, table
 from tunemerge.results import ArmResult, Results
 
 # Identifiers of the Hub's licence list that models and data of this kind usually carry; others become "other".
@@ -170,7 +170,7 @@ def render_card(results: Results, arm: str | None = None, seed: int | None = Non
         *(f"> {md(n)}" for n in view.notes(r)),
         "## Evidence", f"Test scores of this arm, means over {view.counted(r)}:", _scores(r, found),
         f"All arms of the study, {view.baseline(r)}:", leaderboard_table(r),
-        *([contrast_table(r)] if r.contrasts else []), *today_lines(r),
+        *([contrast_table(r)] if r.contrasts else []), *beside_lines(r),
         "## How it was made", _made(r, found, seed),
         "## Base, pool and data", _sources(r),
         "A merged model stands under the licences of everything that went into it.",

@@ -94,14 +94,12 @@ def contrast_table(results: Results) -> str:
     return table(head, rows, (1, 2, 3, 5, 6))
 
 
-def today_lines(results: Results) -> list[str]:
-    """The arm handed back against what runs today."""
-    if results.incumbent is None or results.incumbent.against is None:
-        return []
-    c = results.incumbent.against
+def beside_lines(results: Results) -> list[str]:
+    """The arm handed back against what runs today, and against the best simple model."""
     return [
-        f"Against what runs today, a question of its own beside the family (p is not adjusted): {md(c.a)} minus "
-        f"{md(c.b)} is {fmt.contrast(c.difference, results.metric)}, p {fmt.probability(c.p)}: {md(view.standing(c))}."
+        f"{heading}: {md(c.a)} minus {md(c.b)} is {fmt.contrast(c.difference, results.metric)}, "
+        f"p {fmt.probability(c.p)}: {md(view.standing(c))}."
+        for heading, c in view.beside(results)
     ]
 
 
@@ -179,7 +177,7 @@ def render_markdown(results: Results) -> str:
     parts += [f"## Leaderboard\n\n{lead}", leaderboard_table(r)]
     if r.contrasts:
         parts += ["## Contrasts", contrast_table(r), view.contrast_words(r)]
-    parts += today_lines(r)
+    parts += beside_lines(r)
     if r.flipped:
         parts += ["## Flips", *flip_lines(r)]
     if len(_scored(r)) > 1:  # of one task the leaderboard has all

@@ -125,6 +125,13 @@ def split_words(results: Results) -> str:
     return folds + ", ".join([how, *gaps]) + overlap
 
 
+def beside(results: Results) -> list[tuple[str, ContrastResult]]:
+    """The contrasts of the arm handed back that are questions of their own, each with its heading."""
+    today = results.incumbent.against if results.incumbent else None
+    asked = [("Against what runs today", today), ("Against the best simple model by validation", results.simple)]
+    return [(f"{what}, a question of its own beside the family: p is not adjusted", c) for what, c in asked if c]
+
+
 def standing(row: ContrastResult) -> str:
     """A contrast's verdict in words that name the arm."""
     return {
@@ -224,6 +231,11 @@ def times(results: Results) -> str:
     """How often the budget was spent, where several learning rates were tried."""
     tried = len(results.budget.learning_rates)
     return f", × {tried} learning-rate trials" if tried > 1 else ""
+
+
+def scored_by(arm: ArmResult) -> list[str]:
+    """The keys of the steps whose predictions the arm's scores are computed from."""
+    return list(dict.fromkeys(k for by_split in arm.predictions.values() for keys in by_split.values() for k in keys))
 
 
 def final_steps(results: Results, arm: ArmResult, seed: int | None) -> list[StepResult]:

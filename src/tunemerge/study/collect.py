@@ -18,11 +18,9 @@ from tunemerge.graph.step import Step
 from tunemerge.results import (
     ArmResult,
     BudgetInfo,
-    ContrastResult,
     CurvePoint,
     FindingResult,
     IncumbentResult,
-    Interval,
     PoolRecord,
     Results,
     SplitsInfo,
@@ -33,11 +31,12 @@ from tunemerge.results import (
 )
 from tunemerge.search.operation import FILE as CHOICE_FILE
 from tunemerge.study import verdict as verdicts
+from tunemerge.study.beside import against_simple, as_result, with_beside
 from tunemerge.study.hindsight import at_chance, control_ahead, overfitting, rates_at_edge
 from tunemerge.study.ledger import arm_cost, line, union_cost
 from tunemerge.study.plan import StudyPlan
 from tunemerge.study.scores import Evidence, score_arms
-from tunemerge.study.today import flipped, incumbent_result, sentence
+from tunemerge.study.today import flipped, incumbent_result
 from tunemerge.tasks.task import is_classes
 from tunemerge.tune.record import CURVE_FILE, TuneRecord
 
@@ -71,8 +70,8 @@ def collect(plan: StudyPlan, evidence: Evidence, facts: RunFacts) -> Results:
         for arm in arms
     ]
     incumbent = incumbent_result(evidence, decision.handed_back)
-    if incumbent and (said := sentence(incumbent, config.metric)):
-        decision = decision.model_copy(update={"details": [*decision.details, said]})
+    simple = against_simple(evidence, arms, decision.handed_back)
+    decision = with_beside(decision, incumbent.against if incumbent else None, simple, config.metric, config.margin)
     findings = [*plan.findings, *_exploratory(facts), *overfitting(steps), *at_chance(plan, steps)]
     findings += rates_at_edge(arms, rates)
     findings += control_ahead(arms, decision.handed_back, config.metric, evidence.metric.sign)
@@ -102,8 +101,9 @@ def collect(plan: StudyPlan, evidence: Evidence, facts: RunFacts) -> Results:
         verdict=decision,
         arms=arms,
         unavailable=[Unavailable(name=name, reason=reason) for name, reason in plan.unavailable],
-        contrasts=[_contrast_result(j) for j in judged],
+        contrasts=[as_result(j.a, j.b, j.contrast, j.p_holm, j.outcome) for j in judged],
         incumbent=incumbent,
+        simple=simple,
         flipped=flipped(evidence, _labels(plan), _told_flips(incumbent, judged)),
         steps=steps,
         study_cost=line(union_cost(plan.graph.steps, artifacts)),
@@ -133,22 +133,6 @@ def _summary(arm: ArmResult, sign: float) -> verdicts.ArmSummary:
         validation_by_seed=tuple(sign * x for x in arm.validation_by_seed),
         cost=arm.marginal.train_flops + arm.marginal.forward_flops,
         test=sign * arm.test.value,
-    )
-
-
-def _contrast_result(j: verdicts.Judged) -> ContrastResult:
-    c = j.contrast
-    return ContrastResult(
-        a=j.a,
-        b=j.b,
-        difference=Interval(value=c.difference, low=c.low, high=c.high),
-        p=c.p,
-        p_holm=j.p_holm,
-        degrees_of_freedom=c.df,
-        probability_a_better=c.probability_a_better,
-        verdict=j.outcome,
-        smallest_detectable=c.smallest_detectable,
-        seeds_to_settle=c.seeds_to_settle,
     )
 
 

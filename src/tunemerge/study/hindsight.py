@@ -85,8 +85,7 @@ def control_ahead(arms: Iterable[ArmResult], handed_back: str | None, metric: st
     handed = every.get(handed_back or "")
     if handed is None:
         return []
-    simple = [a for a in every.values() if not any(model for by_seed in a.models.values() for model in by_seed)]
-    ahead = [a for a in simple if sign * a.validation > sign * handed.validation]
+    ahead = [a for a in every.values() if a.simple and sign * a.validation > sign * handed.validation]
     told = listed(f"{arm.name} ({fmt.score(arm.validation, metric)})" for arm in ahead)
     own = f"{handed.name} ({fmt.score(handed.validation, metric)})"
     text = f"on validation a simple model without a checkpoint scores better than {own}"

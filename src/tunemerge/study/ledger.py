@@ -28,7 +28,7 @@ class ArmCost:
 def arm_cost(plan: StudyPlan, arm: Arm, artifacts: Mapping[str, Artifact]) -> ArmCost:
     """Means over the seeds. A step from the store counts with what it cost when it ran."""
     added = mean([steps_cost(plan.adaptation(arm, seed), artifacts) for seed in plan.settings])
-    everything = mean([steps_cost(ancestors(arm.nodes(seed)), artifacts) for seed in plan.settings])
+    everything = mean([steps_cost(plan.making(arm, seed), artifacts) for seed in plan.settings])
     given = _given_in(plan, arm)
     examples = given_examples(plan.config, plan.records)
     known = everything.examples + sum(examples[n] for n in given) if all(n in examples for n in given) else None

@@ -45,12 +45,19 @@ class StudyPlan:
     def with_findings(self, findings: list[Finding]) -> StudyPlan:
         return replace(self, findings=tuple(findings))
 
+    def making(self, arm: Arm, seed: int) -> list[Step]:
+        """The steps that make what the arm answers with: ancestors of its models. A simple model is fitted anew in each
+        of its predictions: those."""
+        if isinstance(arm.answers[seed], Fitted):
+            return ancestors(p for (name, run, *_), p in self.predictions.items() if (name, run) == (arm.name, seed))
+        return ancestors(arm.nodes(seed))
+
     def adaptation(self, arm: Arm, seed: int) -> list[Step]:
-        """The steps that this arm adds to what existed: ancestors of its models, less those of base and pool."""
+        """The steps that this arm adds to what existed: those that make it, less those of base and pool."""
         setting = self.settings[seed]
         given = [n for n in (setting.base_model, *setting.pool.values()) if n is not None]
         existed = {s.key for s in ancestors(given)}
-        return [s for s in ancestors(arm.nodes(seed)) if s.key not in existed]
+        return [s for s in self.making(arm, seed) if s.key not in existed]
 
     def examples(self, arm: Arm, seed: int) -> int:
         """Training examples that the arm spends on adaptation."""

@@ -21,7 +21,7 @@ from tunemerge.strategies.adapters import adapted, form
 from tunemerge.study.arms import Arm
 from tunemerge.study.incumbent import NAME as INCUMBENT
 from tunemerge.study.ledger import ArmCost, line
-from tunemerge.study.plan import StudyPlan, ancestors
+from tunemerge.study.plan import StudyPlan
 from tunemerge.study.private import numbered
 from tunemerge.tasks.task import TASKS, is_classes
 
@@ -174,13 +174,23 @@ def score_arms(evidence: Evidence, costs: Mapping[str, ArmCost]) -> list[ArmResu
                 marginal=line(cost.marginal),
                 total=line(cost.total) if cost.total else None,
                 total_examples=cost.total_examples,
-                steps=[s.key for seed in plan.settings for s in ancestors(arm.nodes(seed))],
+                steps=[s.key for seed in plan.settings for s in plan.making(arm, seed)],
                 models={t: [[n.key for n in arm.model(seed, t)] for seed in plan.settings] for t in evidence.scored},
+                predictions=_keys(plan, arm),
                 form=form(arm.nodes(seed)),
                 under={n.key: a.under.key for s in plan.settings for n in arm.nodes(s) if (a := adapted(n))},
             )
         )
     return out
+
+
+def _keys(plan: StudyPlan, arm: Arm) -> dict[str, dict[str, list[str]]]:
+    """The steps behind the arm's scores."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for (name, _, task, split), step in plan.predictions.items():
+        if name == arm.name:
+            found.setdefault(task, {}).setdefault(split, []).append(step.key)
+    return found
 
 
 def _task_scores(evidence: Evidence, arm: str) -> dict[str, TaskScore]:

@@ -8,12 +8,11 @@ import numpy as np
 import pandas as pd
 
 from tunemerge.flips import flips
-from tunemerge.report import format as fmt
-from tunemerge.results import ContrastResult, FlipCount, FlipExample, FlipsResult, IncumbentResult, Interval, TaskScore
+from tunemerge.results import FlipCount, FlipExample, FlipsResult, IncumbentResult, TaskScore
 from tunemerge.stats.components import contrast, estimate
 from tunemerge.stats.metrics import Metric, metrics_of
 from tunemerge.stats.predictions import Predictions
-from tunemerge.stats.verdict import decide
+from tunemerge.study.beside import alone
 from tunemerge.study.incumbent import NAME
 from tunemerge.study.scores import Evidence, in_own_unit
 from tunemerge.tasks.task import TASKS
@@ -30,19 +29,8 @@ def incumbent_result(evidence: Evidence, handed_back: str | None) -> IncumbentRe
     given, probabilities = config.incumbent.predictions, evidence.plan.incumbent.probabilities
     against = None
     if handed_back:
-        c = contrast(evidence.test(handed_back), predictions, metric, evidence.folds)
-        against = ContrastResult(
-            a=handed_back,
-            b=NAME,
-            difference=Interval(value=c.difference, low=c.low, high=c.high),
-            p=c.p,
-            p_holm=c.p,
-            degrees_of_freedom=c.df,
-            probability_a_better=c.probability_a_better,
-            verdict=decide(c, c.p, config.margin, len(evidence.plan.settings)),
-            smallest_detectable=c.smallest_detectable,
-            seeds_to_settle=c.seeds_to_settle,
-        )
+        found = contrast(evidence.test(handed_back), predictions, metric, evidence.folds)
+        against = alone(handed_back, NAME, found, evidence)
     return IncumbentResult(
         name=NAME,
         predictions=[given] if isinstance(given, str) else list(given.values()),
@@ -67,25 +55,6 @@ def _metrics(by_seed: list[Predictions], probabilities: bool, metrics: Mapping[s
         for name, m in metrics.items()
         if probabilities or not m.probabilities
     }
-
-
-def sentence(found: IncumbentResult, metric: str) -> str | None:
-    """The contrast with what runs today as a clause of the verdict."""
-    c = found.against
-    if c is None:
-        return None
-    ahead = c.difference.value >= 0
-    low, high = (c.difference.low, c.difference.high) if ahead else (-c.difference.high, -c.difference.low)
-    by = fmt.contrast(Interval(value=abs(c.difference.value), low=low, high=high), metric).removeprefix("+")
-    first, second = (c.a, f"the {c.b}") if ahead else (f"the {c.b}", c.a)
-    said = {
-        "better": f"{first} beats {second} by {by}",
-        "worse": f"{first} beats {second} by {by}: keep what runs today",
-        "equivalent": f"{c.a} and the {c.b} are equivalent within the margin ({by})",
-        "leads": f"{first} leads {second} by {by}, not settled with so few seeds",
-        "inconclusive": f"{c.a} and the {c.b}: no reliable difference ({by}, p {fmt.p_value(c.p)})",
-    }[c.verdict]
-    return f"{said}; this is asked beside the family of orders, so p is not adjusted"
 
 
 def flipped(evidence: Evidence, labels: dict[str, list[str]], pairs: Iterable[tuple[str, str]]) -> list[FlipsResult]:
