@@ -32,7 +32,8 @@ from tunemerge.results import (
 from tunemerge.search.operation import FILE as CHOICE_FILE
 from tunemerge.study import verdict as verdicts
 from tunemerge.study.beside import against_simple, as_result, with_beside
-from tunemerge.study.hindsight import at_chance, control_ahead, overfitting, rates_at_edge
+from tunemerge.study.chance import at_chance
+from tunemerge.study.hindsight import control_ahead, overfitting, rates_at_edge
 from tunemerge.study.ledger import arm_cost, line, union_cost
 from tunemerge.study.plan import StudyPlan
 from tunemerge.study.scores import Evidence, score_arms

@@ -4,23 +4,11 @@ ended too early, simple models that do better."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from statistics import mean
-from typing import NamedTuple
-
-import numpy as np
-import pandas as pd
 
 from tunemerge.findings import Finding, warning
-from tunemerge.graph.step import Step
 from tunemerge.registry import listed
 from tunemerge.report import format as fmt
-from tunemerge.results import OPENED, ArmResult, CurvePoint, StepResult
-from tunemerge.study.plan import StudyPlan
-from tunemerge.tasks.task import is_classes
-
-# A pool model is at chance while its log loss is above this share of what the label shares alone give (a fresh head is
-# unsure long after it is right more often than not), and its accuracy within so many standard errors of theirs.
-_HARDLY, _BEYOND = 0.97, 1.64
+from tunemerge.results import OPENED, ArmResult, StepResult
 
 
 def overfitting(steps: Iterable[StepResult]) -> list[Finding]:
@@ -91,50 +79,3 @@ def control_ahead(arms: Iterable[ArmResult], handed_back: str | None, metric: st
     text = f"on validation a simple model without a checkpoint scores better than {own}"
     fix = "take the simple model, or raise budget, pool_budget or tuning.learning_rate"
     return [warning("control-ahead", f"{text}: {told}", handed.name, fix)] if ahead else []
-
-
-def at_chance(plan: StudyPlan, steps: Iterable[StepResult]) -> list[Finding]:
-    """Models of a pool made here that, over the seeds, know no more than how often each label occurs."""
-    results = {s.key: s for s in steps}
-    made: dict[str, list[tuple[CurvePoint, Chance]]] = {}
-    for setting in plan.settings.values():
-        for name, node in setting.pool.items():
-            spec = plan.rows.tasks[name].spec if name in plan.rows.tasks else None
-            if spec is None or not is_classes(spec.kind):
-                continue
-            step = results.get(node.key)  # none where no arm uses this model, or it was given
-            kept = _kept(step) if step is not None and step.op == "tune" else None
-            if isinstance(node, Step) and kept is not None:
-                made.setdefault(name, []).append((kept, _chance(node, plan)))
-    told = []
-    for name, found in made.items():
-        loss, accuracy = (mean(getattr(p, what) for p, _ in found) for what in ("validation_loss", "validation_score"))
-        chance = Chance(*(mean(values) for values in zip(*(c for _, c in found), strict=True)))
-        if loss > _HARDLY * chance.loss and accuracy < chance.accuracy + _BEYOND * chance.error:
-            told.append(f"{name} (log loss {loss:.2f}, chance {chance.loss:.2f}; accuracy {100 * accuracy:.0f}%)")
-    if not told:
-        return []
-    text = f"on validation these models of the pool are at chance: {', '.join(told)}"
-    return [warning("pool-at-chance", text, "pool_budget", "raise pool_budget, or tuning.learning_rate")]
-
-
-class Chance(NamedTuple):
-    """What the best answer that is the same for every row gets: log loss and accuracy, with the latter's error."""
-
-    loss: float
-    accuracy: float
-    error: float
-
-
-def _kept(step: StepResult) -> CurvePoint | None:
-    """The point of the curve whose state was kept, where rows held out have judged it."""
-    found = next((p for p in step.curve if p.step == step.chosen_step), None)
-    return found if found is not None and found.validation_loss is not None else None
-
-
-def _chance(step: Step, plan: StudyPlan) -> Chance:
-    rows = pd.concat([plan.rows.tables[leaf.key] for leaf in step.inputs["validation"]])
-    weights = rows.groupby("label")["weight"].sum()
-    shares = (weights / weights.sum()).to_numpy()
-    most = float(shares.max())
-    return Chance(float(-(shares * np.log(shares)).sum()), most, float((most * (1 - most) / len(rows)) ** 0.5))
