@@ -178,6 +178,20 @@ def test_in_a_terminal_it_asks(here, tiny_bert):
     assert set(tasks) == {"amazon", "imdb", "yelp"} and tasks["imdb"]["labels"] == {"0": "bad", "1": "good"}
 
 
+def test_other_labels_are_other_heads_and_numbers_that_differ_are_asked_about(here, tiny_bert):
+    tables(here)
+    words = pd.read_csv("yelp.csv").replace({"stars": {"negative": "poor"}})
+    words.to_csv("yelp.csv", index=False)
+    done = init("amazon.csv", "yelp.csv", "--base", tiny_bert, "--minutes", 1)
+    assert done.exit_code == 0, done.output
+    assert set(passes(here / "study.yaml")["tasks"]) == {"amazon", "yelp"}
+    (here / "study.yaml").unlink()
+    for name, codes in (("amazon", {"negative": 0, "positive": 1}), ("yelp", {"poor": 1, "positive": 2})):
+        pd.read_csv(f"{name}.csv").replace({"stars": codes}).to_csv(f"{name}.csv", index=False)
+    done = init("amazon.csv", "yelp.csv", "--base", tiny_bert, "--minutes", 1)
+    assert done.exit_code == 2 and "--only" in done.output and "mean something else" in done.output
+
+
 @pytest.mark.skipif(not DATA, reason="TUNEMERGE_DATA is not set")
 @pytest.mark.parametrize(
     ("name", "more"),

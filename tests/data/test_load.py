@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from corpus import text_rows
-from tunemerge.data.load import read_table
+from tunemerge.data.load import read_table, table_path
 from tunemerge.errors import UsageError
 
 
@@ -95,3 +95,11 @@ def test_weights_must_be_positive():
     table = pd.DataFrame({"text": list("ab"), "label": list("xy"), "w": [1, "-2"]})
     _, found = text_rows(table, weight="w")
     assert codes(found) == ["bad-weight"] and "data row 2" in found[0].message
+
+
+def test_a_variable_of_the_environment_names_a_folder(tmp_path, monkeypatch):
+    (tmp_path / "t.csv").write_text("text,label\na,b\n")
+    monkeypatch.setenv("SOME_DATA", str(tmp_path))
+    assert len(read_table(table_path(tmp_path / "elsewhere", "$SOME_DATA/t.csv"))) == 1
+    with pytest.raises(UsageError, match="the environment variable NO_DATA is not set"):
+        read_table(table_path(tmp_path, "${NO_DATA}/t.csv"))

@@ -120,6 +120,7 @@ def test_the_export_of_a_task_is_a_usual_model_that_predicts_the_same(finished, 
     study, results = finished
     export_arm(results, study.store, tmp_path / "out", arm_of(results, arm).name, task)
     assert read_heads(tmp_path / "out") is None
+    assert f"It has the outputs of the task {task}" in (tmp_path / "out" / "README.md").read_text()
     info = next(t for t in results.tasks if t.name == task)
     spec = Spec(info.kind, tuple(info.labels))
     net = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")
@@ -151,3 +152,32 @@ def test_a_checkpoint_keeps_its_own_rows_by_name(trained_body, tmp_path):
         rows = read_tensor(made, name)
         np.testing.assert_array_equal(rows[[2, 1]], read_tensor(had, name))
     assert known.fitted(value.as_dict()) == scale
+
+
+def test_adapters_of_different_heads_are_merged_and_exported_with_all_outputs(trained_body, tmp_path):
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForSequenceClassification as Auto
+
+    values = write_study(
+        tmp_path,
+        trained_body / "body",
+        strategies=["tune_then_merge"],
+        methods=["linear"],
+        candidates=1,
+        seeds=1,
+        tuning={**TUNING, "method": "lora", "lora": {"rank": 2}},
+    )
+    tables(tmp_path)
+    study = Study.from_dict(values, tmp_path, tmp_path / "work")
+    results = run(study)
+    assert results.arms[0].form == "adapter r=4 on base"
+    export_arm(results, study.store, tmp_path / "plain")
+    export_arm(results, study.store, tmp_path / "lora", adapter=True)
+    assert read_heads(tmp_path / "plain").learned == {"negative", "positive", "mixed"}
+    ids = torch.tensor([[2, 5, 6, 7, 3]])
+    with torch.no_grad():
+        whole = Auto.from_pretrained(tmp_path / "plain").eval()(input_ids=ids).logits
+        under = Auto.from_pretrained(tmp_path / "lora" / "base").eval()
+        adapted = PeftModel.from_pretrained(under, tmp_path / "lora").eval()(input_ids=ids).logits
+    assert whole.shape == (1, 3) and torch.allclose(whole, adapted, atol=1e-5)

@@ -151,8 +151,11 @@ def _limits(r: Results, arm: ArmResult) -> str:
     return "\n".join(lines)
 
 
-def render_card(results: Results, arm: str | None = None, seed: int | None = None) -> str:
-    """The card of an arm's model; by default of what the study hands back. Raises UsageError for an unknown arm."""
+def render_card(results: Results, arm: str | None = None, seed: int | None = None, task: str | None = None) -> str:
+    """The card of an arm's model, cut to the head of `task` where one is given; by default of what the study hands back.
+
+    Raises UsageError for an unknown arm.
+    """
     r = view.ordered(clean_results(results))
     found = _chosen_arm(results, arm)
     found = next(a for a in r.arms if a.name == clean_results(results).arms[results.arms.index(found)].name)
@@ -175,10 +178,25 @@ def render_card(results: Results, arm: str | None = None, seed: int | None = Non
         "## Base, pool and data", _sources(r),
         "A merged model stands under the licences of everything that went into it.",
         "## Intended use and limits", _limits(r, found),
-        "## Use", _usage(r),
+        "## Use", _usage(r), _heads(r, task),
         f"Versions: {', '.join(f'{md(k)} {md(v)}' for k, v in {'tunemerge': r.tunemerge, **r.versions}.items())}.",
     ]  # fmt: skip
     return f"---\n{metadata}---\n\n" + "\n\n".join(p for p in parts if p) + "\n"
+
+
+def _heads(r: Results, task: str | None) -> str:
+    """Whose outputs are whose, where the tasks' labels differ."""
+    own = {t.name: (t.kind, tuple(t.labels)) for t in r.tasks if t.role in ("task", "target", "source")}
+    if len(set(own.values())) < 2:
+        return ""
+    if task is not None:
+        return f"It has the outputs of the task {md(task)}; those of the study's other tasks were cut off."
+    rows = [(md(name), ", ".join(md(label) for label in labels)) for name, (_, labels) in own.items()]
+    told = (
+        "It has the outputs of all tasks, found by the labels' names (`tunemerge_heads.json`): take the softmax over "
+        "one task's labels. `tunemerge export RUN OUT --task TASK` writes a usual model of one task."
+    )
+    return f"{told}\n\n{table(('Task', 'Outputs'), rows)}"
 
 
 def _usage(r: Results) -> str:

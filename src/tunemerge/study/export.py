@@ -75,7 +75,10 @@ def export_arm(
             # Who has a private row could tell by its hash that the model has seen it.
             for file in (folder / SEEN, folder / _BASE / SEEN):
                 file.unlink(missing_ok=True)
-        write_file(folder / "README.md", render_card(results, name, results.seeds[position]).encode())
+        write_file(
+            folder / "README.md",
+            render_card(results, name, results.seeds[position], None if adapter else task).encode(),
+        )
         record = {"study": results.name, "arm": name, "seed": results.seeds[position], "step": key, "digest": digest}
         write_file(folder / RECORD, json.dumps(record, indent=1).encode())
     several = len({tuple(by_seed[position]) for by_seed in chosen.models.values()}) > 1
