@@ -12,8 +12,9 @@ from tunemerge.checkpoint.reader import read_tensor
 from tunemerge.evaluate.predict import predict
 from tunemerge.study.export import export_arm
 from tunemerge.study.study import Study
+from tunemerge.tasks.first_heads import initialise_heads
 from tunemerge.tasks.hub import copy_tokenizer
-from tunemerge.tasks.several import SeveralHeads, several
+from tunemerge.tasks.several import several
 from tunemerge.tasks.spec import Spec
 from tunemerge.tasks.task import TASKS
 from tunemerge.tune.config import TuneConfig
@@ -144,7 +145,7 @@ def test_a_mix_teaches_every_head(finished):
 def test_a_checkpoint_keeps_its_own_rows_by_name(trained_body, tmp_path):
     classes, value = Spec("text-classification", ("mixed", "positive", "negative")), Spec("text-regression", ("value",))
     scale, both = {"mean": 2.0, "std": 3.0}, several([classes, value])
-    SeveralHeads().initialise(trained_body / "tuned", tmp_path / "out", both, 0, None, [None, scale])
+    initialise_heads(trained_body / "tuned", tmp_path / "out", both, 0, None, [None, scale])
     made, had = open_checkpoint(tmp_path / "out"), open_checkpoint(trained_body / "tuned")
     known = read_heads(tmp_path / "out")
     assert known.labels == ("mixed", "positive", "negative", "value") and known.learned == {"positive", "negative"}

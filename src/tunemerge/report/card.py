@@ -152,7 +152,7 @@ def _limits(r: Results, arm: ArmResult) -> str:
 
 
 def render_card(results: Results, arm: str | None = None, seed: int | None = None, task: str | None = None) -> str:
-    """The card of an arm's model, cut to the head of `task` where one is given; by default of what the study hands back.
+    """The card of an arm's model; by default of what the study hands back. `task`: the one whose head was cut out.
 
     Raises UsageError for an unknown arm.
     """

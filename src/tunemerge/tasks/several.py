@@ -15,14 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from tunemerge.checkpoint.heads import Head, Heads, read_heads
-from tunemerge.tasks import hub
 from tunemerge.tasks.batching import Encoded
-from tunemerge.tasks.fitted import read_fitted
 from tunemerge.tasks.rows import Rows
 from tunemerge.tasks.spec import Spec
 from tunemerge.tasks.task import SEVERAL, TASKS, Loaded
-from tunemerge.tasks.text_model import TextKind, load_model, output_tensors, save_model
+from tunemerge.tasks.text_model import TextKind, save_model
 
 _HEAD = "head"  # the input that says which head a row is for
 
@@ -86,46 +83,6 @@ class SeveralHeads:
             [unit for _, rows in parts for unit in rows.unit],
             np.concatenate([rows.weight for _, rows in parts]),
         )
-
-    def initialise(
-        self, folder: Path, out: Path, spec: Spec, seed: int, dropout: float | None = None, fitted: Any = None
-    ) -> None:
-        """Write the model of `folder` to `out` with an output row for every label: the checkpoint's own row where it
-        has one of that name, else a fresh one, drawn from `seed`. `fitted`: what was fitted for each head."""
-        import torch
-        from transformers import AutoModelForSequenceClassification as Auto
-        from transformers import set_seed
-
-        config = hub.read_config(folder)
-        hub.set_dropout(config, dropout, folder)
-        if config.pad_token_id is None:
-            config.pad_token_id = hub.tokenizer_of(folder).pad_token_id
-        own = _own_rows(config, spec)
-        with hub.quiet():
-            set_seed(seed)
-            before = load_model(folder, config, complete=True).state_dict() if own else {}
-            config.id2label = dict(enumerate(spec.labels))
-            config.label2id = {label: i for i, label in enumerate(spec.labels)}
-            config.problem_type = None
-            # Where there is a head, its rows and the fresh ones are put together in a new layer.
-            net = Auto.from_config(config, dtype=torch.float32) if own else load_model(folder, config)  # type: ignore[no-untyped-call]
-            names = output_tensors(config)
-            kept = [label for label in spec.labels if label in own]
-            with torch.no_grad():
-                for name, tensor in net.state_dict().items():
-                    if name in names and kept:
-                        tensor[[spec.labels.index(k) for k in kept]] = before[name][[own.index(k) for k in kept]]
-                    elif name in before and name not in names:
-                        tensor.copy_(before[name])
-        earlier = read_heads(folder)
-        learned = frozenset(kept) & (earlier.learned if earlier else frozenset(kept))
-        pairs = list(zip(specs_of(spec), fitted or [None] * len(specs_of(spec)), strict=True))
-        heads = Heads(tuple(Head(s.as_dict(), fit) for s, fit in pairs), spec.labels, tuple(names), learned)
-        for one, fit in pairs:
-            if set(one.labels) <= set(kept):
-                had = earlier.fitted(one.as_dict()) if earlier else read_fitted(folder)
-                text_kind(one).refit(net, heads.rows(one.labels), had, fit, folder)
-        save_model(net, folder, out, heads=heads)
 
     def load(self, folder: Path, spec: Spec, dropout: float | None = None) -> Loaded:
         first = specs_of(spec)[0]
@@ -221,14 +178,3 @@ class SeveralHeads:
 
 def _numbers(rows: Rows) -> np.ndarray:
     return np.array([number for number, _ in rows.features], np.int64)
-
-
-def _own_rows(config: Any, spec: Spec) -> list[str]:
-    """What the checkpoint's output layer has, row by row; empty where it has no head."""
-    known = config.to_dict()
-    known["architectures"] = config.architectures
-    values = [s for s in specs_of(spec) if TASKS[s.kind].prediction == "value"]
-    if len(values) == 1 and TASKS[values[0].kind].own_labels(known) is not None:
-        return list(values[0].labels)  # a regressor's one output, however it is called
-    classifier = any(str(a).endswith("ForSequenceClassification") for a in config.architectures or ())
-    return hub.label_names(config) if classifier else []

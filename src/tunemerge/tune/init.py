@@ -6,11 +6,12 @@ from tunemerge.data.seen import pass_on
 from tunemerge.graph.cost import Cost
 from tunemerge.graph.operation import Job, operation
 from tunemerge.tasks import hub
+from tunemerge.tasks.first_heads import initialise_heads
 from tunemerge.tasks.fitted import read_fitted
 from tunemerge.tasks.precision import environment
 from tunemerge.tasks.several import specs_of
 from tunemerge.tasks.spec import Spec
-from tunemerge.tasks.task import SEVERAL, TASKS, code_of_task, kind_of
+from tunemerge.tasks.task import SEVERAL, TASKS, code_of_task
 
 
 @operation("init", version=2, environment=environment, prepare=hub.prepare, uses=code_of_task)
@@ -20,8 +21,11 @@ def init(job: Job) -> Cost:
     task = Spec.of(job.params)
     found = iter(read_fitted(folder) for folder in job.inputs.get("fitted", ()))
     each = [next(found, None) if TASKS[spec.kind].fits else None for spec in specs_of(task)]
-    fitted = each if task.kind == SEVERAL else each[0]
+    seed, dropout = job.params["seed"], job.params.get("dropout")
     with hub.one_thread():
-        kind_of(task).initialise(job.one("model"), job.out, task, job.params["seed"], job.params.get("dropout"), fitted)
+        if task.kind == SEVERAL:
+            initialise_heads(job.one("model"), job.out, task, seed, dropout, each)
+        else:
+            TASKS[task.kind].initialise(job.one("model"), job.out, task, seed, dropout, each[0])
     pass_on([job.one("model")], job.out)
     return Cost()
