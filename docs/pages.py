@@ -27,7 +27,7 @@ _ROLES = {
 }
 _SPENDS = {"budget": "the budget", "nothing": "nothing", "more": "more than the budget: stands apart"}
 _TYPES = {"str": "TEXT", "int": "NUMBER", "float": "NUMBER"}
-_PREDICTIONS = {"classes": "of classes", "value": "of values", "likelihood": "of texts"}
+_PREDICTIONS = {"classes": "of classes", "value": "of values", "likelihood": "of texts", "completion": "of answers"}
 
 
 def commands_page() -> str:

@@ -47,11 +47,37 @@ def language_modelling(base: Path) -> Case:
     return Case(TASKS["language-modelling"], {"text": "body"}, table, base, bad)
 
 
+def instructions(base: Path) -> Case:
+    asked, labels = sentences(48, 1)
+    table = pd.DataFrame({"asked": asked, "answer": labels})
+    bad = [
+        (table.assign(asked=["", *asked[1:]]), "empty-prompt"),
+        (table.assign(answer=["  ", *labels[1:]]), "empty-completion"),
+        (table.assign(answer=[None, *labels[1:]]), "missing-value"),
+    ]
+    options = {"prompt": "asked", "completion": "answer", "new_tokens": 4, "template": "{prompt} ?"}
+    return Case(TASKS["instructions"], options, table, base, bad)
+
+
+def chats(base: Path) -> Case:
+    said, answers = sentences(48, 1)
+    turns = [
+        [{"role": "system", "content": "Say it."}, {"role": "user", "content": a}, {"role": "assistant", "content": b}]
+        for a, b in zip(said, answers, strict=True)
+    ]
+    table = pd.DataFrame({"chat": turns})
+    no_answer, nobody = [turns[0][:2], *turns[1:]], [[{"role": "judge", "content": "x"}], *turns[1:]]
+    bad = [(table.assign(chat=no_answer), "no-assistant-turn"), (table.assign(chat=nobody), "bad-messages")]
+    return Case(TASKS["instructions"], {"messages": "chat", "new_tokens": 4, "template": "{prompt}:"}, table, base, bad)
+
+
 CASES = {
     text_classification: "tiny_bert",
     text_pairs: "tiny_bert",
     text_regression: "tiny_bert",
     language_modelling: "tiny_gpt",
+    instructions: "tiny_gpt",
+    chats: "tiny_llama",
 }
 
 

@@ -13,7 +13,8 @@ from tunemerge.tasks.task import code_of_task
 
 @operation("predict", version=2, environment=environment, prepare=hub.prepare, uses=code_of_task)
 def run(job: Job) -> Cost:
-    """Inputs models (several: an ensemble), rows; params task (a Spec), max_length, precision ("auto" unless given).
+    """Inputs models (several: an ensemble), rows; params task (a Spec), max_length, precision ("auto" unless given),
+    generate (whether answers are written; of kinds that can).
 
     The parameter `final` marks the one evaluation that may read a test split; it changes nothing here.
     """
@@ -24,6 +25,7 @@ def run(job: Job) -> Cost:
             task=Spec.of(job.params),
             max_length=job.params["max_length"],
             precision=job.params.get("precision", "auto"),
+            generate=job.params.get("generate", False),
             progress=job.progress,
         )
     write_predictions(predicted.predictions, job.out / FILE)

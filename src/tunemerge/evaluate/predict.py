@@ -42,10 +42,12 @@ def predict(
     task: Spec,
     max_length: int = 256,
     precision: str = "auto",
+    generate: bool = True,
     progress: Progress = lambda fraction, message: None,
 ) -> Predicted:
     """Outputs of every row. With several models: the kind's ensemble (classes: the log of their mean probabilities);
     one model is in memory at a time. Of models with several heads those answer that have learned this one's labels.
+    `generate`: answers are written, where the kind has such.
 
     Rows come back in the order of the files; the same inputs give the same bits on one CPU thread.
     """
@@ -60,7 +62,7 @@ def predict(
         def tell(fraction: float, number: int = number) -> None:
             progress((number + fraction) / len(models), f"model {number + 1} of {len(models)}")
 
-        values, spent = _one(folder, read, max_length, precision, task, tell)
+        values, spent = _one(folder, read, max_length, precision, task, generate, tell)
         outputs, cost = [*outputs, values], cost + spent
     together = outputs[0] if len(outputs) == 1 else kind.ensemble(outputs)
     return Predicted(Predictions(np.array(read.unit, object), read.target, together, read.weight), cost)
@@ -78,6 +80,7 @@ def _one(
     max_length: int,
     precision: str,
     task: Spec,
+    generate: bool,
     progress: Callable[[float], None],
 ) -> tuple[np.ndarray, Cost]:
     kind = TASKS[task.kind]
@@ -87,8 +90,12 @@ def _one(
         encoded = kind.encode(model, rows, max_length)
         with metered(model.net) as meter:
             values = predictions(model, encoded, precision, progress)
+            seen = meter.forward_examples
+            if generate and kind.generates:
+                values = kind.answer(model, rows, values, max_length)
+        # Of generation the cost counts without attention to what was written before: a token is a pass of length 1.
         spent = flops.flops(meter.forward_shapes, flops.measure(model, encoded, "", training=False))
-    return values, Cost(forward_examples=meter.forward_examples, forward_flops=spent)
+    return values, Cost(forward_examples=seen, forward_flops=spent)
 
 
 def write_predictions(predictions: Predictions, file: Path) -> None:

@@ -100,7 +100,8 @@ def choose(
                 if heads:
                     merged |= merge_rows(heads, states, base_state, method, parameters, seed=seed, average=average)
                 _put(net, merged, dtypes, models[0])
-                trials.append(Trial(parameters, _score(judged, encoded, splits, metric, precision, parameters)))
+                found = _score(judged, encoded, splits, metric, max_length, precision, parameters)
+                trials.append(Trial(parameters, found))
                 best = max(trial.score for trial in trials)
                 progress((number + 1) / len(candidates), f"candidate {number + 1}/{len(candidates)}, best {best:.3f}")
         spent = flops.flops(meter.forward_shapes, flops.measure(judged[0], encoded[0], "", training=False))
@@ -146,6 +147,7 @@ def _score(
     encoded: Sequence[Inputs],
     splits: Sequence[Rows],
     metric: str,
+    max_length: int,
     precision: str,
     parameters: Mapping[str, Any],
 ) -> float:
@@ -153,6 +155,8 @@ def _score(
     values = []
     for model, inputs, rows in zip(models, encoded, splits, strict=True):
         outputs = predictions(model, inputs, precision)
+        if METRICS[metric].generated:
+            outputs = TASKS[model.spec.kind].answer(model, rows, outputs, max_length)
         values.append(score(METRICS[metric], rows.target, outputs, rows.weight))
     mean = float(np.mean(values))
     if not np.isfinite(mean):

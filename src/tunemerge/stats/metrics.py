@@ -32,10 +32,12 @@ class Metric:
     `per_row(target, logits) -> [n]`: for a metric that is a weighted mean over rows, its terms; else None.
     `lower`, `upper`: the values that it can take. `prediction`: what it scores (see `tasks.task.TaskKind`):
     logits of classes; a value, its target [n] and "logits" [n, 1] in the data's unit; either, told apart by the dtype
-    of the targets, for studies that have both; or "likelihood", "logits" [n, 3]: minus the log likelihood of a text in
-    nats, its tokens, its bytes. `has_unit`: whether it is in
+    of the targets, for studies that have both; "likelihood", "logits" [n, 3]: minus the log likelihood of a text in
+    nats, its tokens, its bytes; or "completion", the same and, where an answer was generated, two columns more: its exact
+    match and ROUGE-L. `has_unit`: whether it is in
     that unit, so that nobody can say beforehand which difference is small.
-    `probabilities`: whether predicted labels alone don't give it.
+    `probabilities`: whether predicted labels alone don't give it. `generated`: whether it scores what a model writes,
+    which takes longer than one pass.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Metric:
     prediction: str = "classes"
     has_unit: bool = False
     probabilities: bool = False
+    generated: bool = False
 
     def scores(self, prediction: str) -> bool:
         """Whether it scores this kind of prediction."""
@@ -189,6 +192,14 @@ def _accuracy_or_r2(target: Targets, outputs: Floats, weights: Floats) -> Floats
     return _mean_of(_correct)(target, outputs, weights) if classes else _r2(target, outputs, weights)
 
 
+def _exact_match(target: Floats, completion: Floats) -> Floats:
+    return completion[:, 3]
+
+
+def _rouge_l(target: Floats, completion: Floats) -> Floats:
+    return completion[:, 4]
+
+
 METRICS: Registry[Metric] = Registry("metric", group="tunemerge.metrics")
 for _metric in (
     Metric("accuracy", True, _mean_of(_correct), _correct),
@@ -203,6 +214,10 @@ for _metric in (
     Metric("bits_per_byte", False, _bits_per_byte, upper=np.inf, prediction="likelihood"),
     Metric("nll_per_token", False, _nll, upper=np.inf, prediction="likelihood"),
     Metric("perplexity", False, _perplexity, lower=1.0, upper=np.inf, prediction="likelihood"),
+    Metric("completion_bits_per_byte", False, _bits_per_byte, upper=np.inf, prediction="completion"),
+    Metric("completion_nll", False, _nll, upper=np.inf, prediction="completion"),
+    Metric("exact_match", True, _mean_of(_exact_match), _exact_match, prediction="completion", generated=True),
+    Metric("rouge_l", True, _mean_of(_rouge_l), _rouge_l, prediction="completion", generated=True),
     Metric(BOTH, True, _accuracy_or_r2, lower=-np.inf, prediction=EITHER),
 ):
     METRICS.add(_metric.name, _metric)

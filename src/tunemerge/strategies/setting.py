@@ -11,6 +11,7 @@ from typing import Any
 
 from tunemerge.graph.private import owners
 from tunemerge.graph.step import Leaf, Node, Step
+from tunemerge.stats.metrics import METRICS
 from tunemerge.strategies.adapters import adapted, under_merge
 from tunemerge.tasks.several import several
 from tunemerge.tasks.spec import Spec
@@ -162,7 +163,10 @@ class Setting:
     def scoring(self, rows: Sequence[Leaf]) -> Mapping[str, Any]:
         """What predictions of these splits depend on besides models and rows."""
         length, precision = self.tuning["max_length"], self.tuning["precision"]
-        return {**self.task_of(rows), "max_length": length, "precision": precision}
+        passes = {**self.task_of(rows), "max_length": length, "precision": precision}
+        if not TASKS[self.task["task"]["kind"]].generates:
+            return passes
+        return {**passes, "generate": METRICS[self.metric].generated}
 
     @property
     def base(self) -> Node:
@@ -334,6 +338,8 @@ class Setting:
 def predict(models: Sequence[Node], rows: Leaf, scoring: Mapping[str, Any], *, final: bool) -> Step:
     """Predictions of one model, or of an ensemble, on one split; `final` is the last evaluation on a test set."""
     params = {**scoring, "final": final}
+    if "generate" in scoring:  # what is tested is scored by all metrics
+        params["generate"] = scoring["generate"] or final
     who = " + ".join(name_of(m) for m in models)
     return Step("predict", params, {"models": tuple(models), "rows": (rows,)}, f"predict {rows.label}: {who}")
 

@@ -75,13 +75,13 @@ class CausalKind(TaskKind):
         return torch.stack([nats, tokens, inputs["bytes"].double()], dim=1)
 
     def ensemble(self, outputs: Sequence[np.ndarray]) -> np.ndarray:
-        """Of every row the mean of its probabilities: a mixture of the models, drawn once a row. Tokens of the first
-        model, and bytes, stay."""
+        """Of every row the mean of its probabilities: a mixture of the models, drawn once a row. Of what else is known of
+        rows the mean, of tokens that of the first model."""
         found = np.stack(outputs)
         likely = -found[:, :, 0]
         best = likely.max(axis=0)
         mean = best + np.log(np.exp(likely - best).mean(axis=0))
-        return np.concatenate([-mean[:, None], found[0][:, 1:]], axis=1)
+        return np.concatenate([-mean[:, None], found[0][:, 1:3], found[:, :, 3:].mean(axis=0)], axis=1)
 
     def body(self, model: Loaded) -> Any:
         """The whole network."""

@@ -68,7 +68,8 @@ class TaskKind(ABC):
     number in the unit of the data), or a word of its own with metrics registered for it. `metric` is what decides
     unless a study says otherwise. `target` names the columns of rows that hold the answer; all others but `unit` and
     `weight` are inputs. `head_names` are parts of the names of tensors that belong to the head; a kind without any has
-    no head that could be trained alone. `adapter_task` is what PEFT calls a model of this kind.
+    no head that could be trained alone. `adapter_task` is what PEFT calls a model of this kind. `generates`: whether
+    `answer` adds columns to predictions.
     """
 
     name: ClassVar[str]
@@ -78,6 +79,7 @@ class TaskKind(ABC):
     target: ClassVar[tuple[str, ...]]
     head_names: ClassVar[tuple[str, ...]] = ()
     adapter_task: ClassVar[str] = "SEQ_CLS"
+    generates: ClassVar[bool] = False
     fits: ClassVar[bool] = False
     controls: ClassVar[Mapping[str, KindControl]] = {}
 
@@ -159,6 +161,11 @@ class TaskKind(ABC):
 
     def predictions(self, model: Loaded, outputs: Any, inputs: Mapping[str, Any]) -> Any:
         """What is stored and scored, a tensor (batch, k): logits, values in the unit of the data, ..."""
+        return outputs
+
+    def answer(self, model: Loaded, rows: Rows, outputs: np.ndarray, max_length: int) -> np.ndarray:
+        """`outputs` of these rows with columns for what a model writes. Asked where a metric needs it, or a test is
+        scored: it takes many passes. Only of kinds that say `generates`."""
         return outputs
 
     def ensemble(self, outputs: Sequence[np.ndarray]) -> np.ndarray:

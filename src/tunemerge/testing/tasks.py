@@ -211,7 +211,8 @@ def _start(case: Case, folder: Path) -> tuple[Loaded, Rows]:
 
 
 def _predict(case: Case, model: Loaded, rows: Rows) -> np.ndarray:
-    return predictions(model, case.kind.encode(model, rows, MAX_LENGTH), "float32")
+    found = predictions(model, case.kind.encode(model, rows, MAX_LENGTH), "float32")
+    return case.kind.answer(model, rows, found, MAX_LENGTH)
 
 
 def _some(rows: Rows, which: Sequence[int]) -> Rows:
