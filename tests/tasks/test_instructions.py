@@ -157,7 +157,9 @@ def chats(tiny_gpt: Path, tmp_path: Path) -> tuple[Path, Path]:
     base = tmp_path / "base"
     shutil.copytree(tiny_gpt, base)
     config = json.loads((base / "tokenizer_config.json").read_text())
-    (base / "tokenizer_config.json").write_text(json.dumps({**config, "chat_template": CHATML}))
+    (base / "tokenizer_config.json").write_text(
+        json.dumps({**config, "chat_template": CHATML.replace("<|im_end|>\n", "<|end|>")})
+    )
     asked = [f"{a} {b}" for a in ("the", "a") for b in ("film", "plot", "sound", "food")]
     table = pd.DataFrame({"prompt": asked, "completion": ["good"] * 4 + ["bad"] * 4})
     table.to_csv(tmp_path / "d.csv", index=False)

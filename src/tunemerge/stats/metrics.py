@@ -33,11 +33,10 @@ class Metric:
     `lower`, `upper`: the values that it can take. `prediction`: what it scores (see `tasks.task.TaskKind`):
     logits of classes; a value, its target [n] and "logits" [n, 1] in the data's unit; either, told apart by the dtype
     of the targets, for studies that have both; "likelihood", "logits" [n, 3]: minus the log likelihood of a text in
-    nats, its tokens, its bytes; or "completion", the same and, where an answer was generated, two columns more: its exact
-    match and ROUGE-L. `has_unit`: whether it is in
-    that unit, so that nobody can say beforehand which difference is small.
-    `probabilities`: whether predicted labels alone don't give it. `generated`: whether it scores what a model writes,
-    which takes longer than one pass.
+    nats, its tokens, its bytes; or "completion", the same and, where an answer was generated, two columns more: its
+    exact match and ROUGE-L. `has_unit`: whether it is in that unit, so that nobody can say
+    beforehand which difference is small. `probabilities`: whether predicted labels alone don't give it.
+    `generated`: whether it scores what a model writes, which takes longer than one pass.
     """
 
     name: str

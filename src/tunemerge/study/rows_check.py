@@ -93,7 +93,9 @@ def _heads(trained: Mapping[str, Spec]) -> list[Finding]:
     heads = [(names, trained[names[0]]) for names in by_spec.values()]
     for names, spec in heads:
         if not isinstance(TASKS[spec.kind], TextKind):
-            text = f"tasks of kind {spec.kind} share no body with others; {names[0]} differs in kind, labels or template"
+            text = (
+                f"tasks of kind {spec.kind} share no body with others; {names[0]} differs in kind, labels or template"
+            )
             fix = "rename labels with `labels:` where they are the same, else make a study for each"
             return [error("label-sets-differ", text, f"tasks.{names[0]}", fix)]
     told = "; ".join(f"{' and '.join(names)} ({_told(spec)})" for names, spec in heads)

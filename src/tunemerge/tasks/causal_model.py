@@ -75,8 +75,8 @@ class CausalKind(TaskKind):
         return torch.stack([nats, tokens, inputs["bytes"].double()], dim=1)
 
     def ensemble(self, outputs: Sequence[np.ndarray]) -> np.ndarray:
-        """Of every row the mean of its probabilities: a mixture of the models, drawn once a row. Of what else is known of
-        rows the mean, of tokens that of the first model."""
+        """Of every row the mean of its probabilities: a mixture of the models, drawn once a row. Tokens are those of
+        the first model; of what else is known of rows the mean."""
         found = np.stack(outputs)
         likely = -found[:, :, 0]
         best = likely.max(axis=0)
