@@ -186,12 +186,11 @@ def render_card(results: Results, arm: str | None = None, seed: int | None = Non
 
 def _heads(r: Results, task: str | None) -> str:
     """Whose outputs are whose, where the tasks' labels differ."""
-    own = {t.name: (t.kind, tuple(t.labels)) for t in r.tasks if t.role in ("task", "target", "source")}
-    if len(set(own.values())) < 2:
+    if view.heads(r) < 2:
         return ""
     if task is not None:
         return f"It has the outputs of the task {md(task)}; those of the study's other tasks were cut off."
-    rows = [(md(name), ", ".join(md(label) for label in labels)) for name, (_, labels) in own.items()]
+    rows = [(md(name), ", ".join(md(label) for label in labels)) for name, labels in view.outputs(r).items()]
     told = (
         "It has the outputs of all tasks, found by the labels' names (`tunemerge_heads.json`): take the softmax over "
         "one task's labels. `tunemerge export RUN OUT --task TASK` writes a usual model of one task."

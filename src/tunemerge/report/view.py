@@ -285,3 +285,13 @@ def _candidates(steps: Sequence[StepResult]) -> tuple[Candidate, ...]:
         Candidate(shown, mean(s for s, _ in scores), sum(c for _, c in scores), len(scores))
         for shown, scores in tried.items()
     )
+
+
+def outputs(results: Results) -> dict[str, list[str]]:
+    """What the models predict for each task that they are trained on."""
+    return {t.name: t.labels for t in results.tasks if t.role in ("task", "target", "source")}
+
+
+def heads(results: Results) -> int:
+    """How many heads the models have: tasks of one kind with the same labels share one."""
+    return len({(t.kind, *t.labels) for t in results.tasks if t.name in outputs(results)})
