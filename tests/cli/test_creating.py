@@ -13,6 +13,7 @@ from tunemerge.cli.app import app
 BREAKS = {
     "method": ("middle = (ordered[(n - 1) // 2] + ordered[n // 2]) / 2", "middle = ordered.mean(dim=0)"),
     "strategy": ("s.budget - first)", "s.budget // 2)"),
+    "task": ("return rows.assign(text=plain), found", "return rows, found"),
     "metric": ("return shares.sum(axis=1) / (there > 0).sum(axis=1)", "return hits.sum(axis=1) / there.sum(axis=1)"),
 }
 
@@ -23,7 +24,7 @@ def tunemerge(*arguments):
 
 def test_of(folder):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_mine.py"]
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "test_mine.py"]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
 
 
@@ -62,6 +63,7 @@ def test_its_test_passes_as_written_and_fails_when_the_maths_is_broken(kind, tmp
         ("method", "ties", "there is a merge method 'ties' already, in tunemerge.merge.methods.ties (built in)"),
         ("strategy", "joint", "there is a strategy 'joint' already"),
         ("metric", "accuracy", "there is a metric 'accuracy' already"),
+        ("task", "text-classification", "for example text_classification"),
     ],
 )
 def test_names_that_cannot_be(kind, name, said, tmp_path, monkeypatch):

@@ -425,11 +425,11 @@ def list_(
 
 @app.command()
 def new(
-    kind: Annotated[str, typer.Argument(help="method, strategy or metric", autocompletion=complete.new_kinds)],
+    kind: Annotated[str, typer.Argument(help="method, strategy, metric or task", autocompletion=complete.new_kinds)],
     name: Annotated[str, typer.Argument(help="what it is called: small letters, digits and _")],
     json: Json = False,
 ) -> None:
-    """Write NAME.py, a method, strategy or metric of your own that works, and its test."""
+    """Write NAME.py, a method, strategy, metric or kind of task of your own that works, and its test."""
     from tunemerge.cli.creating import create
 
     create(kind, name, Path())

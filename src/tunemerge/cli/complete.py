@@ -27,7 +27,7 @@ def kinds(incomplete: str) -> list[str]:
 
 
 def new_kinds(incomplete: str) -> list[str]:
-    return _starting(incomplete, ["method", "strategy", "metric"])
+    return _starting(incomplete, ["method", "strategy", "metric", "task"])
 
 
 def rules(incomplete: str) -> list[str]:

@@ -13,10 +13,10 @@ from tunemerge.errors import UsageError
 from tunemerge.registry import nearest
 from tunemerge.store.atomic import write_file
 
-KINDS = {"method": "methods: [{}]", "strategy": "strategies: [{}]", "metric": "metric: {}"}
+KINDS = {"method": "methods: [{}]", "strategy": "strategies: [{}]", "metric": "metric: {}", "task": "task: {}"}
 """What can be made, and how a study names it."""
 
-_PLURAL = {"method": "methods", "strategy": "strategies", "metric": "metrics"}
+_PLURAL = {"method": "methods", "strategy": "strategies", "metric": "metrics", "task": "tasks"}
 
 
 def create(kind: str, name: str, folder: Path) -> None:
