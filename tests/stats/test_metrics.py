@@ -5,6 +5,7 @@ import pytest
 from scipy.special import softmax
 from sklearn.metrics import accuracy_score, f1_score, log_loss, roc_auc_score
 
+from metric_names import ONE_NUMBER
 from tunemerge.registry import UnknownNameError
 from tunemerge.stats.metrics import METRICS, score
 
@@ -51,7 +52,7 @@ def test_calibration_error_by_its_definition(classes):
     assert METRICS["ece"].fn(target, logits, weight) == pytest.approx(expected, abs=1e-12)
 
 
-@pytest.mark.parametrize("name", METRICS.names())
+@pytest.mark.parametrize("name", ONE_NUMBER)
 def test_a_row_of_weight_k_is_the_row_k_times_and_of_weight_0_not_there(name):
     target, logits, _ = case(3, n=60)
     times = np.random.default_rng(1).integers(0, 4, 60)
@@ -59,7 +60,7 @@ def test_a_row_of_weight_k_is_the_row_k_times_and_of_weight_0_not_there(name):
     assert METRICS[name].fn(target, logits, times.astype(float)) == pytest.approx(repeated, abs=1e-12)
 
 
-@pytest.mark.parametrize("name", METRICS.names())
+@pytest.mark.parametrize("name", ONE_NUMBER)
 def test_many_weightings_at_once_are_the_weightings_one_by_one(name):
     target, logits, _ = case(3, n=50)
     weights = np.random.default_rng(2).uniform(0.1, 1, (7, 50))
@@ -67,7 +68,7 @@ def test_many_weightings_at_once_are_the_weightings_one_by_one(name):
     np.testing.assert_allclose(METRICS[name].many(target, logits, weights), one_by_one, rtol=1e-12)
 
 
-@pytest.mark.parametrize("name", METRICS.names())
+@pytest.mark.parametrize("name", ONE_NUMBER)
 def test_means_say_what_they_are_means_of(name):
     metric = METRICS[name]
     assert metric.is_mean == (name in {"accuracy", "log_loss", "mae"})

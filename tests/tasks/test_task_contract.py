@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from corpus import LABELS, sentences
+from series import tiny_series, waves
 from tunemerge.tasks.kinds.text_regression import TextRegression
 from tunemerge.tasks.task import TASKS, Loaded
 from tunemerge.testing import tasks as contract
@@ -71,6 +72,31 @@ def chats(base: Path) -> Case:
     return Case(TASKS["instructions"], {"messages": "chat", "new_tokens": 4, "template": "{prompt}:"}, table, base, bad)
 
 
+def forecasting(base: Path) -> Case:
+    table = waves(4, 40)
+    options = {"context": 16, "horizon": 4, "season": 4}
+    backward = table.iloc[[1, 0, *range(2, len(table))]].reset_index(drop=True)
+    bad = [
+        (table.assign(value=["high", *table["value"][1:]]), "not-a-number"),
+        (table.assign(time=["2024-13-01", *table["time"][1:]]), "bad-date"),
+        (backward, "time-goes-back"),
+        (pd.concat([table, table.tail(1)], ignore_index=True), "time-twice"),
+        (table.drop(index=5).reset_index(drop=True), "gap"),
+        (table.groupby("series").head(10).reset_index(drop=True), "too-short"),
+        (table.assign(value=1.0), "flat-past"),
+    ]
+    return Case(TASKS["forecasting"], options, table, tiny_series(base / "mixer", "patchtsmixer", 16), bad, rows=84)
+
+
+def returns(base: Path) -> Case:
+    table = waves(3, 70).rename(columns={"value": "price"})
+    bad = [(table.assign(price=table["price"] - 60), "not-a-price"), (table.drop(columns="time"), "no-such-column")]
+    options = {"value": "price", "context": 12, "horizon": 2, "channels": ["volume"]}
+    table["volume"] = np.random.default_rng(1).normal(size=len(table))
+    bad = [(b.assign(volume=0.0), code) for b, code in bad]
+    return Case(TASKS["returns"], options, table, tiny_series(base / "tst", "patchtst", 12, 2), bad, rows=84)
+
+
 CASES = {
     text_classification: "tiny_bert",
     text_pairs: "tiny_bert",
@@ -78,7 +104,14 @@ CASES = {
     language_modelling: "tiny_gpt",
     instructions: "tiny_gpt",
     chats: "tiny_llama",
+    forecasting: "series_bases",
+    returns: "series_bases",
 }
+
+
+@pytest.fixture(scope="module")
+def series_bases(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("series")
 
 
 def test_every_kind_has_a_case(tmp_path: Path) -> None:

@@ -117,11 +117,32 @@ def _cut(ordered: Times, before: int, count: float) -> float:
     return float(ordered[min(position, len(ordered) - 1)])
 
 
+@dataclass(frozen=True)
+class Known:
+    """When the answer of each row is known, and how long before the next window that must be."""
+
+    times: Times
+    embargo: float
+
+    def in_time(self, split: str, found: Mapping[str, Window]) -> NDArray[np.bool_]:
+        """Whether the answers of a split's rows are known before what is chosen or scored with them begins."""
+        later = (*_SCORED, *(_CHOSEN if split in _TRAINED else ()))
+        begins = min(found[name].start for name in later if name in found)
+        return self.times <= begins - self.embargo
+
+
 def by_window(
-    rows: pd.DataFrame, times: Times, found: Mapping[str, Window]
+    rows: pd.DataFrame, times: Times, found: Mapping[str, Window], known: Known | None = None
 ) -> tuple[dict[str, pd.DataFrame], dict[str, int]]:
     """A task's rows by split; and, for each split that lost some, how many rows were left out of it because their unit
-    is scored or chosen on."""
+    is scored or chosen on.
+
+    With `known` rows are kept apart by when their answers are known, row by row, and units (series) may come back.
+    """
+    if known is not None:
+        inside = {split: window.holds(times) for split, window in found.items()}
+        late = {s: known.in_time(s, found) if s in (*_CHOSEN, *_TRAINED) else True for s in found}
+        return {split: rows[inside[split] & late[split]] for split in found}, {}
     parts = {split: rows[window.holds(times)] for split, window in found.items()}
     dropped: dict[str, int] = {}
     for later, earlier in ((_SCORED, (*_CHOSEN, *_TRAINED)), (_CHOSEN, _TRAINED)):

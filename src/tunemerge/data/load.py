@@ -98,9 +98,11 @@ def rows_of(
     rows, more = convert(table)
     found += more
     # Rows with the same inputs are one unit: they belong on one side of a split, and are not independent evidence.
-    first = pd.Series(table.index, index=table.index).groupby(content_of(rows, target).to_numpy()).transform("first")
-    weight = pd.to_numeric(table[columns.weight], errors="coerce") if columns.weight else 1.0
-    unit = (table[columns.unit] if columns.unit else rows.get("unit", first)).astype(str)
+    first = pd.Series(rows.index, index=rows.index).groupby(content_of(rows, target).to_numpy()).transform("first")
+    # A row may be made of several lines of the table: what is said of it is said in the line whose index it has.
+    own = table.loc[rows.index]
+    weight = pd.to_numeric(own[columns.weight], errors="coerce") if columns.weight else 1.0
+    unit = (own[columns.unit] if columns.unit else rows.get("unit", first)).astype(str)
     rows = rows.assign(unit=unit, weight=weight)
     bad = rows[~((rows["weight"] > 0) & (rows["weight"] < math.inf))]
     if len(bad):

@@ -101,27 +101,37 @@ def _one(
 def write_predictions(predictions: Predictions, file: Path) -> None:
     """Parquet with the columns unit, target, outputs (float64), weight (float64).
 
-    Classes: target (int32), logit_0, ...; values: target (float64), output_0, ...
+    Classes: target (int32), logit_0, ...; values: target (float64), output_0, ...; where a row has several: target_0,
+    ...
     """
     classes = np.issubdtype(predictions.target.dtype, np.integer)
     name = "logit" if classes else "output"
     logit = {f"{name}_{i}": column for i, column in enumerate(predictions.logits.T)}
     columns = {
         "unit": pa.array(predictions.unit.tolist(), pa.string()),
-        "target": pa.array(predictions.target.astype(np.int32 if classes else np.float64)),
+        **{n: pa.array(v.astype(np.int32 if classes else np.float64)) for n, v in target_columns(predictions).items()},
         **{name: pa.array(np.ascontiguousarray(column)) for name, column in logit.items()},
         "weight": pa.array(predictions.weight),
     }
     pq.write_table(pa.table(columns), file)
 
 
+def target_columns(predictions: Predictions) -> dict[str, np.ndarray]:
+    """The target as columns: one, or of several numbers a row one each."""
+    if predictions.target.ndim == 1:
+        return {"target": predictions.target}
+    return {f"target_{i}": np.ascontiguousarray(column) for i, column in enumerate(predictions.target.T)}
+
+
 def read_predictions(file: Path | BinaryIO) -> Predictions:
     """What `write_predictions` wrote."""
     table = pq.read_table(file)
     names = [name for name in table.column_names if name.startswith(("logit_", "output_"))]
+    parts = [name for name in table.column_names if name.startswith("target_")]
+    several = np.stack([table[name].to_numpy() for name in parts], axis=1) if parts else None
     return Predictions(
         np.array(table["unit"].to_pylist(), object),
-        table["target"].to_numpy(),
+        table["target"].to_numpy() if several is None else several,
         np.stack([table[name].to_numpy() for name in names], axis=1),
         table["weight"].to_numpy(),
     )

@@ -199,7 +199,7 @@ def _rouge_l(target: Floats, completion: Floats) -> Floats:
     return completion[:, 4]
 
 
-METRICS: Registry[Metric] = Registry("metric", group="tunemerge.metrics")
+METRICS: Registry[Metric] = Registry("metric", "tunemerge.stats.measures", "tunemerge.metrics")
 for _metric in (
     Metric("accuracy", True, _mean_of(_correct), _correct),
     Metric("macro_f1", True, _macro_f1),

@@ -53,7 +53,8 @@ def examine(
     rows, problems = read_rows(config, folder, store.root)
     found += missing_packages(config.trackers) + _adapter_findings(config, models)
     found += seen_by_models(models, rows.scored, {name: key_of(name) for name in models})
-    found += problems + check_heads(models, rows) + unfit_models(config, models) + weak_evidence(config, rows)
+    found += problems + check_heads(models, rows) + unfit_models(config, models, rows.spec)
+    found += weak_evidence(config, rows)
     incumbent, problems = read_incumbent(config, rows, folder)
     found += problems
     records, problems = read_records(config, models)

@@ -69,7 +69,7 @@ def units_on_both_sides(config: StudyConfig, given: Mapping[str, TaskTables]) ->
     found = []
     for name, tables in given.items():
         task = config.tasks[name]
-        if not task.files or task.unit is None:
+        if not task.files or task.unit is None or TASKS[str(task.kind)].timed:
             continue
         sides = {split: rows["unit"] for split, rows in tables.rows.items()}
         for later, earlier in (("test", "validation"), *((s, t) for s in ("test", "validation") for t in TRAINED)):

@@ -29,6 +29,7 @@ from tunemerge.study.leaks import (
     units_on_both_sides,
     unlike_deployment,
 )
+from tunemerge.study.look_ahead import look_ahead
 from tunemerge.study.private import undeclared_labels, without_values
 from tunemerge.study.rows_check import check_leaks, check_specs, check_splits
 from tunemerge.study.splitting import TaskTables, split_tasks
@@ -121,7 +122,7 @@ def read_rows(config: StudyConfig, folder: Path, store_root: Path) -> tuple[Stud
     contents = {name: [_contents(p, config.tasks[name]) for p in by.values()] for name, by in frames.items()}
     found += check_leaks(contents, config.private) + near_duplicates(contents, config.private)
     found += units_on_both_sides(config, given) + telling_columns(config, given)
-    found += unlike_deployment(config, frames, given, folder)
+    found += unlike_deployment(config, frames, given, folder) + look_ahead(config, frames)
     specs = {name: _spec(config.tasks[name], by_seed.values()) for name, by_seed in frames.items()}
     roles = {name: role_of(name, config) for name in frames}
     found += check_specs(specs, roles)

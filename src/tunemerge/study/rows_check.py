@@ -91,6 +91,14 @@ def _heads(trained: Mapping[str, Spec]) -> list[Finding]:
     if len(by_spec) == 1:
         return []
     heads = [(names, trained[names[0]]) for names in by_spec.values()]
+    (first, expected), *_ = heads
+    for names, spec in heads:
+        if (spec.kind, spec.labels) == (expected.kind, expected.labels) and spec is not expected:
+            keys = {*spec.options, *expected.options}
+            key = min(k for k in keys if spec.options.get(k) != expected.options.get(k))
+            here, there = (repr(s.options.get(key)) for s in (spec, expected))
+            text = f"tasks of a study share one model; {names[0]} has {key} {here}, {first[0]} has {there}"
+            return [error("options-differ", text, f"tasks.{names[0]}.{key}", "say the same in both")]
     for names, spec in heads:
         if not isinstance(TASKS[spec.kind], TextKind):
             text = (

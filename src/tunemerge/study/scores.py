@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from tunemerge.evaluate.predict import FILE as PREDICTIONS
-from tunemerge.evaluate.predict import read_predictions
+from tunemerge.evaluate.predict import read_predictions, target_columns
 from tunemerge.results import ArmResult, Interval, TaskScore
 from tunemerge.stats.components import Contrast, Estimate, contrast, estimate
 from tunemerge.stats.folds import Folds
@@ -78,7 +78,7 @@ class Evidence:
             kept = "logit" if spec and is_classes(spec.kind) else "output"
             logits = {f"{kept}_{i}": p.logits[:, i] for i in range(p.logits.shape[1])}
             unit = numbered(p.unit) if self.plan.config.tasks[task].private else p.unit
-            columns = {"row": lines + 1, "unit": unit, "target": p.target, **logits, "weight": p.weight}
+            columns = {"row": lines + 1, "unit": unit, **target_columns(p), **logits, "weight": p.weight}
             parts.append(pd.DataFrame({"arm": arm, "seed": seed, "task": task, "split": split, **columns}))
         return pd.concat(parts, ignore_index=True)
 

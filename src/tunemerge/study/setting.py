@@ -83,15 +83,16 @@ def check_heads(models: Mapping[str, Leaf], rows: StudyRows) -> list[Finding]:
     return found
 
 
-def unfit_models(config: StudyConfig, models: Mapping[str, Leaf]) -> list[Finding]:
+def unfit_models(config: StudyConfig, models: Mapping[str, Leaf], spec: Spec) -> list[Finding]:
     """Models that the tasks' kind can't use, and a linear probe where there is no head."""
     kind = next((TASKS[str(t.kind)] for t in config.tasks.values() if str(t.kind) in TASKS), None)
     if kind is None:
         return []
     found = no_probe(kind, config.tuning)
+    own = spec if spec.kind == kind.name else None
     for name, leaf in models.items():
         try:
-            found += unfit_model(kind, open_checkpoint(leaf.path).config, key_of(name))
+            found += unfit_model(kind, open_checkpoint(leaf.path).config, key_of(name), own)
         except TunemergeError:
             continue  # reported by the check of the files
     return found

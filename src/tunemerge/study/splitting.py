@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tunemerge.data.calendar import TEST, Times, by_window, parse_span, parse_times, windows
+from tunemerge.data.calendar import TEST, Known, Times, by_window, parse_span, parse_times, windows
 from tunemerge.data.load import content_of
 from tunemerge.data.split import VALIDATION, fold_of, frozen_rows, inner_splits, make_splits, strata_of
 from tunemerge.data.splitter import Fold, built_folds, load_function
@@ -167,16 +167,25 @@ def _by_time(config: StudyConfig, splits: SplitsConfig, tables: Mapping[str, Tas
         return Splitting({}, found)
     numeric = all(number for _, number in times.values())
     try:
-        gap = sum(parse_span(getattr(splits, key), numeric, f"splits.{key}") for key in ("horizon", "embargo"))
+        horizon, embargo = (parse_span(getattr(splits, k), numeric, f"splits.{k}") for k in ("horizon", "embargo"))
     except UsageError as e:
         return Splitting({}, [error("bad-value", str(e), "splits")])
+    known = {
+        name: Known(tables[name].rows["data"]["known"].to_numpy(np.float64), embargo)
+        for name in times
+        if TASKS[str(config.tasks[name].kind)].timed
+    }
+    # Windows end before the next begins by what most answers take (one that is known just then is in time); rows whose
+    # answers take longer are left out one by one.
+    spans = (float(np.median(k.times - times[name][0])) for name, k in known.items())
+    horizon = max([horizon, *(span * (1 - 1e-9) for span in spans)])
     parts: dict[str, dict[int, Frames]] = {name: {} for name in times}
     dropped: dict[tuple[str, str], int] = {}
     left = held = 0
     for number, run in config.runs.items():
-        cut = windows([t for t, _ in times.values()], splits.sizes, splits.folds, run.fold, gap)
+        cut = windows([t for t, _ in times.values()], splits.sizes, splits.folds, run.fold, horizon + embargo)
         for name, (own, _) in times.items():
-            parts[name][number], lost = by_window(tables[name].rows["data"], own, cut)
+            parts[name][number], lost = by_window(tables[name].rows["data"], own, cut, known.get(name))
             for split, count in lost.items():
                 dropped[name, split] = max(count, dropped.get((name, split), 0))
             scored = parts[name][number].get("held_out", ())
@@ -208,6 +217,10 @@ def _times(
             known = ", ".join(map(str, raw.columns))
             text = f"no column {column!r} (for splits.column); the columns are: {known}"
             found.append(error("no-such-column", text, f"{where} ({task.data})"))
+            continue
+        if TASKS[str(task.kind)].timed and task.options.time != column:
+            text = f"splits.column is {column!r}, {name} reads its times from {task.options.time!r}"
+            found.append(error("other-time", text, "splits.column", f"say `column: {task.options.time}`"))
             continue
         try:
             times[name] = parse_times(raw.loc[rows.index, column], f"{where} ({task.data})")

@@ -29,7 +29,7 @@ class CausalKind(TaskKind):
 
     adapter_task = "CAUSAL_LM"
 
-    def refuses(self, config: Mapping[str, Any]) -> str | None:
+    def refuses(self, config: Mapping[str, Any], spec: Spec | None = None) -> str | None:
         if is_causal(config):
             return None
         found = listed(config.get("architectures") or ["nothing"])

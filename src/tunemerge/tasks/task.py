@@ -70,6 +70,8 @@ class TaskKind(ABC):
     `weight` are inputs. `head_names` are parts of the names of tensors that belong to the head; a kind without any has
     no head that could be trained alone. `adapter_task` is what PEFT calls a model of this kind. `generates`: whether
     `answer` adds columns to predictions.
+    `timed`: rows have columns `series`, `time` and `known` (numbers, all in `target`): when a row's prediction is made,
+    and when its answer was known. Nothing is then trained or chosen on what was not yet known, and units may come back.
     """
 
     name: ClassVar[str]
@@ -81,6 +83,7 @@ class TaskKind(ABC):
     adapter_task: ClassVar[str] = "SEQ_CLS"
     generates: ClassVar[bool] = False
     fits: ClassVar[bool] = False
+    timed: ClassVar[bool] = False
     controls: ClassVar[Mapping[str, KindControl]] = {}
 
     # From a person's table to rows: no torch, and everything that is wrong as findings
@@ -107,8 +110,9 @@ class TaskKind(ABC):
         """What the head predicts that a config.json describes; None where it has none for this kind."""
         return None
 
-    def refuses(self, config: Mapping[str, Any]) -> str | None:
-        """Why a model with this config.json can't be used; None where it can."""
+    def refuses(self, config: Mapping[str, Any], spec: Spec | None = None) -> str | None:
+        """Why a model with this config.json can't be used (with `spec`: for these rows); None where it can. Keys of the
+        config may be missing."""
         return None
 
     def check(self, spec: Spec, parts: Mapping[str, pd.DataFrame], where: str) -> list[Finding]:

@@ -23,7 +23,8 @@ Sample = tuple[np.ndarray, Floats, Floats]
 
 def samples(metric: Metric) -> Iterator[Sample]:
     """(target [n], predictions [n, k], weights [n]) of the kind that the metric scores: two classes and four, some of
-    them right; values and predictions near them; or texts and how likely they are."""
+    them right; values, forecasts, returns of six assets and twelve, and predictions near them; or texts and how likely
+    they are."""
     for number, classes in enumerate((2, 4)):
         rng = np.random.default_rng(number)
         weights = rng.integers(1, 4, ROWS).astype(float)
@@ -34,6 +35,15 @@ def samples(metric: Metric) -> Iterator[Sample]:
         elif metric.prediction == "classes":
             target = np.arange(ROWS) % classes
             yield target, rng.normal(size=(ROWS, classes)) + 1.5 * np.eye(classes)[target], weights
+        elif metric.prediction == "forecast":
+            came = rng.normal(3.0, 2.0, (ROWS, classes))
+            scale = rng.uniform(0.5, 2.0, (ROWS, 1))
+            yield np.hstack([came, scale]), came + rng.normal(0, 0.7, came.shape), weights
+        elif metric.prediction == "return":
+            came, assets = rng.normal(0.0, 0.02, ROWS), 3 * classes
+            places = np.divmod(np.arange(ROWS), assets)
+            answer = np.stack([came, *places, np.full(ROWS, 0.001)], axis=1)
+            yield answer, (came + rng.normal(0, 0.01, ROWS))[:, None], weights
         else:
             value = rng.normal(3.0, 2.0, ROWS)
             yield value, (value + rng.normal(0, 0.7 + number, ROWS))[:, None], weights
@@ -42,7 +52,9 @@ def samples(metric: Metric) -> Iterator[Sample]:
 def a_row_twice_is_a_weight_of_two(metric: Metric) -> None:
     for target, predictions, weights in samples(metric):
         times = weights.astype(int)
-        repeated = metric.fn(np.repeat(target, times), np.repeat(predictions, times, axis=0), np.ones(times.sum()))
+        repeated = metric.fn(
+            np.repeat(target, times, axis=0), np.repeat(predictions, times, axis=0), np.ones(times.sum())
+        )
         _same(metric, metric.fn(target, predictions, weights), repeated, "rows repeated")
 
 

@@ -39,8 +39,9 @@ MAX_LENGTH = 64
 
 @dataclass(frozen=True)
 class Case:
-    """A kind with something small to learn: `options` as in a study, a `table` of 40 rows or more, tables that are
-    `bad` with the code of the finding that each must give, the folder of a `base` model, and `tuning` that learns."""
+    """A kind with something small to learn: `options` as in a study, a `table` that makes 40 `rows` or more (None: one
+    a line), tables that are `bad` with the code of the finding that each must give, the folder of a `base` model, and
+    `tuning` that learns."""
 
     kind: TaskKind
     options: Mapping[str, Any]
@@ -48,6 +49,7 @@ class Case:
     base: Path
     bad: Sequence[tuple[pd.DataFrame, str]] = ()
     tuning: TuneConfig = field(default_factory=lambda: TuneConfig(learning_rate=3e-3, batch_size=8, dropout=0.0))
+    rows: int | None = None
 
     @property
     def parsed(self) -> Any:
@@ -64,7 +66,9 @@ def rows_and_findings(case: Case, table: pd.DataFrame) -> tuple[pd.DataFrame, li
 def bad_rows_are_findings(case: Case, folder: Path) -> None:
     """Rows that can't be used are errors with a code and a place, never exceptions and never dropped."""
     rows, found = rows_and_findings(case, case.table)
-    assert found == [] and len(rows) == len(case.table), found
+    assert found == [], found
+    assert len(rows) == (len(case.table) if case.rows is None else case.rows), len(rows)
+    assert rows.index.isin(case.table.index).all() and rows.index.is_unique, "a row has the index of one of its lines"
     for table, code in case.bad:
         _, found = rows_and_findings(case, table)
         errors = [f.code for f in found if f.severity == "error"]
@@ -123,7 +127,7 @@ def padding_changes_no_prediction(case: Case, folder: Path) -> None:
 def the_loss_falls(case: Case, folder: Path) -> None:
     """Tuned for ten passes over the table, the training loss falls by a tenth or more."""
     model, _ = _start(case, folder)
-    examples = 10 * len(case.table)
+    examples = 10 * len(pd.read_parquet(folder / "rows.parquet"))
     file = folder / "rows.parquet"
     tuned = tune_model(
         model.folder, folder / "tuned", [file], [file], task=model.spec, seed=1, examples=examples, config=case.tuning

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tunemerge.findings import Finding, error
+from tunemerge.tasks.spec import Spec
 from tunemerge.tasks.task import TaskKind
 from tunemerge.tune.config import TuneConfig
 
@@ -18,7 +19,7 @@ def no_probe(kind: TaskKind, config: TuneConfig) -> list[Finding]:
     return [error("no-head", text, "tuning.method", "take full or lora")]
 
 
-def unfit_model(kind: TaskKind, config: Mapping[str, Any], where: str) -> list[Finding]:
-    """An error where the kind can't use a model with this config.json."""
-    why = kind.refuses(config)
+def unfit_model(kind: TaskKind, config: Mapping[str, Any], where: str, spec: Spec | None = None) -> list[Finding]:
+    """An error where the kind can't use a model with this config.json (for rows of this spec)."""
+    why = kind.refuses(config, spec)
     return [error("unfit-model", why, where, "give such a model, or take another kind of task")] if why else []
