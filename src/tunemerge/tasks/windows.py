@@ -39,8 +39,8 @@ class SeriesOptions(BaseModel):
     series: str = Field("series", description="column that names the series", examples=["ticker"])
     time: str = Field("time", description="column of the date (ISO 8601), or number", examples=["date"])
     value: str = Field("value", description="column to forecast", examples=["close"])
-    channels: tuple[str, ...] = Field(
-        (), description="columns of numbers that are read beside the value", examples=[["volume"]]
+    channels: list[str] = Field(
+        [], description="columns of numbers that are read beside the value", examples=[["volume"]]
     )
     context: int = Field(36, ge=2, description="how many values a forecast is made from", examples=[48])
     horizon: int = Field(1, ge=1, description="how many steps ahead", examples=[18])
