@@ -55,7 +55,7 @@ print(METRICS.names(), METRICS.problems)
 print([f.name for f in METRICS.plugin("half").files], METRICS.code("half"), METRICS.code("accuracy"))
 """
     names, files = package.run("-c", code).splitlines()
-    assert names == "['accuracy', 'auroc', 'ece', 'half', 'log_loss', 'macro_f1', 'mae', 'r2', 'rmse', 'spearman'] []"
+    assert "'half'" in names and "'accuracy'" in names and names.endswith(" []")
     assert files.startswith("['metric.py', '__init__.py', 'maths.py'] {'metric half': ") and files.endswith(" {}")
     (tmp_path / "own_package" / "maths.py").write_text("def half(target, logits, weights):\n    return 1\n")
     assert package.run("-c", code).splitlines()[1] != files

@@ -24,7 +24,8 @@ def rows(tmp_path, *lines):
 def test_all_metrics_of_rows_of_both_labels(tuned, tmp_path):
     file = rows(tmp_path, *(f"good film {i},positive\nbad film {i},negative" for i in range(10)))
     result = evaluate(tuned, file, text="wrote", label="verdict", predictions=tmp_path / "p.parquet")
-    assert set(result.metrics) == {"accuracy", "macro_f1", "auroc", "log_loss", "ece"} and not result.undefined
+    assert set(result.metrics) == {"accuracy", "macro_f1", "auroc", "auprc", "brier", "log_loss", "ece"}
+    assert not result.undefined
     assert result.rows == 20 and (tmp_path / "p.parquet").exists()
 
 
@@ -32,7 +33,7 @@ def test_one_label_leaves_out_what_ranks_with_the_reason(tuned, tmp_path):
     result = evaluate(tuned, rows(tmp_path, *(f"film {i},positive" for i in range(9))), text="wrote", label="verdict")
     assert {"accuracy", "log_loss"} <= set(result.metrics)
     assert result.undefined["auroc"] == "all rows have the label 'positive'"
-    assert set(result.metrics).isdisjoint(result.undefined) and len(result.metrics) + len(result.undefined) == 5
+    assert set(result.metrics).isdisjoint(result.undefined) and len(result.metrics) + len(result.undefined) == 7
 
 
 def test_two_rows_still_have_an_accuracy(tuned, tmp_path):

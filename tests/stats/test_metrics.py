@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from scipy.special import softmax
-from sklearn.metrics import accuracy_score, f1_score, log_loss, roc_auc_score
+from sklearn.metrics import accuracy_score, average_precision_score, brier_score_loss, f1_score, log_loss, roc_auc_score
 
 from metric_names import ONE_NUMBER
 from tunemerge.registry import UnknownNameError
@@ -33,7 +33,11 @@ def test_agrees_with_scikit_learn(classes, weighted):
     if classes == 2:
         # The log odds, rounded: the probability itself breaks ties by rounding noise.
         known["auroc"] = roc_auc_score(target, (logits[:, 1] - logits[:, 0]), sample_weight=weight)
+        known["auprc"] = average_precision_score(target, (logits[:, 1] - logits[:, 0]), sample_weight=weight)
+        known["brier"] = brier_score_loss(target, p[:, 1], sample_weight=weight)
     else:
+        known["auprc"] = average_precision_score(np.eye(classes)[target], p, sample_weight=weight)
+        known["brier"] = brier_score_loss(target, p, sample_weight=weight, scale_by_half=True)
         known["auroc"] = roc_auc_score(target, p, sample_weight=weight, multi_class="ovr", average="macro")
     for name, value in known.items():
         assert METRICS[name].fn(target, logits, weight) == pytest.approx(value, abs=1e-10), name
@@ -71,7 +75,7 @@ def test_many_weightings_at_once_are_the_weightings_one_by_one(name):
 @pytest.mark.parametrize("name", ONE_NUMBER)
 def test_means_say_what_they_are_means_of(name):
     metric = METRICS[name]
-    assert metric.is_mean == (name in {"accuracy", "log_loss", "mae"})
+    assert metric.is_mean == (name in {"accuracy", "log_loss", "mae", "brier"})
     if metric.is_mean:
         target, logits, weight = case(3)
         mean = np.average(metric.per_row(target, logits), weights=weight)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tunemerge.checkpoint.architecture import architecture_findings
 from tunemerge.checkpoint.model import Checkpoint, open_checkpoint
+from tunemerge.checkpoint.preprocessing import preprocessing_findings
 from tunemerge.checkpoint.tokenizers import tokenizer_findings
 from tunemerge.compat.finite import finite_findings
 from tunemerge.compat.labels import label_findings
@@ -42,7 +43,8 @@ def check_models(models: Mapping[str, Path], base: Path | None) -> list[Finding]
     if len(opened) > 1:
         findings += architecture_findings(opened)
         findings += tensor_findings(opened)
-        findings += tokenizer_findings({name: model.folder for name, model in opened.items()})
+        folders = {name: model.folder for name, model in opened.items()}
+        findings += tokenizer_findings(folders) + preprocessing_findings(folders)
         findings += label_findings({name: model for name, model in opened.items() if name in models})
     return findings
 

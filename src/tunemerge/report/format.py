@@ -16,11 +16,11 @@ UNKNOWN = "unknown"
 NONE = "–"
 _PERCENT = {
     "accuracy", "balancedaccuracy", "f1", "macrof1", "microf1", "weightedf1", "auroc", "auc", "rocauc", "exactmatch",
-    "accuracyandr2", "calibrationerror", "ece", "expectedcalibrationerror",
+    "accuracyandr2", "auprc", "calibrationerror", "ece", "expectedcalibrationerror",
 }  # fmt: skip
 _PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z")
-_NAMES = {"auroc": "AUROC", "f1": "F1", "macro_f1": "macro-F1", "ece": "calibration error", "log_loss": "log loss",
-          "accuracy_and_r2": "accuracy and R²"}  # fmt: skip
+_NAMES = {"auroc": "AUROC", "auprc": "AUPRC", "f1": "F1", "macro_f1": "macro-F1", "ece": "calibration error",
+          "log_loss": "log loss", "brier": "Brier score", "accuracy_and_r2": "accuracy and R²"}  # fmt: skip
 
 
 def is_percent(metric: str) -> bool:

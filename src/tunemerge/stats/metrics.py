@@ -128,6 +128,34 @@ def _auroc(target: Targets, logits: Floats, weights: Floats) -> Floats:
     return np.divide(np.nansum(areas, axis=0), defined, out=np.full(len(weights), np.nan), where=defined > 0)
 
 
+def _auprc(target: Targets, logits: Floats, weights: Floats) -> Floats:
+    """Area under the precision-recall curve (average precision): of class 1 where there are two, else one-vs-rest, mean
+    over the classes that occur. What knows nothing scores the share of the class."""
+    if logits.shape[1] == 2:
+        return _average_precision(target == 1, logits[:, 1] - logits[:, 0], weights)
+    ranking = log_softmax(logits)
+    areas = np.stack([_average_precision(target == c, ranking[:, c], weights) for c in range(logits.shape[1])])
+    defined = (~np.isnan(areas)).sum(axis=0)
+    return np.divide(np.nansum(areas, axis=0), defined, out=np.full(len(weights), np.nan), where=defined > 0)
+
+
+def _average_precision(positive: NDArray[np.bool_], ranking: Floats, weights: Floats) -> Floats:
+    """Sum over thresholds of precision times the recall that each adds [B]; nan where no positive row has weight."""
+    order = np.argsort(-ranking, kind="stable")
+    ends = np.flatnonzero(np.append(np.diff(ranking[order]) != 0, True))  # rows of one score share a threshold
+    hits = np.cumsum(weights[:, order] * positive[order], axis=1)[:, ends]
+    taken = np.cumsum(weights[:, order], axis=1)[:, ends]
+    precision = np.divide(hits, taken, out=np.zeros_like(hits), where=taken > 0)
+    area = (precision * np.diff(hits, axis=1, prepend=0)).sum(axis=1)
+    return np.divide(area, hits[:, -1], out=np.full(len(weights), np.nan), where=hits[:, -1] > 0)
+
+
+def _brier(target: Targets, logits: Floats) -> Floats:
+    """Half the squared distance between probabilities and answer: (p - y)^2 where there are two classes."""
+    probability = np.exp(log_softmax(logits))
+    return np.asarray(((probability - np.eye(logits.shape[1])[target]) ** 2).sum(axis=1) / 2, np.float64)
+
+
 def _ece(target: Targets, logits: Floats, weights: Floats) -> Floats:
     """Expected calibration error of the top label, equal-width bins (i/15, (i+1)/15] (Guo et al. 2017, 1706.04599)."""
     confidence = np.exp(log_softmax(logits).max(axis=1))
@@ -205,6 +233,8 @@ for _metric in (
     Metric("macro_f1", True, _macro_f1),
     Metric("auroc", True, _auroc, probabilities=True),
     Metric("log_loss", False, _mean_of(_surprise), _surprise, upper=np.inf, probabilities=True),
+    Metric("auprc", True, _auprc, probabilities=True),
+    Metric("brier", False, _mean_of(_brier), _brier, probabilities=True),
     Metric("ece", False, _ece, probabilities=True),
     Metric("rmse", False, _rmse, upper=np.inf, prediction="value", has_unit=True),
     Metric("mae", False, _mean_of(_mae_terms), _mae_terms, upper=np.inf, prediction="value", has_unit=True),

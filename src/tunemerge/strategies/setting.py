@@ -96,11 +96,13 @@ class PerTask:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A simple model that a kind of task brings along, fitted to rows without a checkpoint: a control."""
+    """A simple model that a kind of task brings along, fitted to rows without a checkpoint: a control. `rows` are those
+    that it is fitted to, for every task the same, or each task's own by name. `ceiling`: it pools private rows."""
 
     control: str
     version: int
-    rows: Rows
+    rows: Rows | Mapping[str, Rows]
+    ceiling: bool = False
 
 
 Answer = Node | Ensemble | PerTask | Fitted
@@ -184,6 +186,11 @@ class Setting:
     def everything(self) -> Rows:
         """All training rows of the seed: adapt and source of all tasks."""
         return sum(self.source.values(), self.mix)
+
+    @property
+    def each(self) -> dict[str, Rows]:
+        """All training rows of the seed, by task: of a target the adapt rows, and its source rows if it has any."""
+        return {n: self.source[n] + rows if n in self.source else rows for n, rows in self.adapt.items()}
 
     @property
     def pairs(self) -> list[Pair]:
@@ -344,11 +351,14 @@ def predict(models: Sequence[Node], rows: Leaf, scoring: Mapping[str, Any], *, f
     return Step("predict", params, {"models": tuple(models), "rows": (rows,)}, f"predict {rows.label}: {who}")
 
 
-def predict_fitted(fitted: Fitted, rows: Leaf, scoring: Mapping[str, Any], seed: int, *, final: bool) -> Step:
+def predict_fitted(
+    fitted: Fitted, task: str, rows: Leaf, scoring: Mapping[str, Any], seed: int, *, final: bool
+) -> Step:
     """The same of a control, which is fitted in this very step."""
+    train = fitted.rows if isinstance(fitted.rows, Rows) else fitted.rows[task]
     names = {"control": fitted.control, "version": fitted.version}
     params = {"task": scoring["task"], **names, "seed": seed, "final": final}
-    inputs = {"train": fitted.rows.train, "rows": (rows,)}
+    inputs = {"train": train.train, "rows": (rows,)}
     return Step("control", params, inputs, f"predict {rows.label}: {fitted.control}")
 
 

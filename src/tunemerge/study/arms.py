@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -58,6 +58,8 @@ class Arm:
     @cached_property
     def ceiling(self) -> bool:
         """Whether it pools the rows of private tasks, so that nobody may have it."""
+        if any(isinstance(a, Fitted) and a.ceiling for a in self.answers.values()):
+            return True
         nodes = [n for seed in self.answers for n in self.nodes(seed)]
         return bool(pooling(Plan.of(n for n in nodes if isinstance(n, Step))))
 
@@ -127,7 +129,7 @@ def build_arms(
             continue
         by_graph[graph] = name
         arms.append(arm)
-    controls, without = _controls(settings, [*config.private])
+    controls, without = _controls(config, settings)
     arms += controls
     unavailable += without
     found = _strangers(config) if unpaired else []
@@ -136,8 +138,9 @@ def build_arms(
     return arms, unavailable, found
 
 
-def _controls(settings: Mapping[int, Setting], private: Sequence[str]) -> tuple[list[Arm], list[tuple[str, str]]]:
-    """The simple models that the kind of task adds to every study, fitted to all training rows of a seed."""
+def _controls(config: StudyConfig, settings: Mapping[int, Setting]) -> tuple[list[Arm], list[tuple[str, str]]]:
+    """The simple models that the kind of task adds to every study, fitted to all training rows of a seed, or to each
+    task's own."""
     setting = next(iter(settings.values()))
     kinds = dict.fromkeys(spec.kind for spec in setting.specs.values()) or [setting.task["task"]["kind"]]
     arms, unavailable = [], []
@@ -145,17 +148,22 @@ def _controls(settings: Mapping[int, Setting], private: Sequence[str]) -> tuple[
         if setting.specs:
             unavailable.append((name, "it answers one head, and the tasks have several"))
             continue
-        if len(private) > 1:
+        pooled = len(config.private) > 1 and not control.own
+        without = [*config.retention, *config.unseen]
+        if pooled and not config.ceilings:
             unavailable.append((name, "it would pool the rows of private tasks"))
             continue
-        strategy = Strategy(name, _fitting(name, control), "control", None, False, False, "nothing")
+        if control.own and without:
+            unavailable.append((name, f"no training rows of {listed(without)}"))
+            continue
+        strategy = Strategy(name, _fitting(name, control, pooled), "control", None, False, False, "nothing")
         arms.append(Arm(name, strategy, None, {seed: strategy.build(s) for seed, s in settings.items()}))
     return arms, unavailable
 
 
-def _fitting(name: str, control: KindControl) -> Callable[[Setting], Answer]:
+def _fitting(name: str, control: KindControl, ceiling: bool) -> Callable[[Setting], Answer]:
     def build(setting: Setting) -> Answer:
-        return Fitted(name, control.version, setting.everything)
+        return Fitted(name, control.version, setting.each if control.own else setting.everything, ceiling)
 
     build.__doc__ = control.description
     return build

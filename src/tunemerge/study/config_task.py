@@ -79,6 +79,12 @@ class TaskConfig(Part):
         """The keys of the task's kind, an instance of its `Options`."""
         return self._options
 
+    def with_options(self, options: BaseModel) -> TaskConfig:
+        """The same task with other keys of its kind."""
+        other = self.model_copy()
+        other._options = options
+        return other
+
     @classmethod
     def __get_pydantic_json_schema__(cls, core: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         """The keys of all kinds, for editors: which of them a task has depends on its kind."""

@@ -130,6 +130,8 @@ class Reader:
 
     def _shape(self, lengths: np.ndarray) -> Shape:
         longest = int(lengths.max())
+        if longest == 1:  # rows of one size, which nothing pads
+            return len(lengths), 1
         return len(lengths), min(-(-longest // MULTIPLE) * MULTIPLE, max(self._limit, longest))
 
     def _all(self, leaves: Sequence[Any]) -> np.ndarray:

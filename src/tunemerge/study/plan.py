@@ -130,7 +130,9 @@ def scored_splits(config: StudyConfig, task: TaskRows) -> tuple[str, ...]:
 def _prediction(arm: Arm, setting: Setting, task: TaskRows, split: str) -> Step:
     answer, rows = arm.answers[setting.seed], task.parts[setting.seed][split]
     if isinstance(answer, Fitted):
-        return predict_fitted(answer, rows, setting.scoring((rows,)), setting.seed, final=split != "validation")
+        return predict_fitted(
+            answer, task.name, rows, setting.scoring((rows,)), setting.seed, final=split != "validation"
+        )
     return predict(arm.model(setting.seed, task.name), rows, setting.scoring((rows,)), final=split != "validation")
 
 

@@ -11,14 +11,15 @@ from numpy.typing import NDArray
 
 from tunemerge.findings import Finding, error
 from tunemerge.graph.private import without_quoted, words
+from tunemerge.registry import listed
 from tunemerge.study.config import StudyConfig
 from tunemerge.study.config_task import TaskConfig
 
 
-def undeclared_labels(config: StudyConfig) -> list[Finding]:
-    """Private tasks whose label set is not declared: a stray value would become a class, and be shown as one."""
+def undeclared(config: StudyConfig) -> list[Finding]:
+    """Private tasks whose labels or categories are not declared: a stray value would become one, and be shown."""
     fix = "declare them, raw value to label name: `labels: {negative: negative, positive: positive}`"
-    return [
+    found = [
         error(
             "private-labels",
             "a private task needs its `labels:`, or any stray value becomes a class",
@@ -28,6 +29,13 @@ def undeclared_labels(config: StudyConfig) -> list[Finding]:
         for n in config.private
         if getattr(config.tasks[n].options, "labels", None) == {}
     ]
+    for name in config.private:
+        open_columns = [c for c, v in getattr(config.tasks[name].options, "categorical", {}).items() if not v]
+        if open_columns:
+            text = f"the categories of {listed(map(repr, open_columns), 8)} are not declared: a model would keep them"
+            fix = f"`categorical: {{{open_columns[0]}: [FIRST, SECOND]}}`, or `ignore` the column"
+            found.append(error("private-categories", text, f"tasks.{name}", fix))
+    return found
 
 
 def without_values(

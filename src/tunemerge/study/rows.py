@@ -14,12 +14,13 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from tunemerge.data.load import Columns, content_of, read_table, rows_of, table_path
+from tunemerge.data.load import Columns, content_of, rows_of, table_path
 from tunemerge.errors import UsageError
 from tunemerge.findings import Finding, error
 from tunemerge.graph.step import Leaf, Role
 from tunemerge.store.digest import digest_file, digest_json
 from tunemerge.store.sealed import write_sealed
+from tunemerge.study.complete import completed, read_once
 from tunemerge.study.config import DEFAULT_KIND, StudyConfig
 from tunemerge.study.config_task import TaskConfig
 from tunemerge.study.leaks import (
@@ -30,7 +31,7 @@ from tunemerge.study.leaks import (
     unlike_deployment,
 )
 from tunemerge.study.look_ahead import look_ahead
-from tunemerge.study.private import undeclared_labels, without_values
+from tunemerge.study.private import undeclared, without_values
 from tunemerge.study.rows_check import check_leaks, check_specs, check_splits
 from tunemerge.study.splitting import TaskTables, split_tasks
 from tunemerge.tasks.spec import Spec
@@ -112,7 +113,9 @@ def role_of(name: str, config: StudyConfig) -> TaskRole:
 
 def read_rows(config: StudyConfig, folder: Path, store_root: Path) -> tuple[StudyRows, list[Finding]]:
     """Read and split every task's rows. Nothing is written. `folder` is what paths are relative to."""
-    given, columns, found = _read_all(config, folder)
+    cache: dict[Path, pd.DataFrame | UsageError] = {}
+    config = completed(config, folder, cache)
+    given, columns, found = _read_all(config, folder, cache)
     only_trained = frozenset(n for n in config.tasks if role_of(n, config) == "source")
     splitting = split_tasks(config, given, only_trained, folder)
     found += splitting.findings
@@ -129,6 +132,9 @@ def read_rows(config: StudyConfig, folder: Path, store_root: Path) -> tuple[Stud
     for name, by_seed in frames.items():
         specs[name] = spec = _known(name, specs, roles)
         found += [] if spec is None else _kind_findings(spec, by_seed.values(), f"tasks.{name}")
+    for spec in {s.kind: s for s in specs.values() if s is not None}.values():
+        own = {n: list(by_seed.values()) for n, by_seed in frames.items() if specs[n] and any(by_seed.values())}
+        found += TASKS[spec.kind].check_all(spec, {n: r for n, r in own.items() if config.tasks[n].kind == spec.kind})
     tables: Frames = {}
     lines: dict[tuple[str, int, str], np.ndarray] = {}
     tasks = {}
@@ -148,17 +154,18 @@ def read_rows(config: StudyConfig, folder: Path, store_root: Path) -> tuple[Stud
     build = config.splits.build if config.splits else None
     file = folder / build.rpartition(":")[0] if build else None
     digest = digest_file(file) if file and file.is_file() else None
-    found = without_values([*undeclared_labels(config), *found], config.tasks, columns)
+    found = without_values([*undeclared(config), *found], config.tasks, columns)
     scored = scored_contents(config, frames)
     return StudyRows(tasks, tables, splitting.overlap, digest, lines, scored), found
 
 
-def _read_all(config: StudyConfig, folder: Path) -> tuple[dict[str, TaskTables], dict[str, list[str]], list[Finding]]:
+def _read_all(
+    config: StudyConfig, folder: Path, cache: dict[Path, pd.DataFrame | UsageError]
+) -> tuple[dict[str, TaskTables], dict[str, list[str]], list[Finding]]:
     """The tables of every task whose rows can be used, the columns of all that could be read, and what is wrong. Files
     are read once."""
     found: list[Finding] = []
     given: dict[str, TaskTables] = {}
-    cache: dict[Path, pd.DataFrame | UsageError] = {}
     for name, task in config.tasks.items():
         if role_of(name, config) == "source" and config.pool and config.target in config.tasks:
             continue
@@ -214,12 +221,7 @@ def _read(
     raw: Frames = {}
     for split, file in given.items():
         path, where = table_path(folder, str(file)), f"tasks.{name} ({file})"
-        if path not in cache:
-            try:
-                cache[path] = read_table(path)
-            except UsageError as e:
-                cache[path] = e
-        table = cache[path]
+        table = read_once(path, cache)
         if isinstance(table, UsageError):
             found.append(error("bad-data", str(table), f"tasks.{name}"))
             continue

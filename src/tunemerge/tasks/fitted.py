@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-FILE = "tunemerge_fitted.json"
+from tunemerge.checkpoint.preprocessing import FILE
 
 
 def write_fitted(folder: Path, fitted: Any) -> None:

@@ -8,7 +8,7 @@ functions only.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -59,6 +59,8 @@ class KindControl:
     run: Control
     description: str
     version: int = 1
+    own: bool = False
+    """Whether it is fitted to each task's own training rows instead of those of all tasks."""
 
 
 class TaskKind(ABC):
@@ -96,6 +98,17 @@ class TaskKind(ABC):
     def source(self, options: Any) -> Source:
         """Which columns of the table are read. `options` is an instance of `Options`."""
 
+    def complete(
+        self, options: Sequence[Any], tables: Sequence[pd.DataFrame], apart: Sequence[Collection[str]]
+    ) -> list[Any]:
+        """The options of a study's tables with all filled in that is inferred from the tables together (what columns
+        there are, say). `apart` are each table's columns that have another role."""
+        return list(options)
+
+    def complete_for(self, options: Any, folder: Path) -> Any:
+        """The options with all filled in that the model of a folder says (which columns it reads, say)."""
+        return options
+
     @abstractmethod
     def convert(self, table: pd.DataFrame, options: Any, where: str) -> tuple[pd.DataFrame, list[Finding]]:
         """The kind's own columns of rows (inputs and target) for every line of a table that has all columns of
@@ -117,6 +130,10 @@ class TaskKind(ABC):
 
     def check(self, spec: Spec, parts: Mapping[str, pd.DataFrame], where: str) -> list[Finding]:
         """What speaks against these splits (source, adapt, validation, test): classes that are missing, for one."""
+        return []
+
+    def check_all(self, spec: Spec, tasks: Mapping[str, Sequence[Mapping[str, pd.DataFrame]]]) -> list[Finding]:
+        """What is worth knowing of all tasks together: their splits, by run."""
         return []
 
     def texts(self, rows: pd.DataFrame) -> list[str] | None:

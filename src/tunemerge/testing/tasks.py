@@ -53,7 +53,7 @@ class Case:
 
     @property
     def parsed(self) -> Any:
-        return self.kind.Options.model_validate(dict(self.options))
+        return self.kind.complete([self.kind.Options.model_validate(dict(self.options))], [self.table], [()])[0]
 
 
 def rows_and_findings(case: Case, table: pd.DataFrame) -> tuple[pd.DataFrame, list[Finding]]:
@@ -220,8 +220,8 @@ def _predict(case: Case, model: Loaded, rows: Rows) -> np.ndarray:
 
 
 def _some(rows: Rows, which: Sequence[int]) -> Rows:
-    features = rows.features[list(which)] if hasattr(rows.features, "dtype") else [rows.features[i] for i in which]
     picked = list(which)
+    features = [rows.features[i] for i in picked] if isinstance(rows.features, list) else rows.features[picked]
     return Rows(features, rows.target[picked], [rows.unit[i] for i in picked], rows.weight[picked])
 
 
