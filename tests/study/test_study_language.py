@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,3 +58,17 @@ def test_a_classifier_is_no_language_model(tiny_bert: Path, tmp_path: Path) -> N
     with pytest.raises(FindingsError) as found:
         language_study(tmp_path, tiny_bert).plan()
     assert [f.code for f in found.value.findings if f.severity == "error"] == ["unfit-model"]
+
+
+def test_what_is_learned_is_shown_before_training(tiny_gpt: Path, tmp_path: Path) -> None:
+    rows = [f'{{"q": "{text}", "a": "{"yes" if "good" in text else "no"}"}}' for text in sentences(300, 1)[0]]
+    (tmp_path / "a.jsonl").write_text("\n".join(rows))
+    asked = {"data": "a.jsonl", "prompt": "q", "completion": "a", "template": "{prompt}?"}
+    sizes = {"test": 60, "validation": 20, "adapt": 40, "source": 40}
+    short: dict[str, Any] = {"tuning": {**TUNING, "max_length": 16}}
+    study = language_study(tmp_path, tiny_gpt, task="instructions", tasks={"a": {**asked, "splits": sizes}}, **short)
+    found = {f.code: f for f in study.check()}
+    assert found["supervised"].message.endswith("?⟦no<|end|>⟧") or found["supervised"].message.endswith("?⟦yes<|end|>⟧")
+    assert "have more than 16 tokens: their beginning is not read" in found["rows-cut"].message
+    plain = {f.code: f for f in language_study(tmp_path, tiny_gpt, **short).check()}
+    assert "have more than 16 tokens: what comes after them is not read" in plain["rows-cut"].message

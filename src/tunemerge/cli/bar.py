@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from rich.console import Console
+from rich.text import Text
 
 from tunemerge.findings import Finding
 from tunemerge.progress import bar
@@ -14,5 +15,8 @@ STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 
 
 def print_findings(findings: Iterable[Finding], console: Console) -> None:
+    """In the colour of their severity; between ⟦ and ⟧ stands what a language model learns."""
     for finding in findings:
-        console.print(str(finding), style=STYLES[finding.severity], markup=False, highlight=False, soft_wrap=True)
+        text = Text(str(finding), STYLES[finding.severity])
+        text.highlight_regex("⟦[^⟧]*⟧", "not dim bold green")
+        console.print(text, soft_wrap=True)

@@ -48,7 +48,7 @@ def run_and_show(study: Study) -> None:
     with Watch(console, LocalExecutor().slots) as watch:
 
         def planned(plan: StudyPlan) -> None:
-            print_findings((f for f in plan.findings if f.severity == "warning"), console)
+            print_findings((f for f in plan.findings if f.severity == "warning" or f.code == "supervised"), console)
             watch.planned(plan, forecast(plan, study.store))
 
         results = study.run(on_plan=planned, on_event=watch)

@@ -20,6 +20,7 @@ from tunemerge.study.leaks import seen_by_models
 from tunemerge.study.names import is_registered_name, plugin_findings, unknown_names
 from tunemerge.study.places import Places
 from tunemerge.study.plan import StudyPlan, make_plan
+from tunemerge.study.preview import preview
 from tunemerge.study.rows import StudyRows, read_rows
 from tunemerge.study.setting import check_heads, key_of, locate_models, unfit_models
 from tunemerge.study.standins import models_with_stand_ins, rows_with_stand_ins
@@ -60,6 +61,8 @@ def examine(
     records, problems = read_records(config, models)
     found += problems
     plan = None
+    if not _errors(found):
+        found += preview(config, rows, models)
     if not _errors(found):
         try:
             plan = make_plan(config, rows, models.get("base"), _pool(models), records)

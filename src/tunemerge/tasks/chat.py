@@ -116,8 +116,3 @@ def parts_of(turns: Sequence[Turn], render: Render, where: str) -> list[Part]:
         out += [Part(before[len(done) :], False), Part(after[len(before) :], True)]
         done = after
     return out
-
-
-def marked(parts: Sequence[Part], start: str = "⟦", end: str = "⟧") -> str:
-    """The text with marks around what is learned."""
-    return "".join(f"{start}{part.text}{end}" if part.learned else part.text for part in parts)

@@ -136,6 +136,11 @@ class TaskKind(ABC):
         """What is worth knowing of all tasks together: their splits, by run."""
         return []
 
+    def preview(self, folder: Path, spec: Spec, rows: pd.DataFrame, max_length: int, where: str) -> list[Finding]:
+        """What the model in `folder` would read and learn of these rows, as findings: a sample as a note, what is cut
+        as a warning, a row of which nothing would be learned as an error. A tokenizer may be loaded, no model."""
+        return []
+
     def texts(self, rows: pd.DataFrame) -> list[str] | None:
         """The texts whose tokens make the length of each row, for plans; None where all rows are of one size."""
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,7 +13,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
 from tunemerge.errors import UsageError
-from tunemerge.findings import Finding, error
+from tunemerge.findings import Finding, error, note, warning
 from tunemerge.registry import listed
 from tunemerge.stats.metrics import METRICS
 from tunemerge.tasks import hub
@@ -113,6 +114,33 @@ class Instructions(CausalKind):
     def spec(self, options: InstructionOptions, rows: Sequence[pd.DataFrame]) -> Spec:
         return Spec(self.name, (), {"template": options.template, "new_tokens": options.new_tokens})
 
+    def preview(self, folder: Path, spec: Spec, rows: pd.DataFrame, max_length: int, where: str) -> list[Finding]:
+        try:
+            tokenizer = _tokenizer(folder)
+            limit = longest_row(tokenizer, hub.read_config(folder), max_length)
+            render = renderer(tokenizer, spec.options["template"])
+            chats = [_chat(*pair) for pair in zip(rows["prompt"], rows["completion"], strict=True)]
+            parts = [parts_of(chat, render, f"data row {i + 1}") for chat, i in zip(chats, rows.index, strict=True)]
+        except UsageError as e:
+            return [error("bad-template", str(e), where)]
+        found = []
+        pairs = [tokens_of(part, tokenizer) for part in parts]
+        ids, learned = pairs[0]
+        sample = (
+            f"a model learns what stands between ⟦ and ⟧ ({sum(learned)} of {len(ids)} tokens of data row "
+            f"{rows.index[0] + 1}): {shown(ids, learned, tokenizer)}"
+        )
+        found.append(note("supervised", sample, where))
+        nothing = [i + 1 for i, (_, flags) in zip(rows.index, pairs, strict=True) if not any(flags[-limit:][1:])]
+        if nothing:
+            text = f"of {len(nothing)} rows nothing would be learned (data rows {listed(nothing, 5)})"
+            found.append(error("nothing-supervised", text, where, "raise tuning.max_length, or delete these rows"))
+        cut = sum(len(tokens) > limit for tokens, _ in pairs)
+        if cut:
+            text = f"{cut} of {len(pairs)} rows have more than {limit} tokens: their beginning is not read"
+            found.append(warning("rows-cut", text, where, "raise tuning.max_length, or shorten the prompts"))
+        return found
+
     def texts(self, rows: pd.DataFrame) -> list[str]:
         pairs = zip(rows["prompt"], rows["completion"], strict=True)
         return [f"{_text(json.loads(prompt))}\n{completion}" for prompt, completion in pairs]
@@ -121,16 +149,13 @@ class Instructions(CausalKind):
         """Features are whole chats, the answer last; the target are the answer's bytes."""
         table = read_table(paths, ["prompt", "completion"])
         answers = texts(table, "completion", paths)
-        chats = [
-            [*json.loads(prompt), {"role": "assistant", "content": answer}]
-            for prompt, answer in zip(texts(table, "prompt", paths), answers, strict=True)
-        ]
+        chats = [_chat(*pair) for pair in zip(texts(table, "prompt", paths), answers, strict=True)]
         return rows_from(table, chats, np.array([len(answer.encode()) for answer in answers], np.float64))
 
     def encode(self, model: Loaded, rows: Rows, max_length: int) -> Encoded:
         """The tokens of answers are supervised, with what ends them; the bytes are those of all answers of a row. Of a
         row that is too long the beginning is left out, and its share of the bytes."""
-        tokenizer = _tokenizer(model)
+        tokenizer = _tokenizer(model.folder)
         limit = longest_row(tokenizer, model.net.config, max_length)
         render = renderer(tokenizer, model.spec.options["template"])
         tokens, supervised, size = [], [], rows.target.copy()
@@ -144,7 +169,7 @@ class Instructions(CausalKind):
 
     def answer(self, model: Loaded, rows: Rows, outputs: np.ndarray, max_length: int) -> np.ndarray:
         """With exact match and ROUGE-L of what the model writes after each prompt."""
-        tokenizer = _tokenizer(model)
+        tokenizer = _tokenizer(model.folder)
         room = longest_row(tokenizer, model.net.config, max_length)
         render = renderer(tokenizer, model.spec.options["template"])
         new = min(model.spec.options["new_tokens"], room // 2)
@@ -185,11 +210,23 @@ def tokens_of(parts: Sequence[Part], tokenizer: Any) -> tuple[list[int], list[in
     return ids, learned
 
 
-def _tokenizer(model: Loaded) -> Any:
-    tokenizer = hub.tokenizer_of(model.folder)
+def shown(ids: Sequence[int], learned: Sequence[int], tokenizer: Any) -> str:
+    """Tokens as text, what is learned between ⟦ and ⟧."""
+    runs = groupby(zip(ids, learned, strict=True), key=lambda pair: pair[1])
+    texts = [(flag, tokenizer.decode([token for token, _ in run])) for flag, run in runs]
+    return "".join(f"⟦{text}⟧" if flag else text for flag, text in texts)
+
+
+def _chat(prompt: str, answer: str) -> list[Turn]:
+    """The turns of a row."""
+    return [*json.loads(prompt), {"role": "assistant", "content": answer}]
+
+
+def _tokenizer(folder: Path) -> Any:
+    tokenizer = hub.tokenizer_of(folder)
     if tokenizer.eos_token_id is None:
         raise UsageError(
-            f"{model.folder / 'tokenizer_config.json'}: no eos_token, so answers could not learn where to end; name one"
+            f"{folder / 'tokenizer_config.json'}: no eos_token, so answers could not learn where to end; name one"
         )
     return tokenizer
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tunemerge.data.plain_text import pieces
 from tunemerge.errors import UsageError
-from tunemerge.findings import Finding, error
+from tunemerge.findings import Finding, error, warning
 from tunemerge.registry import listed
 from tunemerge.stats.metrics import METRICS
 from tunemerge.tasks import hub
@@ -88,6 +88,20 @@ class LanguageModelling(CausalKind):
 
     def spec(self, options: LanguageOptions, rows: Sequence[pd.DataFrame]) -> Spec:
         return Spec(self.name)
+
+    def preview(self, folder: Path, spec: Spec, rows: pd.DataFrame, max_length: int, where: str) -> list[Finding]:
+        from tokenizers import Tokenizer
+
+        if not (folder / "tokenizer.json").is_file():
+            return []
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        cut = sum(len(found.ids) > max_length for found in tokenizer.encode_batch(list(rows["text"])))
+        if not cut:
+            return []
+        text = f"{cut} of {len(rows)} rows have more than {max_length} tokens: what comes after them is not read"
+        return [warning("rows-cut", text, where, "raise tuning.max_length, or lower `chunk`")]
 
     def texts(self, rows: pd.DataFrame) -> list[str]:
         return list(rows["text"])
