@@ -135,6 +135,17 @@ def test_the_export_of_a_task_is_a_usual_model_that_predicts_the_same(finished, 
     np.testing.assert_allclose(found.logits, outputs, rtol=1e-5, atol=1e-5)
 
 
+def test_an_ensemble_asks_the_models_that_have_learned_the_labels(finished):
+    study, results = finished
+    experts = models(study, results, "experts")
+    rows = study.plan().rows.tasks["a"].parts[0]["validation"].path
+    spec = Spec("text-classification", ("negative", "positive"))
+    told = {"task": spec, "max_length": 32, "precision": "float32"}
+    alone, together = predict([experts["a"]], rows, **told), predict([experts["a"], experts["v"]], rows, **told)
+    np.testing.assert_array_equal(together.predictions.logits, alone.predictions.logits)
+    assert together.cost.forward_examples == alone.cost.forward_examples
+
+
 def test_a_mix_teaches_every_head(finished):
     study, results = finished
     joint = arm_of(results, "joint").tasks
