@@ -9,6 +9,7 @@ from small import SPLITS, TUNING, run, write_study
 from tunemerge.checkpoint.heads import read_heads
 from tunemerge.checkpoint.model import open_checkpoint
 from tunemerge.checkpoint.reader import read_tensor
+from tunemerge.errors import UsageError
 from tunemerge.evaluate.predict import predict
 from tunemerge.study.export import export_arm
 from tunemerge.study.study import Study
@@ -164,6 +165,35 @@ def test_a_checkpoint_keeps_its_own_rows_by_name(trained_body, tmp_path):
         rows = read_tensor(made, name)
         np.testing.assert_array_equal(rows[[2, 1]], read_tensor(had, name))
     assert known.fitted(value.as_dict()) == scale
+
+
+def test_given_models_with_other_labels_are_a_pool(tiny_bert, tmp_path):
+    values = write_study(
+        tmp_path, tiny_bert, strategies=["merge_only", "expert"], methods=["linear"], candidates=1, seeds=1
+    )
+    tables(tmp_path)
+    kind, labels = TASKS[SPEC.kind], {"a": ("negative", "positive"), "b": ("other", "mixed", "positive")}
+    for seed, name in enumerate("ab"):
+        kind.initialise(tiny_bert, tmp_path / f"model_{name}", Spec(SPEC.kind, labels[name]), seed)
+    pool = {name: f"model_{name}" for name in "ab"}
+    study = Study.from_dict({**values, "pool": pool}, tmp_path, tmp_path / "work")
+    merged = models(study, run(study), "merge_only")["a"]
+    with pytest.raises(UsageError, match="no head of the model predicts other"):
+        rows_of(merged, "other")
+    given = {name: open_checkpoint(tmp_path / f"model_{name}") for name in "ab"}
+
+    def row(name, label):
+        number = labels[name].index(label)
+        return np.concatenate(
+            [read_tensor(given[name], f"classifier.{t}")[number].reshape(-1) for t in ("weight", "bias")]
+        )
+
+    np.testing.assert_array_equal(rows_of(merged, "mixed"), row("b", "mixed"))
+    np.testing.assert_allclose(
+        rows_of(merged, "positive"), (row("a", "positive") + row("b", "positive")) / 2, atol=1e-7
+    )
+    short = Study.from_dict({**values, "pool": {"a": "model_b", "b": "model_a"}}, tmp_path, tmp_path / "work")
+    assert {f.where for f in short.check() if f.code == "head-labels"} == {"pool.a", "pool.b"}
 
 
 def test_adapters_of_different_heads_are_merged_and_exported_with_all_outputs(trained_body, tmp_path):

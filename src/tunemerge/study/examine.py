@@ -52,6 +52,8 @@ def examine(
     # A name that nobody knows may be one of a plug-in that can't be loaded: that is said once.
     found += plugins + [n for n in names if not (_errors(plugins) and is_registered_name(n))] + _fit_together(models)
     rows, problems = read_rows(config, folder, store.root)
+    if len(rows.specs) > 1:  # then each model has a head for its own task
+        found = [f for f in found if f.code != "labels-differ"]
     found += missing_packages(config.trackers) + _adapter_findings(config, models)
     found += seen_by_models(models, rows.scored, {name: key_of(name) for name in models})
     found += problems + check_heads(models, rows) + unfit_models(config, models, rows.spec)
