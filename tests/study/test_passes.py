@@ -46,7 +46,7 @@ def test_the_cost_of_a_shape_is_what_torch_counts(tmp_path, tiny_bert, kind):
     rows = Rows(sentences(8)[0], np.zeros(8, np.int32), ["u"] * 8, np.ones(8))
     encoded = TASK.encode(model, rows, 64)
     shapes = {(8, 40): 2, (4, 12): 3}
-    train, forward = network(folder).flops(Passes(shapes, shapes), "full")
+    train, forward = network(folder).flops(Passes(shapes, shapes))
     assert train == pytest.approx(flops.flops(shapes, flops.measure(model, encoded, "full", True)), rel=0.1)
     assert forward == pytest.approx(flops.flops(shapes, flops.measure(model, encoded, "", False)), rel=0.1)
 
@@ -70,7 +70,7 @@ def test_every_step_costs_what_the_plan_said(spent):
     for step in plan.graph.steps:
         passes, cost = reader.passes(step), costs[step.key]
         method = step.params.get("tuning", {}).get("method", "full")
-        train, forward = net.flops(passes, method)
+        train, forward = net.flops(passes, step.params.get("tuning"))
         assert train == pytest.approx(cost.train_flops, rel=0.1), step.label
         assert forward == pytest.approx(cost.forward_flops, rel=0.1), step.label
         assert sum(n * batch for (batch, _), n in passes.train.items()) == cost.examples

@@ -67,8 +67,13 @@ def _tune(start: Path, out: Path, rows: list[Path], config: TuneConfig, stop: in
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"micro_batch": 4, "select": "last"}, {"method": "lora"}, {"method": "head"}],
-    ids=["full", "accumulated", "lora", "head"],
+    [
+        {},
+        {"micro_batch": 4, "select": "last"},
+        {"method": "lora"},
+        {"l2_sp": 0.1, "layer_decay": 0.9, "sam": 0.05, "average": {"method": "ema"}},
+    ],
+    ids=["full", "accumulated", "lora", "regularised"],
 )
 def test_a_tuning_that_goes_on_ends_with_the_same_bits(
     start: Path, tmp_path: Path, rows_parquet: RowsFactory, monkeypatch: pytest.MonkeyPatch, often: None,

@@ -85,7 +85,7 @@ def forecast(plan: StudyPlan, store: Store) -> Forecast:
 
 
 def _guess(step: Step, passes: Passes, net: Network, speed: tuple[float, float]) -> Estimate:
-    train, forward = net.flops(passes, step.params.get("tuning", {}).get("method", "full"))
+    train, forward = net.flops(passes, step.params.get("tuning"))
     models = len(step.inputs.get("models", ())) + len(step.inputs.get("base", ())) or 1
     merges = {"merge": 1, "search": len(step.params.get("candidates", ()))}.get(step.op, 0)
     writes = step.op in WRITERS

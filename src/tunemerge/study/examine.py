@@ -26,6 +26,7 @@ from tunemerge.study.setting import check_heads, key_of, locate_models, unfit_mo
 from tunemerge.study.standins import models_with_stand_ins, rows_with_stand_ins
 from tunemerge.study.sunk import read_records
 from tunemerge.tune.adapter import lora_findings
+from tunemerge.tune.class_weights import class_weight_findings
 from tunemerge.tune.trackers import missing_packages
 
 
@@ -57,7 +58,7 @@ def examine(
     found += missing_packages(config.trackers) + _adapter_findings(config, models)
     found += seen_by_models(models, rows.scored, {name: key_of(name) for name in models})
     found += problems + check_heads(models, rows) + unfit_models(config, models, rows.spec)
-    found += weak_evidence(config, rows)
+    found += weak_evidence(config, rows) + class_weight_findings(config.tuning, rows.specs)
     incumbent, problems = read_incumbent(config, rows, folder)
     found += problems
     records, problems = read_records(config, models)

@@ -18,7 +18,7 @@ from tunemerge.study.config_splits import SplitsConfig
 from tunemerge.study.config_task import TaskConfig
 from tunemerge.study.config_tuning import Budget
 from tunemerge.tasks.task import TASKS
-from tunemerge.tune.config import LoraConfig, TuneConfig
+from tunemerge.tune.config import AverageConfig, LoraConfig, TuneConfig
 
 _INTRO = """\
 # study.yaml, key by key
@@ -44,6 +44,7 @@ _SECTIONS: tuple[tuple[str, type[BaseModel], str], ...] = (
     ("A step of it", WrittenStep, "strategies[].steps.NAME"),
     ("Tuning", TuneConfig, "tuning"),
     ("A LoRA adapter", LoraConfig, "tuning.lora"),
+    ("An average of weights", AverageConfig, "tuning.average"),
 )
 _ROLES = """\
 ## Which splits a task needs

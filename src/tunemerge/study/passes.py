@@ -54,14 +54,24 @@ class Network:
     forward: Coefficients
     head: Coefficients
     bytes: int
+    layers: int = 0
 
-    def flops(self, passes: Passes, method: str) -> tuple[float, float]:
-        """(training, forward only). A backward pass is two forward ones; a linear probe goes back through the head, and
-        an adapter through all with half of that: frozen weights need no gradients. Its own thin matrices are left out.
-        """
+    def flops(self, passes: Passes, tuning: Mapping[str, Any] | None = None) -> tuple[float, float]:
+        """(training, forward only), with the settings of a tuning. A backward pass is two forward ones; a linear probe
+        goes back through the head, and an adapter through all with half of that: frozen weights need no gradients. Its
+        own thin matrices are left out."""
+        tuning = tuning or {}
         once = flops(passes.train, self.forward)
-        back = flops(passes.train, self.head if method == "head" else self.forward)
-        return once + (1 if method == "lora" else 2) * back, flops(passes.forward, self.forward)
+        back = flops(passes.train, self.head if tuning.get("method") == "head" else self.forward)
+        again = once if tuning.get("gradient_checkpointing") else 0.0
+        return once + again + self._share_back(tuning) * back, flops(passes.forward, self.forward)
+
+    def _share_back(self, tuning: Mapping[str, Any]) -> float:
+        """What a backward pass costs, in forward ones."""
+        method = tuning.get("method", "full")
+        if method == "last_layers" and self.layers:
+            return 2.0 * int(tuning.get("layers", 1)) / self.layers
+        return {"lora": 1.0, "dora": 1.0, "bitfit": 1.0, "attention": 1.3}.get(str(method), 2.0)
 
 
 def network(folder: Path) -> Network:
@@ -89,6 +99,7 @@ def network(folder: Path) -> Network:
         _coefficients(2 * row, 2 * token * shared, square),
         _coefficients(2 * head, 0, 0),
         4 * sum(map(prod, shapes.values())),
+        layers,
     )
 
 
@@ -120,6 +131,8 @@ class Reader:
         order = training_order(lengths, examples, batch, step.params["seed"], config.length_grouping)
         size = config.micro_batch or batch
         train = Counter(self._shape(lengths[order[i : i + size]]) for i in range(0, len(order), size))
+        if config.sam:
+            train += train
         checks = len(evaluation_steps(-(-examples // batch), config.evaluations))
         return Passes(train, self._forward(step.inputs.get("validation", ()), checks))
 

@@ -24,6 +24,7 @@ from tunemerge.tasks.several import several
 from tunemerge.tasks.spec import Spec
 from tunemerge.tasks.task import TASKS
 from tunemerge.tune.fitting import no_probe, unfit_model
+from tunemerge.tune.parts import part_findings
 from tunemerge.tune.record import TuneRecord
 
 
@@ -84,7 +85,7 @@ def check_heads(models: Mapping[str, Leaf], rows: StudyRows) -> list[Finding]:
 
 
 def unfit_models(config: StudyConfig, models: Mapping[str, Leaf], spec: Spec) -> list[Finding]:
-    """Models that the tasks' kind can't use, and a linear probe where there is no head."""
+    """Models that the tasks' kind can't use, and parts of models that tuning asks for and that aren't there."""
     kind = next((TASKS[str(t.kind)] for t in config.tasks.values() if str(t.kind) in TASKS), None)
     if kind is None:
         return []
@@ -92,7 +93,10 @@ def unfit_models(config: StudyConfig, models: Mapping[str, Leaf], spec: Spec) ->
     own = spec if spec.kind == kind.name else None
     for name, leaf in models.items():
         try:
-            found += unfit_model(kind, open_checkpoint(leaf.path).config, key_of(name), own)
+            checkpoint = open_checkpoint(leaf.path)
+            found += unfit_model(kind, checkpoint.config, key_of(name), own)
+            head = {n for n in checkpoint.tensors if n.startswith(tuple(kind.head_names))}
+            found += part_findings(config.tuning, list(checkpoint.tensors), head, key_of(name))
         except TunemergeError:
             continue  # reported by the check of the files
     return found

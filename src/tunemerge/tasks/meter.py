@@ -20,15 +20,17 @@ class Meter:
     forward_examples: int = 0
     train_shapes: Counter[Shape] = field(default_factory=Counter)
     forward_shapes: Counter[Shape] = field(default_factory=Counter)
+    again: bool = False  # rows of this optimizer step that were counted before
 
     def see(self, training: bool, inputs: Mapping[str, Any]) -> None:
         """One forward pass; tokens are those that the mask does not hide. Inputs without tokens are of length 1."""
         first = inputs["input_ids"] if "input_ids" in inputs else next(iter(inputs.values()))
         batch, length = first.shape if "input_ids" in inputs else (len(first), 1)
         if training:
-            self.examples += batch
-            self.tokens += int(inputs["attention_mask"].sum()) if "attention_mask" in inputs else 0
             self.train_shapes[batch, length] += 1
+            if not self.again:
+                self.examples += batch
+                self.tokens += int(inputs["attention_mask"].sum()) if "attention_mask" in inputs else 0
         else:
             self.forward_examples += batch
             self.forward_shapes[batch, length] += 1

@@ -28,7 +28,7 @@ def lora_findings(config: TuneConfig, model: Path) -> list[Finding]:
         return []
     found = []
     if find_spec("peft") is None:
-        text = "method lora needs the package 'peft', which is not installed"
+        text = f"method {config.method} needs the package 'peft', which is not installed"
         found.append(error("lora-missing", text, "tuning.method", "pip install 'tunemerge[lora]'"))
     tensors = open_checkpoint(model).tensors
     shapes = {n.removesuffix(".weight"): i.shape for n, i in tensors.items() if n.endswith(".weight")}
@@ -36,10 +36,11 @@ def lora_findings(config: TuneConfig, model: Path) -> list[Finding]:
     return found + _target_findings(config.adapter, matrices, str(model))
 
 
-def attach(model: Loaded, config: LoraConfig, start: Path | None) -> list[str]:
+def attach(model: Loaded, config: LoraConfig, start: Path | None, dora: bool = False) -> list[str]:
     """Freeze `model`, put an adapter into it (the one in the folder `start`, else a fresh one), and unfreeze its head.
 
-    The names of the head's parameters. UsageError where no module is such a target, or the rank is too large.
+    `dora`: with magnitudes of its own (Liu et al. 2024, 2402.09353). The names of the head's parameters. UsageError
+    where no module is such a target, or the rank is too large.
     """
     import torch
     from peft import LoraConfig as PeftConfig
@@ -54,7 +55,8 @@ def attach(model: Loaded, config: LoraConfig, start: Path | None) -> list[str]:
     else:
         before = open_adapter(start)
         settings = {key: before.config[key] for key in _KEEP}
-    inject_adapter_in_model(PeftConfig(**settings, lora_dropout=config.dropout), net, _NAME)
+    settings |= {"lora_dropout": config.dropout, "use_dora": dora}
+    inject_adapter_in_model(PeftConfig(**settings), net, _NAME)
     if start is not None:
         with torch.no_grad():
             for product in before.products.values():
@@ -66,6 +68,15 @@ def attach(model: Loaded, config: LoraConfig, start: Path | None) -> list[str]:
     for name, parameter in net.named_parameters():
         parameter.requires_grad_(name in heads or ".lora_" in name)
     return heads
+
+
+def fold(net: Any) -> None:
+    """Fold an adapter of any kind into the weights of `net`, which is a plain model again."""
+    for name, layer in _layers(net).items():
+        layer.merge(safe_merge=True)
+        above, _, leaf = name.rpartition(".")
+        setattr(net.get_submodule(above), leaf, layer.get_base_layer())
+    net.requires_grad_(True)
 
 
 def take_out(model: Loaded, heads: Sequence[str], base: Path) -> NewAdapter:

@@ -84,3 +84,13 @@ def read_checkpoint(folder: Path) -> Checkpoint | None:
                 values = json.loads((found / _VALUES).read_text())
                 return Checkpoint(values.pop("step"), load_file(found / _TENSORS), values)
     return None
+
+
+def named(prefix: str, tensors: Mapping[str, Any]) -> dict[str, Any]:
+    """The same tensors, their names under `prefix.`"""
+    return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
+
+
+def part(tensors: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """The tensors whose names begin with `prefix.`, without it."""
+    return {name.partition(".")[2]: t for name, t in tensors.items() if name.startswith(f"{prefix}.")}

@@ -6,6 +6,12 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+Method = Literal["full", "lora", "dora", "head", "bitfit", "last_layers", "attention"]
+
+_WITHOUT = frozenset(
+    ("layers", "class_weights", "l2_sp", "layer_decay", "sam", "average", "mixup", "gradient_checkpointing")
+)
+
 
 class LoraConfig(BaseModel):
     """A low-rank adapter (Hu et al. 2021, 2106.09685): W + alpha / rank * B A, of which only A and B learn."""
@@ -26,19 +32,38 @@ class LoraConfig(BaseModel):
     )
 
 
+class AverageConfig(BaseModel):
+    """An average of the weights along the training takes the place of its last state."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    method: Literal["ema", "swa", "lawa"] = Field(
+        description="exponential mean of all states; mean of all states after `start` (1803.05407); mean of the states "
+        "at the last evaluations (2209.14981)",
+        examples=["ema"],
+    )
+    decay: float = Field(default=0.99, gt=0, lt=1, description="of `ema`: what stays of the mean in a step")
+    start: float = Field(default=0.5, ge=0, lt=1, description="of `swa`: share of the steps that don't count")
+    last: int = Field(default=3, ge=1, le=20, description="of `lawa`: how many evaluations' states")
+
+
 class TuneConfig(BaseModel):
     """Settings of one fine-tuning. How long it takes is not one of them: that is the step's budget, in examples."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    method: Literal["full", "lora", "head"] = Field(
+    method: Method = Field(
         default="full",
-        description="train all parameters; a low-rank adapter and the head (`pip install tunemerge[lora]`); or only "
-        "the head on frozen features (a linear probe)",
+        description="what learns: `full` all parameters; `lora`, `dora` an adapter and the head (`pip install "
+        "tunemerge[lora]`); `head` only the head on frozen features (a linear probe); `bitfit` biases and the head; "
+        "`last_layers` the last `layers` ones; `attention` the matrices of attention and the head",
         examples=["lora"],
     )
     lora: LoraConfig | None = Field(
-        default=None, description="the adapter of `method: lora`; absent: its defaults", examples=[{"rank": 4}]
+        default=None, description="the adapter of `lora` and `dora`; absent: its defaults", examples=[{"rank": 4}]
+    )
+    layers: int = Field(
+        default=1, ge=1, description="with `method: last_layers`: how many numbered layers learn", examples=[2]
     )
     learning_rate: float = Field(
         default=5e-5, gt=0, allow_inf_nan=False, description="peak learning rate of AdamW", examples=[1e-4]
@@ -70,6 +95,48 @@ class TuneConfig(BaseModel):
         default="auto", description="auto: bfloat16 autocast where the hardware has it; weights stay float32"
     )
 
+    class_weights: Literal["balanced"] | dict[str, float] | None = Field(
+        default=None,
+        description="weights of the classes in the training loss: in inverse proportion to how often they occur, or by "
+        "label; scaled to a mean of 1 over the training rows",
+        examples=["balanced", {"healthy": 1, "ill": 5}],
+    )
+    l2_sp: float = Field(
+        default=0.0, ge=0, allow_inf_nan=False, examples=[0.1],
+        description="pull of the body's weights to where they started, in place of weight decay (1802.01483)",
+    )  # fmt: skip
+    layer_decay: float = Field(
+        default=1.0, gt=0, le=1, examples=[0.9],
+        description="factor on the learning rate from each layer to the one below it; the head has the whole rate",
+    )  # fmt: skip
+    sam: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, examples=[0.05],
+        description="sharpness-aware minimisation with this radius (2010.01412); every step computes twice, and the "
+        "ledger says so",
+    )  # fmt: skip
+    average: AverageConfig | None = Field(
+        default=None, examples=[{"method": "ema", "decay": 0.99}],
+        description="score and keep an average of the weights along the training",
+    )  # fmt: skip
+    mixup: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, examples=[0.2],
+        description="train on blends of two rows, their shares drawn from Beta(mixup, mixup) (1710.09412); for images",
+    )  # fmt: skip
+    gradient_checkpointing: bool = Field(
+        default=False,
+        description="compute activations again in the backward pass: less memory, a third more time",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_four_bits(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("method") == "qlora":
+            raise ValueError(
+                "method qlora (an adapter on a base in 4 bits) needs a GPU and bitsandbytes, which tunemerge does not "
+                "drive: take method: lora, whose frozen weights are float32, with gradient_checkpointing for memory"
+            )
+        return values
+
     @model_validator(mode="after")
     def _whole_micro_batches(self) -> Self:
         if self.micro_batch is not None and self.batch_size % self.micro_batch:
@@ -78,16 +145,25 @@ class TuneConfig(BaseModel):
 
     @model_validator(mode="after")
     def _an_adapter_is_asked_for(self) -> Self:
-        if self.lora is not None and self.method != "lora":
+        if self.lora is not None and self.method not in ("lora", "dora"):
             raise ValueError(f"lora describes an adapter, and method {self.method} trains none: write method: lora")
+        if "layers" in self.model_fields_set and self.layers != 1 and self.method != "last_layers":
+            raise ValueError(f"layers goes with method: last_layers, and method is {self.method}")
         return self
 
     @property
     def adapter(self) -> LoraConfig | None:
-        """What a tuning with `method: lora` trains; None for other methods."""
-        return (self.lora or LoraConfig()) if self.method == "lora" else None
+        """What a tuning with `method: lora` (or dora) trains; None for other methods."""
+        return (self.lora or LoraConfig()) if self.method in ("lora", "dora") else None
+
+    @property
+    def trainable(self) -> str:
+        """A name for the set of parameters that learn."""
+        return f"{self.method} {self.layers}" if self.method == "last_layers" else self.method
 
     def params(self) -> dict[str, Any]:
-        """As it stands in the parameters of steps, and so in their keys: defaults filled in."""
+        """As it stands in the parameters of steps, and so in their keys: defaults filled in, but for the keys of
+        `_WITHOUT`, which came later: at their defaults they change no key of a step made before."""
         values = self.model_dump(mode="json", exclude={"lora"})
+        values = {k: v for k, v in values.items() if k not in _WITHOUT or v != TuneConfig.model_fields[k].default}
         return values if self.adapter is None else {**values, "lora": self.adapter.model_dump(mode="json")}

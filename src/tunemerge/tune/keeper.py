@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,6 +14,8 @@ from tunemerge.tasks.batching import Inputs
 from tunemerge.tasks.forward import predictions
 from tunemerge.tasks.rows import Rows
 from tunemerge.tasks.task import Loaded, kind_of
+from tunemerge.tune.averaging import Average
+from tunemerge.tune.checkpoints import named, part
 from tunemerge.tune.config import TuneConfig
 from tunemerge.tune.diverged import diverged
 from tunemerge.tune.schedule import evaluation_steps, learning_rate_factor
@@ -48,19 +51,23 @@ class Keeper:
         config: TuneConfig,
         validation: tuple[Inputs, Rows] | None,
         progress: Progress,
+        average: Average | None = None,
     ) -> None:
         self.total = -(-examples // config.batch_size)
         self.chosen = self.total
         self.curve: list[Point] = []
         self._model, self._examples, self._config, self._progress = model, examples, config, progress
-        self._validation = validation
+        self._validation, self._average = validation, average
         self._marks = set(evaluation_steps(self.total, config.evaluations))
         self._best_loss, self._best_state = float("inf"), dict[str, Any]()
         self._told = 0.0
 
     def after_step(self, step: int, loss: TrainingLoss) -> None:
+        if self._average is not None:
+            self._average.after_step(step, step in self._marks)
         if step in self._marks:
-            self.curve.append(self._evaluate(step, loss.take()))
+            with self._average.applied() if self._average else nullcontext():
+                self.curve.append(self._evaluate(step, loss.take()))
         now = time.monotonic()
         if now - self._told > _SECONDS_BETWEEN_MESSAGES or step == self.total:
             self._told = now
@@ -70,17 +77,21 @@ class Keeper:
 
     def restore(self) -> None:
         """Put the chosen state into the model."""
-        if self.chosen != self.total:
-            self._model.net.load_state_dict(self._best_state, strict=False)
+        state = self._best_state if self.chosen != self.total else self._average.weights() if self._average else {}
+        self._model.net.load_state_dict(state, strict=False)
 
     def state(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """What `set_state` puts back: the best state's tensors, and the rest as JSON."""
+        """What `set_state` puts back: the tensors of the best state and of the average, and the rest as JSON."""
         values = {"chosen": self.chosen, "best_loss": self._best_loss, "curve": [asdict(p) for p in self.curve]}
-        return self._best_state, values
+        sums, counts = self._average.state() if self._average else ({}, {})
+        return {**named("best", self._best_state), **named("average", sums)}, {**values, "average": counts}
 
-    def set_state(self, best: dict[str, Any], values: Mapping[str, Any]) -> None:
-        self.chosen, self._best_loss, self._best_state = values["chosen"], values["best_loss"], best
+    def set_state(self, tensors: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+        self.chosen, self._best_loss = values["chosen"], values["best_loss"]
+        self._best_state = part(tensors, "best")
         self.curve = [Point(**point) for point in values["curve"]]
+        if self._average is not None:
+            self._average.set_state(part(tensors, "average"), values["average"])
 
     def put_best(self) -> int:
         """Put the best evaluated state so far into the model, whatever came later; its step, 0 where there is none."""

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -15,20 +16,27 @@ from tunemerge.checkpoint.heads import read_heads
 from tunemerge.data.load import content_of
 from tunemerge.data.seen import pass_on, row_hashes
 from tunemerge.errors import UsageError
+from tunemerge.findings import refuse_errors
 from tunemerge.graph.cost import Cost
 from tunemerge.tasks import flops, hub
 from tunemerge.tasks.meter import metered
 from tunemerge.tasks.precision import torch_device
+from tunemerge.tasks.several import specs_of
 from tunemerge.tasks.spec import Spec
 from tunemerge.tasks.task import Loaded, kind_of
-from tunemerge.tune.adapter import attach, take_out
+from tunemerge.tune.adapter import attach, fold, take_out
+from tunemerge.tune.averaging import Average
+from tunemerge.tune.class_weights import class_weight_findings, class_weights
 from tunemerge.tune.config import TuneConfig
 from tunemerge.tune.diverged import DivergedError, diverged
 from tunemerge.tune.keeper import Keeper, Point, Progress
+from tunemerge.tune.mixup import mixup_findings
+from tunemerge.tune.objective import Lesson
 from tunemerge.tune.order import training_order
+from tunemerge.tune.parts import PARTS, free_parts
 from tunemerge.tune.record import write_record
 from tunemerge.tune.resume import Resume
-from tunemerge.tune.trainer import Lesson, train
+from tunemerge.tune.trainer import train
 from tunemerge.tune.training_loss import TrainingLoss
 
 LAST_GOOD = "last_good"
@@ -89,17 +97,20 @@ def tune_model(
         net = loaded.net.to(device)
         encoded = kind.encode(loaded, rows, config.max_length)
         order = training_order(encoded.lengths, examples, config.batch_size, seed, config.length_grouping)
-        lesson = Lesson(encoded, rows.target, order)
-        if config.method == "head":
-            net.requires_grad_(False)
-            for parameter in kind.head(loaded):
-                parameter.requires_grad_(True)
+        refuse_errors(class_weight_findings(config, specs_of(task)) + mixup_findings(config, encoded.batch([0])))
+        weights = class_weights(config.class_weights, task.labels, rows.target) if config.class_weights else None
+        lesson = Lesson(encoded, rows.target, order, weights)
+        if config.method in PARTS:
+            free_parts(loaded, config)
         elif config.adapter is not None:
-            heads = attach(loaded, config.adapter, model / FOLDER if under else None)
+            heads = attach(loaded, config.adapter, model / FOLDER if under else None, config.method == "dora")
         validation = None
         if held_out is not None:
             validation = kind.encode(loaded, held_out, config.max_length), held_out
-        keeper = Keeper(loaded, examples, config, validation, progress)
+        average = Average(net, config.average, -(-examples // config.batch_size)) if config.average else None
+        keeper = Keeper(loaded, examples, config, validation, progress, average)
+        if config.gradient_checkpointing:
+            _checkpoint_gradients(net, str(model))
         with metered(net) as meter:
             resume = Resume(net, keeper, meter, TrainingLoss(), unfinished, identity)
             try:
@@ -110,9 +121,14 @@ def tune_model(
                     raise diverged("the weights are no numbers any more", keeper.total, keeper.total, rate, rate, [])
             except DivergedError as problem:
                 raise problem.with_kept(_keep_last_good(loaded, resume, unfinished)) from None
-        train_flops = flops.flops(meter.train_shapes, flops.measure(loaded, encoded, config.method, True))
-        forward_flops = flops.flops(meter.forward_shapes, flops.measure(loaded, encoded, config.method, False))
-        if config.adapter is not None:
+        once = config.trainable + " again" * config.gradient_checkpointing
+        train_flops = flops.flops(meter.train_shapes, flops.measure(loaded, encoded, once, True))
+        forward_flops = flops.flops(meter.forward_shapes, flops.measure(loaded, encoded, once, False))
+        if config.gradient_checkpointing:
+            net.gradient_checkpointing_disable()
+        if config.method == "dora":
+            fold(net)
+        elif config.adapter is not None:
             (out / FOLDER).mkdir()
             write_adapter(take_out(loaded, heads, under or model), out / FOLDER)
         kind.save(loaded, out)
@@ -132,6 +148,13 @@ def tune_model(
     pass_on([model], out, _hashes([*train_rows, *validation_rows], kind.target))
     write_record(out, chosen_step=tuned.chosen_step, curve=[asdict(point) for point in tuned.curve])
     return tuned
+
+
+def _checkpoint_gradients(net: Any, where: str) -> None:
+    """Let the backward pass compute activations again instead of keeping them; UsageError where a network can't."""
+    if not getattr(net, "supports_gradient_checkpointing", False):
+        raise UsageError(f"{where}: its class can't compute activations again; leave gradient_checkpointing out")
+    net.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
 
 def _keep_last_good(model: Loaded, resume: Resume, folder: Path | None) -> str:

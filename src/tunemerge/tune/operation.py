@@ -19,7 +19,7 @@ from tunemerge.tune.model import tune_model
 
 def uses(params: Mapping[str, Any]) -> dict[str, str]:
     """For the key: the task's code, and PEFT's version where an adapter is trained."""
-    lora = params.get("tuning", {}).get("method") == "lora"
+    lora = params.get("tuning", {}).get("method") in ("lora", "dora")
     return {**code_of_task(params), **({"peft": version("peft")} if lora else {})}
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from tunemerge.tasks.meter import Meter
-from tunemerge.tune.checkpoints import Cadence, Checkpoint, read_checkpoint, write_checkpoint
+from tunemerge.tune.checkpoints import Cadence, Checkpoint, named, part, read_checkpoint, write_checkpoint
 from tunemerge.tune.keeper import Keeper
 from tunemerge.tune.training_loss import TrainingLoss
 
@@ -47,7 +47,7 @@ class Resume:
             return 0
         self._found = found
         self.seconds_before = found.values["seconds"]
-        self.keeper.set_state(part(found.tensors, "best"), found.values["keeper"])
+        self.keeper.set_state(part(found.tensors, "keeper"), found.values["keeper"])
         self.meter.set_state(found.values["meter"])
         self.loss.set_state(found.values["loss"])
         self.net.load_state_dict(part(found.tensors, "model"), strict=False)
@@ -77,17 +77,17 @@ class Resume:
         if self.folder is None or step == self.keeper.total or not self.cadence.due():
             return
         begun = time.perf_counter()
-        best, kept = self.keeper.state()
+        kept, keeper = self.keeper.state()
         chance, numbers = _chance()
         tensors = {
-            **_named("model", trained_state(self.net)),
-            **_named("optimizer", self._optimizer_state()),
-            **_named("best", best),
-            **_named("chance", chance),
+            **named("model", trained_state(self.net)),
+            **named("optimizer", self._optimizer_state()),
+            **named("keeper", kept),
+            **named("chance", chance),
         }
         values = {
             "identity": self.identity,
-            "keeper": kept,
+            "keeper": keeper,
             "meter": self.meter.state(),
             "loss": self.loss.state(),
             "chance": numbers,
@@ -114,15 +114,6 @@ def trained_state(net: Any) -> dict[str, Any]:
     """The tensors of a model that training changes: trained parameters and buffers."""
     trained = [(name, p.detach()) for name, p in net.named_parameters() if p.requires_grad]
     return dict([*trained, *net.named_buffers()])
-
-
-def part(tensors: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    """The tensors whose names begin with `prefix.`, without it."""
-    return {name.partition(".")[2]: t for name, t in tensors.items() if name.startswith(f"{prefix}.")}
-
-
-def _named(prefix: str, tensors: Mapping[str, Any]) -> dict[str, Any]:
-    return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
 
 
 def _chance() -> tuple[dict[str, Any], dict[str, Any]]:

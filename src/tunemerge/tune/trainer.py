@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tunemerge.tasks.batching import Inputs
-from tunemerge.tasks.precision import autocast
 from tunemerge.tasks.task import Loaded, kind_of
 from tunemerge.tune.config import TuneConfig
 from tunemerge.tune.diverged import diverged
+from tunemerge.tune.mixup import blend
+from tunemerge.tune.objective import Lesson, losses
+from tunemerge.tune.optimizer import Start, parameter_groups
 from tunemerge.tune.resume import Resume
 from tunemerge.tune.schedule import learning_rate_factor
+from tunemerge.tune.sharpness import again_uphill
 from tunemerge.tune.trackers import reporting
 from tunemerge.tune.training_loss import TrainingLoss
 
@@ -24,15 +25,6 @@ from tunemerge.tune.training_loss import TrainingLoss
 # kernel's backward pass in bfloat16 is slow); beyond it the fused one needs far less memory.
 _EAGER_LENGTH = 128
 _TARGET = "tunemerge_target"
-
-
-@dataclass(frozen=True)
-class Lesson:
-    """What is learned: rows as model inputs, their targets (n, ...), and the rows to train on in their order."""
-
-    encoded: Inputs
-    target: np.ndarray
-    order: np.ndarray
 
 
 def train(
@@ -53,6 +45,7 @@ def train(
     """
     from transformers import PrinterCallback, TrainerCallback
 
+    start = Start(model, config.l2_sp) if config.l2_sp else None
     done = resume.begin()
 
     class Steps(TrainerCallback):
@@ -65,12 +58,16 @@ def train(
         def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             resume.before_first_step()
 
+        def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if start is not None:
+                start.pull(trainer.optimizer)
+
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             after_step(state.global_step, resume.loss)
             resume.after_step(state.global_step)
 
     with _prepared(model.net, lesson, device):
-        trainer = _trainer_class(config, lesson, model, device, resume.loss, done)(
+        trainer = _trainer_class(config, lesson, model, seed, resume, done)(
             model=model.net,
             args=_arguments(config, seed, device, scratch),
             train_dataset=lesson.order[done * config.batch_size :].tolist(),
@@ -83,20 +80,18 @@ def train(
         trainer.train()
 
 
-def _trainer_class(
-    config: TuneConfig, lesson: Lesson, loaded: Loaded, device: str, so_far: TrainingLoss, done: int
-) -> Any:
+def _trainer_class(config: TuneConfig, lesson: Lesson, loaded: Loaded, seed: int, resume: Resume, done: int) -> Any:
     import torch
     from transformers import Trainer
 
+    so_far = resume.loss
     total = -(-len(lesson.order) // config.batch_size)
 
     def factor(step: int) -> float:
         # Asked once more after the last step, where nothing is left to do.
         return learning_rate_factor(min(step, total - 1), total, config.warmup, config.schedule)
 
-    kind = kind_of(loaded.spec)
-    body = kind.body(loaded) if config.method == "head" else None
+    body = kind_of(loaded.spec).body(loaded) if config.method == "head" else None
 
     class FixedOrderTrainer(Trainer):
         def compute_loss(
@@ -107,18 +102,46 @@ def _trainer_class(
                 body.eval()
             target = inputs.pop(_TARGET)
             del inputs["labels"]
-            with autocast(config.precision, device):
-                outputs = kind.forward(loaded, inputs)
-            losses = kind.loss(loaded, outputs, inputs, target, 0.0)
-            so_far.add(losses.detach())
+            mixed = None
+            if config.mixup:
+                mixed = blend(config.mixup, len(target), seed, self.state.global_step, self._part)
+            told, learned = losses(loaded, lesson, config, inputs, target, mixed)
+            if resume.meter.again:
+                return learned.sum() / num_items_in_batch
+            so_far.add(told.detach())
             if not np.isfinite(so_far.last):
                 step = self.state.global_step
                 rows = lesson.order[step * config.batch_size : (step + 1) * config.batch_size]
                 what, rate = f"the training loss became {so_far.last}", config.learning_rate * factor(step)
                 raise diverged(what, step + 1, total, rate, config.learning_rate, rows.tolist())
-            if config.label_smoothing:
-                losses = kind.loss(loaded, outputs, inputs, target, config.label_smoothing)
-            return losses.sum() / num_items_in_batch
+            return learned.sum() / num_items_in_batch
+
+        def get_batch_samples(self, *args: Any) -> Any:
+            self._batches, items = super().get_batch_samples(*args)
+            self._part = -1
+            return self._batches, items
+
+        def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
+            self._part += 1
+            loss = super().training_step(model, inputs, num_items_in_batch)
+            if config.sam and self._part == len(self._batches) - 1:
+                self._part, resume.meter.again = -1, True
+                self._model, self._items = model, num_items_in_batch
+                again_uphill(model, config.sam, self._batches, self._backward)
+                resume.meter.again = False
+            return loss
+
+        def _backward(self, batch: Any) -> None:
+            self._part += 1
+            super().training_step(self._model, batch, self._items)
+
+        def create_optimizer(self, model: Any = None) -> Any:
+            if config.layer_decay == 1 and not config.l2_sp:
+                return super().create_optimizer(model)
+            kind_of_optimizer, settings = self.get_optimizer_cls_and_kwargs(self.args, loaded.net)
+            decayed = self.get_decay_parameter_names(loaded.net)
+            self.optimizer = kind_of_optimizer(parameter_groups(loaded, config, decayed), **settings)
+            return self.optimizer
 
         def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
             self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
