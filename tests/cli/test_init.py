@@ -192,6 +192,22 @@ def test_other_labels_are_other_heads_and_numbers_that_differ_are_asked_about(he
     assert done.exit_code == 2 and "--only" in done.output and "mean something else" in done.output
 
 
+def test_chats_are_for_language_models(here, tiny_gpt):
+    chats = [
+        [{"role": "user", "content": text}, {"role": "assistant", "content": label}]
+        for text, label in zip(*sentences(600, 7), strict=True)
+    ]
+    (here / "chats").mkdir()
+    for name, rows in (("x", chats[:300]), ("y", chats[300:])):
+        (here / "chats" / f"{name}.jsonl").write_text("\n".join(json.dumps({"talk": c}) for c in rows))
+    (here / "chats" / "README.txt").write_text("Talks of two shops.")
+    done = init("chats", "--base", tiny_gpt, "--minutes", 1, "--json")
+    assert done.exit_code == 0, done.output
+    assert [t["kind"] for t in json.loads(done.stdout)["tasks"]] == ["instructions"] * 2
+    study = passes(here / "study.yaml")
+    assert study["tasks"]["x"]["messages"] == "talk" and study["metric"] == "completion_bits_per_byte"
+
+
 @pytest.mark.skipif(not DATA, reason="TUNEMERGE_DATA is not set")
 @pytest.mark.parametrize(
     ("name", "more"),

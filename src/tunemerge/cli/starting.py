@@ -37,7 +37,7 @@ def start(data: list[Path], answers: Answers, out: Path, force: bool) -> None:
     for text in proposal.notes:
         console.print(f"note: {text}", style="yellow", **_PLAIN)  # type: ignore[arg-type]
     for task in proposal.tasks:
-        what = f"{len(task.names)} labels" if task.raw else "a number"
+        what = f"{len(task.names)} labels" if task.raw else "a number" if task.keys is None else task.kind
         console.print(f"{task.name}: {task.rows:,} rows, {task.text} -> {task.target} ({what})", **_PLAIN)  # type: ignore[arg-type]
     console.print(f"{out}\n\nLook at it, then: tunemerge run {out}", **_PLAIN)  # type: ignore[arg-type]
     answer(

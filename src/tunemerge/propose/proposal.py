@@ -55,7 +55,7 @@ def propose(sources: Sequence[Source], answers: Answers) -> tuple[Proposal, list
     tasks = _named(tasks, pool, heads, answers, questions, found)
     lacking = [t.name for t in tasks if t.name not in pool] if target is None else []
     if answers.base is None:
-        small = f"package:{_SMALL}/model" if find_spec(_SMALL) else None
+        small = f"package:{_SMALL}/model" if find_spec(_SMALL) and any(t.keys is None for t in tasks) else None
         if not models:
             text = "which model is the base that everything starts from (a folder, package:NAME/PATH or Hub id)?"
             questions.append(Question("base", text, small))

@@ -37,7 +37,7 @@ def find_sources(data: Sequence[Path]) -> list[Source]:
     found: list[Finding] = []
     grouped: dict[str, dict[str, Path]] = {}
     for place in data:
-        inside = list(_files(place))
+        inside = _but_notes(list(_files(place)))
         if not place.exists():
             found.append(error("no-such-data", "no such file or folder", str(place)))
         elif not inside:
@@ -70,6 +70,12 @@ def _files(place: Path) -> Iterator[Path]:
             hidden = any(part.startswith(".") or part == "runs" for part in inside)
             if file.is_file() and not hidden and len(inside) <= _DEEP and any(s in READERS for s in file.suffixes):
                 yield file
+
+
+def _but_notes(files: list[Path]) -> list[Path]:
+    """Text files beside tables describe them."""
+    tables = [file for file in files if ".txt" not in file.suffixes]
+    return tables or files
 
 
 def _name(file: Path, place: Path) -> tuple[str, str]:

@@ -12,6 +12,7 @@ import pandas as pd
 from tunemerge.findings import Finding, error
 from tunemerge.propose import columns as c
 from tunemerge.propose.labels import sorted_labels
+from tunemerge.propose.language import Language, language_of
 from tunemerge.propose.questions import Answers, Question
 from tunemerge.propose.tables import Source, task_name
 from tunemerge.registry import listed, nearest
@@ -37,6 +38,7 @@ class Draft:
     rows: int
     raw: tuple[str, ...]
     labels: dict[str, str] = field(default_factory=dict)
+    keys: dict[str, str] | None = None  # of the kind, where they are not a text and what is predicted
     why: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -58,6 +60,9 @@ class Look:
 
 def look(sources: Sequence[Source], answers: Answers) -> Look:
     """Infer what every table's columns are. Where something must be asked, what is likely stands for the answer."""
+    language = {s.name: shape for s in sources if (shape := language_of(s, answers.kind, answers.text))}
+    texts = [_draft(source, language[source.name]) for source in sources if source.name in language]
+    sources = [source for source in sources if source.name not in language]
     ask = _Asking(sources, answers)
     for source in sources:
         for missing in [s for s in ("text", "label", "unit", "weight", "date", "task_by") if _said(answers, s)]:
@@ -84,8 +89,12 @@ def look(sources: Sequence[Source], answers: Answers) -> Look:
         "date", "split by time, by which column?", lambda s, p, t: _date(p, _taken(s, text, label, unit))
     )
     found = sorted({d for d in dates.values() if d})
-    date = found[0] if len(found) == 1 and all(dates.values()) and not any(s.given for s in sources) else None
-    notes, drafts = [], []
+    date = (
+        found[0]
+        if len(found) == 1 and all(dates.values()) and not texts and not any(s.given for s in sources)
+        else None
+    )
+    notes, drafts = [], list(texts)
     for source in sources:
         if source.unused:
             notes.append(f"{source.name}: not used: {', '.join(source.unused)} (a study takes given splits where there "
@@ -98,6 +107,15 @@ def look(sources: Sequence[Source], answers: Answers) -> Look:
     if twice:
         ask.findings.append(error("task-twice", f"two tasks would be called {listed(twice)}", "tasks"))
     return Look(tuple(drafts), date, tuple(dict.fromkeys(notes)), tuple(ask.questions.values()), tuple(ask.findings))
+
+
+def _draft(source: Source, found: Language) -> Draft:
+    """A task for a language model."""
+    why = {"kind": f"inferred: {found.why}"}
+    return Draft(
+        source.name, source.files, source.given, {}, found.kind, found.read, found.learned, None, None, found.rows, (),
+        keys=found.keys, why=why,
+    )  # fmt: skip
 
 
 def _said(answers: Answers, key: str) -> str | None:

@@ -13,6 +13,7 @@ import yaml
 from tunemerge.propose.proposal import Proposal
 from tunemerge.propose.size import LEAN, Size
 from tunemerge.propose.tasks import CLASSES, TARGET_KEY, Draft
+from tunemerge.tasks.task import TASKS
 
 
 def study_text(proposal: Proposal, size: Size, name: str, out: Path, time: str) -> str:
@@ -55,7 +56,8 @@ def _lines(p: Proposal, size: Size, name: str, out: Path, time: str) -> Iterator
         yield "metric: accuracy  # `tunemerge list metrics`: macro_f1 where labels are of unequal size"
         yield "margin: 0.01  # differences inside +-margin don't matter in practice"
     else:
-        yield "metric: r2  # `tunemerge list metrics`"
+        metric = "r2" if any(t.keys is None for t in p.tasks) else TASKS[p.tasks[0].kind].metric
+        yield f"metric: {metric}  # `tunemerge list metrics`"
         yield "margin: 0.02  # differences inside +-margin don't matter in practice"
 
 
@@ -79,9 +81,11 @@ def _keys(task: Draft, size: Size, out: Path) -> Iterator[tuple[str, Any, str]]:
         yield "data", _path(task.files["data"], out), f"{task.rows:,} rows" + (" with these values" * bool(task.where))
     if task.where:
         yield "where", task.where, "a task for every value: " + why["task_by"].removeprefix("inferred: ")
-    yield "text", task.text, why["text"]
-    target = TARGET_KEY.get(task.kind, "label")
-    yield target, task.target, why["label"]
+    if task.keys is None:
+        yield "text", task.text, why["text"]
+        yield TARGET_KEY.get(task.kind, "label"), task.target, why["label"]
+    else:
+        yield from ((key, value, "") for key, value in task.keys.items())
     if task.labels:
         yield "labels", task.labels, why["labels"]
     elif task.kind == CLASSES and task.raw and all(value.lstrip("-").isdecimal() for value in task.raw):
