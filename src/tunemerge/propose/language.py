@@ -50,7 +50,7 @@ def language_of(source: Source, said: str | None, text: str | None = None) -> La
         rows = len(kind.unfold(source.table, kind.Options()))
         return Language(PLAIN, {}, "text", "the next token", "a text file", rows)
     column = text or text_column({str(n): values_of(source.table[n]) for n in source.table.columns}).column
-    if said != PLAIN or column not in names.values():
+    if said != PLAIN or column is None or column not in names.values():
         return None
     rows = len(kind.unfold(source.table, kind.Options(text=column)))
     return Language(PLAIN, {"text": column}, column, "the next token", "as you said", rows)
