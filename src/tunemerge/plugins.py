@@ -16,6 +16,7 @@ from tunemerge.plugin_code import Plugin, failure, loading, local_names, read_pl
 from tunemerge.registry import REGISTRIES
 
 _loaded: dict[Path, Plugin] = {}
+_modules: dict[Path, ModuleType] = {}
 
 
 def load_plugin(path: str | Path, where: str = "") -> Plugin:
@@ -74,8 +75,19 @@ def load_plugins(paths: Mapping[str, Path]) -> list[Finding]:
 def used_plugins(digests: Iterable[object]) -> list[dict[str, str | None]]:
     """The plug-ins whose digests are among these, as `ensure_plugin` takes them in another process."""
     wanted = set(digests)
-    plugins = {p.digest: p for registry in REGISTRIES for p in registry.plugins() if p.digest in wanted}
+    every = [*_loaded.values(), *(p for registry in REGISTRIES for p in registry.plugins())]
+    plugins = {p.digest: p for p in every if p.digest in wanted}
     return [{"path": str(p.path), "package": p.package, "digest": p.digest} for _, p in sorted(plugins.items())]
+
+
+def loaded_plugin(digest: str) -> Plugin | None:
+    """The file of a person's own with this code, where it was loaded."""
+    return next((plugin for plugin in _loaded.values() if plugin.digest == digest), None)
+
+
+def module_of(plugin: Plugin) -> ModuleType:
+    """What a loaded file defines."""
+    return _modules[plugin.path]
 
 
 def ensure_plugin(path: str, package: str | None, digest: str) -> None:
@@ -95,6 +107,7 @@ def _run(plugin: Plugin) -> None:
     sys.modules[name] = module
     importlib.invalidate_caches()
     spec.loader.exec_module(module)
+    _modules[plugin.path] = module
 
 
 def _forget_modules(plugin: Plugin, before: Plugin | None) -> dict[str, ModuleType]:

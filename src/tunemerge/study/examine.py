@@ -49,10 +49,10 @@ def examine(
     left_out = left_out or LeftOut()
     plugins = plugin_findings(config, folder)
     names = unknown_names(config, left_out.names)
-    models, found = locate_models(config, folder)
+    rows, problems = read_rows(config, folder, store.root)
+    models, found = locate_models(config, folder, rows)
     # A name that nobody knows may be one of a plug-in that can't be loaded: that is said once.
     found += plugins + [n for n in names if not (_errors(plugins) and is_registered_name(n))] + _fit_together(models)
-    rows, problems = read_rows(config, folder, store.root)
     if len(rows.specs) > 1:  # then each model has a head for its own task
         found = [f for f in found if f.code != "labels-differ"]
     found += missing_packages(config.trackers) + _adapter_findings(config, models)

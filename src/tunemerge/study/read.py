@@ -16,7 +16,7 @@ from tunemerge.plugins import load_plugins
 from tunemerge.registry import nearest
 from tunemerge.strategies.written import WrittenStep, WrittenStrategy
 from tunemerge.study.config import DEFAULT_KIND, StudyConfig
-from tunemerge.study.config_given import IncumbentConfig, PoolModel
+from tunemerge.study.config_given import BuiltModel, IncumbentConfig, PoolModel
 from tunemerge.study.config_splits import SplitsConfig
 from tunemerge.study.config_task import TaskConfig
 from tunemerge.study.config_tuning import Budget
@@ -26,6 +26,7 @@ from tunemerge.tune.config import LoraConfig, TuneConfig
 from tunemerge.yamlfile import KeyPath, Lines, load_yaml, parse_yaml
 
 _PARTS: dict[str, type[BaseModel]] = {
+    "base": BuiltModel,
     "tasks": TaskConfig,
     "pool": PoolModel,
     "incumbent": IncumbentConfig,
@@ -172,7 +173,7 @@ def _fitting(problem: ValidationError, data: Mapping[str, Any]) -> list[tuple[Ke
 
 def _seems(value: Any, branch: str) -> str:
     """The branch of pydantic's union that a value was meant for."""
-    if branch in ("PoolModel", "WrittenStrategy") or branch.startswith("dict"):
+    if branch in ("PoolModel", "BuiltModel", "WrittenStrategy") or branch.startswith("dict"):
         return branch if isinstance(value, dict) else "str"
     if branch in ("str", "int"):
         return "" if isinstance(value, dict) else "str"
@@ -185,7 +186,7 @@ def _branch_at(loc: tuple[Any, ...]) -> int:
         return 2
     if loc[:1] == ("strategies",):
         return 2
-    if loc[:1] == ("seeds",):
+    if loc[:1] in (("seeds",), ("base",)):
         return 1
     if loc[:2] == ("incumbent", "predictions"):
         return 2

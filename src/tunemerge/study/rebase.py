@@ -51,13 +51,16 @@ def _paths(study: yaml.Node | None) -> Iterator[tuple[yaml.Node, bool]]:
     """The values that name files, and whether each names a model."""
     assert study is not None
     for key, value in _items(study):
-        if key == "base":
+        if key == "base" and isinstance(value, yaml.ScalarNode):
             yield value, True
+        elif key == "base":
+            yield from _of_made(value)
         elif key == "pool":
             for _, model in _items(value):
                 if isinstance(model, yaml.ScalarNode):
                     yield model, True
                 yield from ((node, True) for name, node in _items(model) if name == "model")
+                yield from _of_made(model)
         elif key == "plugins" and isinstance(value, yaml.SequenceNode):
             yield from ((file, False) for file in value.value)
         elif key == "tasks":
@@ -67,6 +70,13 @@ def _paths(study: yaml.Node | None) -> Iterator[tuple[yaml.Node, bool]]:
                         yield node, False
                     elif name == "files":
                         yield from ((file, False) for _, file in _items(node))
+
+
+def _of_made(model: yaml.Node) -> Iterator[tuple[yaml.Node, bool]]:
+    """The files of a made model: its weights, and its code where that is a file (FILE:FUNCTION)."""
+    for name, node in _items(model):
+        if name == "weights" or (name == "build" and ":" in str(node.value)):
+            yield node, False
 
 
 def _items(node: yaml.Node) -> Iterator[tuple[str, yaml.Node]]:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
+
 from tunemerge.checkpoint.locate import locate
 from tunemerge.checkpoint.model import open_checkpoint
 from tunemerge.errors import TunemergeError, UsageError
@@ -15,11 +17,11 @@ from tunemerge.registry import listed
 from tunemerge.store.digest import digest_folder
 from tunemerge.store.remember import file_digest
 from tunemerge.strategies.setting import Rows, Setting
+from tunemerge.study.built import Sample, built_leaf, code_option
 from tunemerge.study.config import StudyConfig
-from tunemerge.study.config_given import PoolModel
+from tunemerge.study.config_given import BuiltModel
 from tunemerge.study.rows import StudyRows, TaskRows
 from tunemerge.study.sunk import given_examples
-from tunemerge.tasks.labels import is_classifier, own_labels
 from tunemerge.tasks.several import several
 from tunemerge.tasks.spec import Spec
 from tunemerge.tasks.task import TASKS
@@ -28,13 +30,22 @@ from tunemerge.tune.parts import part_findings
 from tunemerge.tune.record import TuneRecord
 
 
-def locate_models(config: StudyConfig, folder: Path) -> tuple[dict[str, Leaf], list[Finding]]:
-    """The study's base (under "base") and given checkpoints (under their names), and those that aren't there."""
+def locate_models(config: StudyConfig, folder: Path, rows: StudyRows) -> tuple[dict[str, Leaf], list[Finding]]:
+    """The study's base (under "base") and given checkpoints (under their names), and those that aren't there. `rows`
+    are what made networks are tried on."""
     found: list[Finding] = []
     leaves = {}
-    asked = {"base": config.base} if config.base else {}
-    asked |= {n: m.model if isinstance(m, PoolModel) else m for n, m in config.pool.items()}
+    asked = config.models
     for name, model in asked.items():
+        if isinstance(model, BuiltModel):
+            if len(rows.specs) > 1:
+                text = "the tasks have heads of their own, and a network that a function makes has one"
+                found.append(error("built-heads", text, key_of(name), "give the tasks one label set, or a study each"))
+                continue
+            leaf, problems = built_leaf(model, name, key_of(name), folder, _sample(rows))
+            leaves |= {} if leaf is None else {name: leaf}
+            found += problems
+            continue
         try:
             path = locate(model, folder)
             if not path.is_dir():
@@ -53,6 +64,16 @@ def locate_models(config: StudyConfig, folder: Path) -> tuple[dict[str, Leaf], l
     if "base" in config.pool:
         found.append(error("reserved-name", "a model of the pool can't be called 'base'", "pool.base"))
     return leaves, found
+
+
+def _sample(rows: StudyRows) -> Sample:
+    """Training rows of the first run, task by task."""
+    tables = []
+    for task in rows.tasks.values():
+        parts = next(iter(task.parts.values()), {})
+        own = [rows.tables[parts[s].digest] for s in ("source", "adapt") if s in parts and task.spec is not None]
+        tables += [pd.concat(own, ignore_index=True)] if own else []
+    return Sample(rows.spec, tables)
 
 
 def key_of(model: str) -> str:
@@ -74,9 +95,9 @@ def check_heads(models: Mapping[str, Leaf], rows: StudyRows) -> list[Finding]:
             config = open_checkpoint(leaf.path).config
         except TunemergeError:
             continue  # reported by the check of the files
-        own = own_labels(config)
-        missing = [label for label in labels if label not in own]
-        if is_classifier(config) and missing:
+        own = TASKS[spec.kind].own_labels(config)
+        missing = [label for label in labels if own is not None and label not in own]
+        if own is not None and missing:
             whose = "study" if len(rows.specs) == 1 else "task"
             text = f"its head has the labels {listed(own)}, the {whose}'s are {listed(labels)}"
             fix = "rename the data's labels with `labels:` in each task"
@@ -112,7 +133,9 @@ def make_setting(
 ) -> Setting:
     """What the strategies see of one seed. Raises BudgetError where a pool model can't be made."""
     tuning = config.tuning.params()
-    task = {"task": rows.spec.as_dict()}
+    models = {**given, **({"base": base} if base else {})}
+    code = code_option(models)
+    task = {"task": replace(rows.spec, options={**rows.spec.options, **code}).as_dict()}
     fits = tuple(_fit(rows, spec, seed) for spec in rows.specs if TASKS[spec.kind].fits)
     fitted = {"fitted": fits} if fits else {}
     heads = task if len(rows.specs) == 1 else {"task": several(rows.specs).as_dict()}

@@ -43,8 +43,8 @@ def measure(model: Loaded, encoded: Inputs, trainable: str, training: bool) -> C
 
 def _network(net: Any) -> str:
     """What tells networks apart whose passes cost differently; an adapter inside is not in the config."""
-    if not hasattr(net, "config"):
-        return repr(net)
+    if not hasattr(getattr(net, "config", None), "to_dict"):
+        return f"{net!r} {[list(p.shape) for p in net.parameters()]}"
     adapters = {name: list(p.shape) for name, p in net.named_parameters() if ".lora_" in name}
     config = {k: v for k, v in net.config.to_dict().items() if k not in ("_name_or_path", "transformers_version")}
     return json.dumps([config, adapters] if adapters else config, sort_keys=True, default=str)

@@ -218,6 +218,8 @@ class TaskKind(ABC):
 
 
 SEVERAL = "several"
+CODE = "code"
+"""The option of a Spec with the digests of the code that makes a study's models."""
 
 TASKS: Registry[TaskKind] = Registry("task", "tunemerge.tasks.kinds", "tunemerge.tasks")
 
@@ -228,12 +230,14 @@ def is_classes(kind: str) -> bool:
 
 
 def code_of_task(params: Mapping[str, Any]) -> dict[str, str]:
-    """For the key of a step with these parameters: the digest of its task's code, where that is a plug-in's."""
+    """For the key of a step with these parameters: the digests of its task's code and of what makes its models, where
+    those are a person's own."""
     if "task" not in params:
         return {}
     task = params["task"]
     kinds = [one["kind"] for one in (task["options"]["heads"] if task["kind"] == SEVERAL else [task])]
-    return {name: digest for kind in kinds for name, digest in TASKS.code(kind).items()}
+    codes = {name: digest for kind in kinds for name, digest in TASKS.code(kind).items()}
+    return {**codes, **{f"network {i}": code for i, code in enumerate(task["options"].get(CODE, ()))}}
 
 
 def kind_of(spec: Spec) -> Any:
