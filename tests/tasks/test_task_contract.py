@@ -13,6 +13,7 @@ import pytest
 from corpus import LABELS, sentences
 from series import tiny_series, waves
 from tunemerge.tasks.kinds.text_regression import TextRegression
+from tunemerge.tasks.made_network import Description
 from tunemerge.tasks.task import TASKS, Loaded
 from tunemerge.testing import tasks as contract
 from tunemerge.testing.tasks import CONTRACTS, Case
@@ -97,6 +98,43 @@ def returns(base: Path) -> Case:
     return Case(TASKS["returns"], options, table, tiny_series(base / "tst", "patchtst", 12, 2), bad, rows=84)
 
 
+def patients() -> tuple[pd.DataFrame, np.ndarray]:
+    """Numbers with gaps, categories, and what follows from them."""
+    rng = np.random.default_rng(0)
+    age, sex = rng.normal(50, 10, 64), rng.choice(["f", "m"], 64)
+    risk = (age - 50) / 10 + (sex == "m") + rng.normal(0, 0.2, 64)
+    age[::9] = np.nan
+    table = pd.DataFrame({"age": age, "sex": sex, "pain": rng.integers(1, 5, 64).astype(str)})
+    return table, risk
+
+
+def drawn(folder: Path, build: str, **config: Any) -> Path:
+    """A folder that describes a network, without weights."""
+    (folder / build).mkdir(exist_ok=True)
+    Description(build, config, drawn=True).write(folder / build)
+    return folder / build
+
+
+def tables(base: Path) -> Case:
+    table, risk = patients()
+    table = table.assign(ill=(risk > 0.5).astype(int))
+    options = {"label": "ill", "labels": {"0": "healthy", "1": "ill"}, "categorical": ["pain"]}
+    bad = [
+        (table.assign(age=["young", *table["age"][1:]]), "not-a-number"),
+        (table.assign(ill=2), "unknown-label"),
+        (table.drop(columns="pain"), "no-such-column"),
+    ]
+    return Case(TASKS["table-classification"], options, table, drawn(base, "table_mlp", width=16), bad)
+
+
+def tables_by_transformer(base: Path) -> Case:
+    table, risk = patients()
+    table = table.assign(days=100 + 20 * risk)
+    made = drawn(base, "ft_transformer", width=8, heads=2, blocks=1)
+    bad = [(table.assign(days=[None, *table["days"][1:]]), "missing-value")]
+    return Case(TASKS["table-regression"], {"value": "days", "quantity": "days"}, table, made, bad)
+
+
 CASES = {
     text_classification: "tiny_bert",
     text_pairs: "tiny_bert",
@@ -104,14 +142,16 @@ CASES = {
     language_modelling: "tiny_gpt",
     instructions: "tiny_gpt",
     chats: "tiny_llama",
-    forecasting: "series_bases",
-    returns: "series_bases",
+    forecasting: "made_bases",
+    returns: "made_bases",
+    tables: "made_bases",
+    tables_by_transformer: "made_bases",
 }
 
 
 @pytest.fixture(scope="module")
-def series_bases(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("series")
+def made_bases(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("made")
 
 
 def test_every_kind_has_a_case(tmp_path: Path) -> None:

@@ -8,11 +8,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
-from tunemerge.checkpoint.model import open_checkpoint
 from tunemerge.findings import Finding, error
 from tunemerge.graph.plan import Plan
 from tunemerge.graph.private import pooling
-from tunemerge.graph.step import Leaf, Node, Step
+from tunemerge.graph.step import Node, Step
 from tunemerge.merge.method import METHODS
 from tunemerge.registry import listed, nearest
 from tunemerge.stats.fewest import fewest
@@ -30,7 +29,7 @@ from tunemerge.strategies.setting import (
 from tunemerge.strategies.strategy import STRATEGIES, Strategy
 from tunemerge.strategies.written import WrittenStrategy, as_strategy
 from tunemerge.study.config import StudyConfig
-from tunemerge.tasks.labels import is_classifier
+from tunemerge.study.heads import STATISTICS, has_head, has_statistics, head_names
 from tunemerge.tasks.task import TASKS, KindControl
 
 # Where two arms are the same graph, the first of these roles gives it its name: "joint" rather than a merge of one.
@@ -268,15 +267,7 @@ def _merging(method_name: str, config: StudyConfig, setting: Setting, models: in
     if refusal:
         return refusal
     # Heads of experts from elsewhere did not start from the fresh head that this study gives its base.
-    foreign_heads = config.pool and not _has_head(setting)
-    average = TASKS[setting.task["task"]["kind"]].head_names if foreign_heads else ()
+    foreign_heads = config.pool and not has_head(setting)
+    heads = head_names(setting) if foreign_heads else ()
+    average = (*heads, *(STATISTICS if has_statistics(setting) else ()))
     return Merging(method_name, tuple(method.grid(models, config.candidates)), average)
-
-
-def _has_head(setting: Setting) -> bool:
-    """Whether the study's base is a classifier already."""
-    if not isinstance(setting.base_model, Step):
-        return False
-    (leaf,) = setting.base_model.inputs["model"]
-    assert isinstance(leaf, Leaf)
-    return is_classifier(open_checkpoint(leaf.path).config)

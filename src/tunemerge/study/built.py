@@ -26,7 +26,8 @@ from tunemerge.plugins import load_plugin
 from tunemerge.store.digest import digest_json
 from tunemerge.store.remember import file_digest
 from tunemerge.study.config_given import BuiltModel
-from tunemerge.tasks.made import NETS, Description, head_of, initialise, load, make
+from tunemerge.tasks.made import initialise, load
+from tunemerge.tasks.made_network import NETS, Description, head_of, make
 from tunemerge.tasks.spec import Spec
 from tunemerge.tasks.task import CODE, TASKS
 
@@ -41,7 +42,9 @@ class Sample:
     tables: Sequence[pd.DataFrame] = ()
 
 
-def built_leaf(built: BuiltModel, name: str, key: str, folder: Path, sample: Sample) -> tuple[Leaf | None, list[Finding]]:
+def built_leaf(
+    built: BuiltModel, name: str, key: str, folder: Path, sample: Sample
+) -> tuple[Leaf | None, list[Finding]]:
     """The model as a leaf of the graph, whose key is of code, keywords and weights; and what is wrong with it."""
     try:
         described, weights = _described(built, key, folder)
@@ -104,7 +107,7 @@ def _try(described: Description, weights: Path | None, place: Path, sample: Samp
         net = make(described, len(spec.labels), fitted)
         replace(described, head=head_of(described, net, len(spec.labels), fitted)).write(place)
     if weights is None:
-        os.replace(start / SINGLE, place / SINGLE)
+        (start / SINGLE).replace(place / SINGLE)
         shutil.copyfile(place / SINGLE, start / SINGLE)
     if files:
         sample.tables[0].head(_TRIED).to_parquet(files[0], index=False)

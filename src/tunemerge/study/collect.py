@@ -33,8 +33,8 @@ from tunemerge.search.operation import FILE as CHOICE_FILE
 from tunemerge.study import verdict as verdicts
 from tunemerge.study.beside import against_simple, as_result, with_beside
 from tunemerge.study.chance import at_chance
-from tunemerge.study.hindsight import control_ahead, overfitting, rates_at_edge
 from tunemerge.study.config_given import BuiltModel
+from tunemerge.study.hindsight import control_ahead, overfitting, rates_at_edge
 from tunemerge.study.ledger import arm_cost, line, union_cost
 from tunemerge.study.plan import StudyPlan
 from tunemerge.study.scores import Evidence, score_arms

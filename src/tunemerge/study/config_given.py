@@ -19,7 +19,9 @@ class BuiltModel(Part):
     )  # fmt: skip
     config: dict[str, Any] = Field({}, description="keywords of the function", examples=[{"width": 32}])
     weights: str | None = Field(
-        None, description="safetensors file with its state; absent: every seed draws its own", examples=["w.safetensors"]
+        None,
+        description="safetensors file with its state; absent: every seed draws its own",
+        examples=["w.safetensors"],
     )
     labels: list[str] = Field(
         [], description="what the outputs of `weights` are, in their order; absent: the head is drawn afresh",

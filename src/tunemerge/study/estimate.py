@@ -13,7 +13,7 @@ from tunemerge.graph.run import look_up
 from tunemerge.graph.step import Leaf, Step
 from tunemerge.machine import cores, free_memory
 from tunemerge.store.artifacts import Store
-from tunemerge.study.passes import Network, Passes, Reader, network
+from tunemerge.study.passes import Network, Passes, Reader, network_of
 from tunemerge.study.plan import StudyPlan
 from tunemerge.study.speed import product_speed
 from tunemerge.tasks.precision import device, uses_bf16
@@ -63,7 +63,7 @@ class Forecast:
 def forecast(plan: StudyPlan, store: Store) -> Forecast:
     """Estimates for every step of the plan that the store lacks. Seconds follow the steps that the store has."""
     leaf = _model_leaf(plan)
-    net, kind = network(leaf.path), TASKS[plan.rows.spec.kind]
+    net, kind = _network(plan), TASKS[plan.rows.spec.kind]
     reader = Reader(leaf.path, plan.rows.tables, plan.config.tuning.max_length, kind)
     speed = _speed(plan.config.tuning.precision)
     guesses = {s.key: _guess(s, reader.passes(s), net, speed) for s in plan.graph.steps}
@@ -115,9 +115,13 @@ def _model_leaf(plan: StudyPlan) -> Leaf:
     return next(leaf for leaf in plan.graph.leaves if leaf.role == "model")
 
 
+def _network(plan: StudyPlan) -> Network:
+    return network_of(_model_leaf(plan).path, TASKS[plan.rows.spec.kind], plan.rows.spec)
+
+
 def enough_disk(plan: StudyPlan, store: Store) -> list[Finding]:
     """An error when the models that the plan will write don't fit on the store's disk."""
-    size = network(_model_leaf(plan).path).bytes
+    size = _network(plan).bytes
     missing = look_up(plan.graph, store).missing
     writes = sum(1 for s in plan.graph.steps if s.op in WRITERS and s.key in missing)
     need = int(1.05 * size * writes) + 50_000_000
@@ -131,7 +135,7 @@ def enough_disk(plan: StudyPlan, store: Store) -> list[Finding]:
 
 def enough_memory(plan: StudyPlan) -> list[Finding]:
     """A warning when two workers' tunings (weights, gradients, AdamW's two moments, the kept state) may not fit."""
-    each = 5 * network(_model_leaf(plan).path).bytes + 1_000_000_000
+    each = 5 * _network(plan).bytes + 1_000_000_000
     need, free = each * cores(), free_memory()
     if free is None or need <= free:
         return []

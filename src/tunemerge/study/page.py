@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 
 from tunemerge.strategies.written import WrittenStep, WrittenStrategy
 from tunemerge.study.config import StudyConfig
-from tunemerge.study.config_given import IncumbentConfig, PoolModel
+from tunemerge.study.config_given import BuiltModel, IncumbentConfig, PoolModel
 from tunemerge.study.config_splits import SplitsConfig
 from tunemerge.study.config_task import TaskConfig
 from tunemerge.study.config_tuning import Budget
@@ -37,6 +37,7 @@ _SECTIONS: tuple[tuple[str, type[BaseModel], str], ...] = (
     ("A task", TaskConfig, "tasks.NAME"),
     ("Splits", SplitsConfig, "splits"),
     *((f"A task of the kind {name}", kind.Options, "tasks.NAME") for name, kind in TASKS),
+    ("A base that a function makes", BuiltModel, "base"),
     ("A model of the pool", PoolModel, "pool.NAME"),
     ("What runs today", IncumbentConfig, "incumbent"),
     ("A budget", Budget, "budget"),
@@ -137,7 +138,7 @@ after the other: what is merged or tuned further is the chosen model of the step
 is chosen by its own rows, not by the merge that it becomes a part of. So an order of several tunings may take another
 rate in each, and one of a single tuning can't; both pay the same for it. The pool is made at `tuning.learning_rate`.
 """
-_WORDS = {str: "text", int: "whole number", float: "number", bool: "true or false"}
+_WORDS = {str: "text", int: "whole number", float: "number", bool: "true or false", Any: "value"}
 _LIMITS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
 
 

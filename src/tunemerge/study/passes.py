@@ -26,6 +26,7 @@ from tunemerge.tasks.flops import Coefficients, flops
 from tunemerge.tasks.forward import BATCH
 from tunemerge.tasks.labels import is_causal
 from tunemerge.tasks.meter import Shape
+from tunemerge.tasks.spec import Spec
 from tunemerge.tasks.task import TaskKind
 from tunemerge.tune.config import TuneConfig
 from tunemerge.tune.order import training_order
@@ -72,6 +73,16 @@ class Network:
         if method == "last_layers" and self.layers:
             return 2.0 * int(tuning.get("layers", 1)) / self.layers
         return {"lora": 1.0, "dora": 1.0, "bitfit": 1.0, "attention": 1.3}.get(str(method), 2.0)
+
+
+def network_of(folder: Path, kind: TaskKind, spec: Spec) -> Network:
+    """What the kind counts for one of its rows, or what `network` reads."""
+    own = kind.row_flops(folder, spec)
+    if own is None:
+        return network(folder)
+    sizes = {name: prod(info.shape) for name, info in open_checkpoint(folder).tensors.items()}
+    last = sum(size for name, size in sizes.items() if any(part in name for part in kind.head_names))
+    return Network(_coefficients(own, 0, 0), _coefficients(2 * last, 0, 0), 4 * sum(sizes.values()))
 
 
 def network(folder: Path) -> Network:

@@ -34,7 +34,7 @@ def locate_models(config: StudyConfig, folder: Path, rows: StudyRows) -> tuple[d
     """The study's base (under "base") and given checkpoints (under their names), and those that aren't there. `rows`
     are what made networks are tried on."""
     found: list[Finding] = []
-    leaves = {}
+    leaves: dict[str, Leaf] = {}
     asked = config.models
     for name, model in asked.items():
         if isinstance(model, BuiltModel):
@@ -61,6 +61,9 @@ def locate_models(config: StudyConfig, folder: Path, rows: StudyRows) -> tuple[d
         if twin is not None:
             text = f"the same files as {key_of(twin)}: merging a model with itself changes nothing"
             found.append(warning("same-model", text, key_of(name), "give another checkpoint"))
+    if isinstance(config.base, BuiltModel) and not config.base.weights and pool:
+        text = "every seed draws this network anew, so it is not what the given pool was tuned from"
+        found.append(error("base-drawn", text, "base", "give it the `weights` that they started from, or leave it out"))
     if "base" in config.pool:
         found.append(error("reserved-name", "a model of the pool can't be called 'base'", "pool.base"))
     return leaves, found
@@ -85,6 +88,10 @@ def check_heads(models: Mapping[str, Leaf], rows: StudyRows) -> list[Finding]:
     """Classifiers among the models whose own labels lack one of the study's; where tasks have heads of their own, one
     of those of the task that the model is called as."""
     found: list[Finding] = []
+    for name, leaf in models.items() if len(rows.specs) == 1 else ():
+        misfit = TASKS[rows.spec.kind].misfits(leaf.path, rows.spec)
+        if misfit:
+            found.append(error("model-misfit", misfit, key_of(name)))
     for name, leaf in models.items():
         own_task = rows.tasks[name].spec if name in rows.tasks else None
         spec = rows.spec if len(rows.specs) == 1 else own_task

@@ -80,6 +80,20 @@ def count(model: Loaded, encoded: Inputs, batch: int, length: int, training: boo
     return counter.get_total_flops()
 
 
+def forward_flops(net: Any, *inputs: Any) -> float:
+    """Operations of one forward pass with these tensors, which may be on the device "meta"."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    counter = FlopCounterMode(display=False)
+    counter.mod_tracker = _Whole()  # type: ignore[assignment]
+    if hasattr(net, "set_attn_implementation"):
+        net.set_attn_implementation("eager")
+    with torch.no_grad(), counter:
+        net.eval()(*inputs)
+    return float(counter.get_total_flops())
+
+
 class _Whole:
     """Counts the model as one: following every module takes longer, and fails on some (DeBERTa's) backward passes."""
 

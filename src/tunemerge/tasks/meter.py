@@ -22,7 +22,7 @@ class Meter:
     forward_shapes: Counter[Shape] = field(default_factory=Counter)
     again: bool = False  # rows of this optimizer step that were counted before
 
-    def see(self, training: bool, inputs: Mapping[Any, Any]) -> None:
+    def see(self, training: bool, inputs: Mapping[str, Any]) -> None:
         """One forward pass; tokens are those that the mask does not hide. Inputs without tokens are of length 1."""
         first = inputs["input_ids"] if "input_ids" in inputs else next(iter(inputs.values()))
         batch, length = first.shape if "input_ids" in inputs else (len(first), 1)
@@ -51,7 +51,7 @@ def metered(model: Any) -> Iterator[Meter]:
     meter = Meter()
 
     def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        meter.see(module.training, kwargs or dict(enumerate(args)))
+        meter.see(module.training, kwargs or {str(i): value for i, value in enumerate(args)})
 
     handle = model.register_forward_pre_hook(hook, with_kwargs=True)
     try:

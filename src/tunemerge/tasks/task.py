@@ -145,6 +145,15 @@ class TaskKind(ABC):
         """The texts whose tokens make the length of each row, for plans; None where all rows are of one size."""
         return None
 
+    def misfits(self, folder: Path, spec: Spec) -> str | None:
+        """Why the model of a folder can't read such rows, as far as its small files tell."""
+        return None
+
+    def row_flops(self, folder: Path, spec: Spec) -> float | None:
+        """Floating-point operations of a row's forward pass, for plans; None: what the headers of a transformer of
+        tokens tell."""
+        return None
+
     # From rows to predictions: steps of the graph
 
     @abstractmethod

@@ -1,0 +1,45 @@
+"""What the files of given models say to a merge: whether there is a head, its tensors, running statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tunemerge.checkpoint.model import Checkpoint, open_checkpoint
+from tunemerge.graph.step import Leaf, Step
+from tunemerge.strategies.setting import Setting
+from tunemerge.tasks.made_network import Description, is_made
+from tunemerge.tasks.task import TASKS
+
+STATISTICS = ("running_mean", "running_var")
+"""Parts of the names of what batch norms have seen. Merges average them: added up like weights, a variance could
+become negative."""
+
+
+def has_head(setting: Setting) -> bool:
+    """Whether the study's base predicts something already."""
+    if setting.base_model is None:
+        return False
+    base = next(_given(setting))
+    return TASKS[setting.task["task"]["kind"]].own_labels(base.config) is not None
+
+
+def head_names(setting: Setting) -> tuple[str, ...]:
+    """Parts of the names of tensors that belong to heads."""
+    model = next(_given(setting))
+    if is_made(model.config):
+        return tuple(name for name, _ in Description.read(model.folder).head)
+    return TASKS[setting.task["task"]["kind"]].head_names
+
+
+def has_statistics(setting: Setting) -> bool:
+    """Whether the models have batch norms."""
+    return any(name.endswith(STATISTICS) for name in next(_given(setting)).tensors)
+
+
+def _given(setting: Setting) -> Iterator[Checkpoint]:
+    """The given models, the base first."""
+    for start in (setting.base_model, *setting.pool.values()):
+        if isinstance(start, Step) and "model" in start.inputs:
+            (leaf,) = start.inputs["model"]
+            if isinstance(leaf, Leaf):
+                yield open_checkpoint(leaf.path)

@@ -1,0 +1,90 @@
+"""Simple models on the same columns: logistic and linear regression, gradient-boosted trees (scikit-learn)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tunemerge.tasks.rows import Rows
+from tunemerge.tasks.spec import Spec
+from tunemerge.tasks.table_fit import Features
+
+# Trees split groups of rows no smaller than this share of all, up to scikit-learn's own 20 rows.
+_LEAF_SHARE, _LEAF = 20, 20
+_TINY = 1e-6
+# Categories of a column that scikit-learn's trees take.
+_MOST = 250
+
+
+def linear(spec: Spec, train: Rows, rows: Rows, seed: int) -> np.ndarray:
+    """Logistic regression for classes, else ridge regression: standardised numbers, medians and flags for missing
+    ones, a column a category."""
+    from sklearn.compose import make_column_transformer
+    from sklearn.impute import SimpleImputer
+    from sklearn.linear_model import LogisticRegression, RidgeCV
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+    k, m = train.features.numbers.shape[1], train.features.categories.shape[1]
+    numbers = make_pipeline(
+        SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True), StandardScaler()
+    )
+    columns = make_column_transformer(
+        (numbers, list(range(k))), (OneHotEncoder(handle_unknown="ignore"), list(range(k, k + m)))
+    )
+    classes = bool(np.issubdtype(train.target.dtype, np.integer))
+    last = LogisticRegression(max_iter=2000) if classes else RidgeCV(np.logspace(-2, 3, 11))
+    return _fitted(make_pipeline(columns, last), last, _mixed(train), train, _mixed(rows), spec)
+
+
+def boosted_trees(spec: Spec, train: Rows, rows: Rows, seed: int) -> np.ndarray:
+    """Histogram-based gradient boosting, which reads missing values as they are."""
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
+    k, m = train.features.numbers.shape[1], train.features.categories.shape[1]
+    classes = bool(np.issubdtype(train.target.dtype, np.integer))
+    kind: Any = HistGradientBoostingClassifier if classes else HistGradientBoostingRegressor
+    model = kind(
+        categorical_features=np.repeat([False, True], [k, m]),
+        min_samples_leaf=max(2, min(_LEAF, len(train) // _LEAF_SHARE)),
+        random_state=seed,
+    )
+    first, second = _numbered(train.features, rows.features)
+    return _fitted(model, model, first, train, second, spec)
+
+
+def _fitted(model: Any, last: Any, inputs: Any, train: Rows, asked: Any, spec: Spec) -> np.ndarray:
+    """Log probabilities (n, labels), or values (n, 1). Training rows count once, as they do for networks."""
+    if not np.issubdtype(train.target.dtype, np.integer):
+        return np.asarray(model.fit(inputs, train.target).predict(asked), np.float64)[:, None]
+    found = np.full((len(asked), len(spec.labels)), _TINY)
+    labels = np.unique(train.target)
+    if len(labels) == 1:  # nothing to fit: one site may have seen one class only
+        found[:, labels[0]] = 1.0
+    else:
+        found[:, labels] += model.fit(inputs, train.target).predict_proba(asked)
+    return np.asarray(np.log(found / found.sum(axis=1, keepdims=True)), np.float64)
+
+
+def _mixed(rows: Rows) -> np.ndarray:
+    """Numbers and categories side by side, object (n, k + m); a missing category is one of its own."""
+    categories = np.where(rows.features.categories == None, "", rows.features.categories)  # noqa: E711
+    return np.concatenate([rows.features.numbers.astype(object), categories], axis=1)
+
+
+def _numbered(train: Features, rows: Features) -> tuple[np.ndarray, np.ndarray]:
+    """Both with categories as numbers, the most frequent of training first; rare ones beyond what trees take, unknown
+    and missing ones NaN."""
+    out = []
+    codes = []
+    for column in train.categories.T:
+        names, counts = np.unique([v for v in column if v is not None], return_counts=True)
+        order = np.argsort(-counts, kind="stable")[:_MOST]
+        codes.append({str(names[j]): float(i) for i, j in enumerate(order)})
+    for part in (train, rows):
+        coded = [[code.get(v, np.nan) for v in column] for code, column in zip(codes, part.categories.T, strict=True)]
+        extra = np.array(coded, np.float64).T if coded else np.zeros((len(part), 0))
+        out.append(np.concatenate([part.numbers, extra], axis=1))
+    empty = np.isnan(out[0]).all(axis=0)  # at one site a column may be empty: trees want a value there
+    return np.where(empty, 0.0, out[0]), np.where(empty, 0.0, out[1])
