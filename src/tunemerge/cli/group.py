@@ -9,6 +9,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from tunemerge.cli.arguments import convert_late
 from tunemerge.cli.output import FORMAT, as_json, print_json
 from tunemerge.errors import TunemergeError
 
@@ -17,6 +18,16 @@ RESUMABLE = ("run", "demo")
 
 class Commands(TyperGroup):
     """The group of all commands."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        convert_late(self, ctx)
+        return super().parse_args(ctx, args)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        command = super().get_command(ctx, cmd_name)
+        if command is not None:
+            convert_late(command, ctx)
+        return command
 
     def invoke(self, ctx: Any) -> Any:
         try:

@@ -10,10 +10,12 @@ import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from tunemerge.errors import UsageError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FILE = "tunemerge_rows.json"
 _FORMAT = 1

@@ -11,7 +11,7 @@ from tunemerge.checkpoint.dtypes import NUMPY, Array
 from tunemerge.checkpoint.source import Source
 from tunemerge.errors import UsageError
 from tunemerge.merge.loader import Loader
-from tunemerge.merge.method import SAMPLE, Looking, Stream, Unit
+from tunemerge.merge.method import SAMPLE, Looking, Stream, Unit, takes_bf16
 
 BLOCK = 1 << 17
 """Elements of a block: enough that Python's calls don't count, few enough for a core's share of the cache."""
@@ -43,7 +43,7 @@ def stream_tensor(
     size = int(np.prod(shape, dtype=np.int64))
     block = block_length(stream.unit, shape, block)
     again = memory if stream.passes else None
-    loader = Loader(sources, base, size, min(block, size), out_dtype, again)
+    loader = Loader(sources, base, size, min(block, size), out_dtype, again, stored=takes_bf16(stream))
     narrow = _Narrow(out_dtype, min(block, size))
     starts = range(0, size, block)
     if isinstance(stream, Looking) and stream.looks:

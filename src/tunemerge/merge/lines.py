@@ -87,7 +87,8 @@ class Scaled:
         self._stream.finish(index)
 
     def apply(self, block: Block) -> None:
+        from tunemerge.merge.kernels.signatures import CHUNK
         from tunemerge.merge.kernels.sums import add_deltas
 
         self._stream.apply(block)
-        add_deltas(block.out[None], block.deltas_from, self._one, self._factor, block.out)
+        add_deltas(block.out[None], block.deltas_from, self._one, self._factor, np.empty(CHUNK), block.out)

@@ -36,11 +36,14 @@ class Loader:
         block: int,
         out_dtype: str,
         memory: Array | None = None,
+        *,
+        stored: bool = False,
     ) -> None:
         everyone = [*sources, *([base] if base else [])]
         self._sources, self._n, self._has_base, self._block = everyone, len(sources), base is not None, block
         wide = np.float64 if out_dtype == "F64" or any(s.dtype == "F64" for s in everyone) else np.float32
-        self._matrix = np.empty(len(everyone) * block, wide)
+        self._stored = stored and wide == np.float32 and all(s.dtype == "BF16" for s in everyone)
+        self._matrix = np.empty(0 if self._stored else len(everyone) * block, wide)
         self._out = np.empty(block, wide)
         self._runs = _runs([s.dtype for s in everyone])
         longest = {dtype: max(b - a for d, a, b in self._runs if d == dtype) for dtype, _, _ in self._runs}
@@ -50,47 +53,62 @@ class Loader:
         self._memory = memory
         slots = memory.size // self._places[-1] if memory is not None and self._places[-1] else 0
         self._kept = np.zeros((slots if 2 * slots * block >= size else 0, len(self._runs)), np.int64)
-        self._loaded = (-1, -1)
+        self._loaded: tuple[int, int, Array] = (-1, -1, self._matrix)
 
     def load(self, start: int, length: int, check: bool) -> Block:
         """Elements [start, start + length) of every source. UsageError for NaN or Inf where asked to look."""
-        matrix = self._matrix[: len(self._sources) * length].reshape(-1, length)
-        if self._loaded != (start, length):
-            for run in range(len(self._runs)):
-                self._fill(run, matrix, start, check)
-            self._loaded = (start, length)
+        if self._loaded[:2] != (start, length):
+            self._loaded = (start, length, self._filled(start, length, check))
+        matrix = self._loaded[2]
         base = matrix[self._n] if self._has_base else None
         return Block(matrix[: self._n], base, start, self._out[:length])
 
-    def _fill(self, run: int, matrix: Array, start: int, check: bool) -> None:
-        """Read and widen neighbours of one dtype."""
-        dtype, first, last = self._runs[run]
-        rows = matrix[first:last]
-        raw, known = self._room(run, rows, start)
-        if not known:
-            for i in range(len(rows)):
-                self._sources[first + i].read_into(raw[i], start)
-        bad = _widen(dtype, raw, rows, check)
-        if bad and check:
-            if dtype == "F16":
-                rows[:] = raw
-            for i, row in enumerate(rows):
-                if not np.isfinite(row).all():
-                    raise UsageError(_nonfinite(self._sources[first + i], start, row))
+    def _filled(self, start: int, length: int, check: bool) -> Array:
+        """(sources, length), the base last: as stored where the stream takes that, else widened."""
+        from tunemerge.merge.kernels.convert import count_nonfinite_bf16
 
-    def _room(self, run: int, rows: Array, start: int) -> tuple[Array, bool]:
-        """Where what is stored goes, in the shape of `rows`, and whether it is there already."""
-        dtype = self._runs[run][0]
-        if dtype not in self._raw:
-            return rows, False
+        if self._stored:
+            raw = self._read(0, (len(self._sources), length), start, None)
+            if check and count_nonfinite_bf16(raw):
+                self._refuse(0, (raw.astype(np.uint32) << np.uint32(16)).view(np.float32), start)
+            return raw
+        matrix = self._matrix[: len(self._sources) * length].reshape(-1, length)
+        for run, (dtype, first, last) in enumerate(self._runs):
+            rows = matrix[first:last]
+            raw = self._read(run, rows.shape, start, rows)
+            if _widen(dtype, raw, rows, check) and check:
+                if dtype == "F16":
+                    rows[:] = raw
+                self._refuse(first, rows, start)
+        return matrix
+
+    def _refuse(self, first: int, rows: Array, start: int) -> None:
+        """UsageError where one of the rows of the sources from `first` on has NaN or Inf."""
+        for source, row in zip(self._sources[first:], rows, strict=False):
+            if not np.isfinite(row).all():
+                raise UsageError(_nonfinite(source, start, row))
+
+    def _read(self, run: int, shape: tuple[int, ...], start: int, rows: Array | None) -> Array:
+        """What neighbours of one dtype hold, kept from before or read; right into `rows` where nothing widens."""
+        dtype, first, _ = self._runs[run]
+        raw, known = self._room(run, shape, start) if dtype in self._raw else (rows, False)
+        assert raw is not None
+        if not known:
+            for i in range(len(raw)):
+                self._sources[first + i].read_into(raw[i], start)
+        return raw
+
+    def _room(self, run: int, shape: tuple[int, ...], start: int) -> tuple[Array, bool]:
+        """Where what is stored goes, and whether it is there already."""
+        dtype, size = self._runs[run][0], shape[0] * shape[1]
         slot, off = divmod(start, self._block)
         if off or slot >= len(self._kept):
-            return self._raw[dtype][: rows.size].reshape(rows.shape), False
+            return self._raw[dtype][:size].reshape(shape), False
         assert self._memory is not None
         at = slot * self._places[-1] + self._places[run]
-        raw = self._memory[at : at + rows.size * NUMPY[dtype].itemsize].view(NUMPY[dtype]).reshape(rows.shape)
-        known = self._kept[slot, run] == rows.size
-        self._kept[slot, run] = rows.size
+        raw = self._memory[at : at + size * NUMPY[dtype].itemsize].view(NUMPY[dtype]).reshape(shape)
+        known = self._kept[slot, run] == size
+        self._kept[slot, run] = size
         return raw, bool(known)
 
 

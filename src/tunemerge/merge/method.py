@@ -57,7 +57,8 @@ class Block:
     """A stretch of one tensor. Blocks come in order of position.
 
     `rows` is (models, length), `base` (length,) or None, `out` (length,) takes the result: all float32, all
-    float64 where an input is. `start` is the position of the first element in the flattened tensor.
+    float64 where an input is. Where all inputs are bfloat16 and the stream `takes_bf16`, `rows` and `base` are their
+    16 bits as uint16. `start` is the position of the first element in the flattened tensor.
     """
 
     rows: NDArray[Any]
@@ -97,6 +98,11 @@ class Stream(Protocol):
 
     def apply(self, block: Block) -> None:
         """Fill block.out."""
+
+
+def takes_bf16(stream: Stream) -> bool:
+    """Whether blocks may hold bfloat16 as it is stored: a stream says so that has kernels for it. It saves a copy."""
+    return getattr(stream, "takes_bf16", False)
 
 
 @runtime_checkable

@@ -26,6 +26,7 @@ class WholeSpan:
 
     passes = 1
     unit: Unit = "element"
+    takes_bf16 = True
 
     def __init__(self, tensor: Tensor, weights_of: WeightsOf) -> None:
         from tunemerge.merge.kernels.signatures import LANES
@@ -53,6 +54,7 @@ class RowSpan(Single):
     """Every row is a vector: all in one pass."""
 
     unit: Unit = "row"
+    takes_bf16 = True
 
     def __init__(self, tensor: Tensor, weights_of: WeightsOf) -> None:
         self._n, self._columns, self._weights_of = tensor.n_models, tensor.columns, weights_of
@@ -72,6 +74,7 @@ class ColumnSpan:
 
     passes = 1
     unit: Unit = "element"
+    takes_bf16 = True
 
     def __init__(self, tensor: Tensor, weights_of: WeightsOf) -> None:
         n, columns = tensor.n_models, tensor.size // tensor.shape[0] if tensor.size else 1
@@ -103,8 +106,8 @@ class _Origin:
     def of(self, block: Block) -> NDArray[Any]:
         if block.base is not None:
             return block.base
-        if self._zeros.size < block.out.size or self._zeros.dtype != block.out.dtype:
-            self._zeros = np.zeros(block.out.size, block.out.dtype)
+        if self._zeros.size < block.out.size or self._zeros.dtype != block.rows.dtype:
+            self._zeros = np.zeros(block.out.size, block.rows.dtype)
         return self._zeros[: block.out.size]
 
 

@@ -102,6 +102,7 @@ class SparseStream:
         self._keeps_masks = tensor.size * tensor.n_models <= 8 * KEPT_BYTES
         self._kept: dict[int, NDArray[np.uint8]] = {}
         self.unit: Unit = selection.unit
+        self.takes_bf16 = True
         self.looks = selection.looks
 
     @property

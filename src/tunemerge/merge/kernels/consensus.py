@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, types
+from numba import types
 
-from tunemerge.merge.kernels.signatures import CHUNK, READ_F64, READ_MASKS, WIDTHS
+from tunemerge.merge.kernels.kernel import kernel
+from tunemerge.merge.kernels.number import number
+from tunemerge.merge.kernels.signatures import CHUNK, READ_F64, READ_MASKS, STORED
 
 _SIGNATURES = [
     types.void(rows, base, READ_MASKS, READ_F64, READ_F64, types.boolean, types.float64, out)
-    for rows, base, out in WIDTHS
+    for rows, base, out in STORED
 ]
 
 _SHORT = 256
@@ -18,7 +20,7 @@ _SHORT = 256
 # Row by row within a chunk, with nothing to branch on: these loops become vector instructions.
 
 
-@njit(_SIGNATURES, cache=True, nogil=True)
+@kernel(_SIGNATURES)
 def add_agreeing(rows, base, keep, weights, scales, normalize, lam, out):  # type: ignore[no-untyped-def]
     """out = base + lam * sum of weights * scales * kept deltas with the elected sign (/ their weights).
 
@@ -38,7 +40,7 @@ def add_agreeing(rows, base, keep, weights, scales, normalize, lam, out):  # typ
             row, stays, own = rows[i, start : start + _SHORT], keep[i, start : start + _SHORT], kept[i]
             scale, weight = np.float32(scales[i]), np.float32(weights[i])
             for j in range(part.size):
-                vote = np.float32(np.float32(np.float32(row[j] - under[j]) * scale) * weight)
+                vote = np.float32(np.float32(np.float32(number(row[j]) - number(under[j])) * scale) * weight)
                 own[j] = vote if stays[j] else np.float32(0.0)
                 votes[j] += own[j]
         for j in range(part.size):
@@ -48,16 +50,16 @@ def add_agreeing(rows, base, keep, weights, scales, normalize, lam, out):  # typ
             factor, share = weights[i] * scales[i], weights[i]
             for j in range(part.size):
                 agrees = own[j] * votes[j] > 0
-                mixed[j] += factor * (np.float64(row[j]) - np.float64(under[j])) if agrees else 0.0
+                mixed[j] += factor * (np.float64(number(row[j])) - np.float64(number(under[j]))) if agrees else 0.0
                 shares[j] += share if agrees else 0.0
         if normalize:
             for j in range(part.size):
                 mixed[j] /= shares[j] if shares[j] != 0 else 1.0
         for j in range(part.size):
-            part[j] = np.float64(under[j]) + lam * mixed[j]
+            part[j] = np.float64(number(under[j])) + lam * mixed[j]
 
 
-@njit(_SIGNATURES, cache=True, nogil=True)
+@kernel(_SIGNATURES)
 def add_kept(rows, base, keep, weights, scales, normalize, lam, out):  # type: ignore[no-untyped-def]
     """out = base + lam * sum of weights * scales * kept deltas (/ the sum of all weights)."""
     mixed = np.empty(CHUNK, np.float64)
@@ -72,6 +74,6 @@ def add_kept(rows, base, keep, weights, scales, normalize, lam, out):  # type: i
             row, stays = rows[i, start : start + CHUNK], keep[i, start : start + CHUNK]
             weight = weights[i] * scales[i]
             for j in range(part.size):
-                mixed[j] += weight * (np.float64(row[j]) - np.float64(under[j])) if stays[j] else 0.0
+                mixed[j] += weight * (np.float64(number(row[j])) - np.float64(number(under[j]))) if stays[j] else 0.0
         for j in range(part.size):
-            part[j] = np.float64(under[j]) + factor * mixed[j]
+            part[j] = np.float64(number(under[j])) + factor * mixed[j]

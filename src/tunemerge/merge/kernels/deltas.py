@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, types
+from numba import types
 
+from tunemerge.merge.kernels.kernel import kernel
 from tunemerge.merge.kernels.signatures import F64, WIDTHS
 
 _CHUNK = 1024
 _EXPONENT = np.uint64(0x7FF0000000000000)
 
 
-@njit([types.void(rows, base, F64) for rows, base, _ in WIDTHS], cache=True, nogil=True)
+@kernel([types.void(rows, base, F64) for rows, base, _ in WIDTHS])
 def sum_deltas(rows, base, out):  # type: ignore[no-untyped-def]
     """out = sum of rows[i] - base. Terms are first rounded to a multiple of one number, as in `span.add_rows`."""
     models = rows.shape[0]

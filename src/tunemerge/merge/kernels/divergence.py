@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, types
 
+from tunemerge.merge.kernels.kernel import kernel
 from tunemerge.merge.kernels.signatures import F32, LANES, READ_F32, WIDTHS
 
 _LOG2E = 1.4426950408889634
@@ -67,10 +68,8 @@ def _largest(row, lanes):  # type: ignore[no-untyped-def]
     return top
 
 
-@njit(
+@kernel(
     [types.void(rows, base, types.int64, types.float64, F32) for rows, base, _ in WIDTHS],
-    cache=True,
-    nogil=True,
     error_model="numpy",  # Python's looks for zero divisors, and then nothing is vectorised
 )
 def row_divergences(rows, base, columns, eps, out):  # type: ignore[no-untyped-def]
@@ -106,10 +105,8 @@ def row_divergences(rows, base, columns, eps, out):  # type: ignore[no-untyped-d
         out[r] = _total(scratch, lanes)
 
 
-@njit(
+@kernel(
     [types.void(rows, base, types.int64, READ_F32, F32) for rows, base, _ in WIDTHS],
-    cache=True,
-    nogil=True,
 )
 def importances(rows, base, columns, divergence, out):  # type: ignore[no-untyped-def]
     """out = |rows[0] - base| * divergence of its row, each rounded to float32."""
@@ -120,10 +117,8 @@ def importances(rows, base, columns, divergence, out):  # type: ignore[no-untype
             part[j] = abs(np.float32(row[j] - under[j])) * factor
 
 
-@njit(
+@kernel(
     [types.void(rows, base, READ_F32, types.float32, out) for rows, base, out in WIDTHS],
-    cache=True,
-    nogil=True,
 )
 def take_important(rows, base, importance, threshold, out):  # type: ignore[no-untyped-def]
     """out = rows[0] where the importance reaches the threshold, elsewhere the base."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, types
+from numba import types
 
+from tunemerge.merge.kernels.kernel import kernel
 from tunemerge.merge.kernels.signatures import F32, READ_F32, READ_ROWS_U16, READ_U32, ROWS_F32, ROWS_U32, U16
 
 _REBIAS = np.float32(2.0**112)
 
 
-@njit(types.int64(READ_ROWS_U16, ROWS_F32, ROWS_U32), cache=True, nogil=True)
+@kernel(types.int64(READ_ROWS_U16, ROWS_F32, ROWS_U32))
 def widen_f16(raw, out, bits):  # type: ignore[no-untyped-def]
     """float16 patterns to float32, subnormals included; `bits` is the uint32 view of `out`.
 
@@ -27,7 +28,7 @@ def widen_f16(raw, out, bits):  # type: ignore[no-untyped-def]
     return bad
 
 
-@njit(types.int64(READ_F32, READ_U32, F32, types.uint32[::1], U16), cache=True, nogil=True)
+@kernel(types.int64(READ_F32, READ_U32, F32, types.uint32[::1], U16))
 def narrow_f16(values, value_bits, scratch, scratch_bits, out):  # type: ignore[no-untyped-def]
     """float32 to float16 patterns; the two `bits` are uint32 views. Returns how many came out as NaN or Inf.
 

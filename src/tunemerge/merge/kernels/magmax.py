@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, types
+from numba import types
 
+from tunemerge.merge.kernels.kernel import kernel
 from tunemerge.merge.kernels.signatures import CHUNK, WIDTHS
 
 
-@njit([types.void(rows, base, types.float64, out) for rows, base, out in WIDTHS], cache=True, nogil=True)
+@kernel([types.void(rows, base, types.float64, out) for rows, base, out in WIDTHS])
 def add_largest(rows, base, scale, out):  # type: ignore[no-untyped-def]
     """out = base + scale * the delta of largest magnitude; of two opposite ones the positive. In any order the same."""
     top = np.empty(CHUNK, np.float64)

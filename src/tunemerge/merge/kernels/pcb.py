@@ -11,6 +11,7 @@ import math
 import numpy as np
 from numba import njit, types
 
+from tunemerge.merge.kernels.kernel import kernel
 from tunemerge.merge.kernels.signatures import F64, LANE_SUMS, LANES, READ_F64, READ_MASKS, READ_ROWS_F64, WIDTHS
 
 _CHUNK = 512
@@ -66,7 +67,7 @@ def _add(values, size, sums):  # type: ignore[no-untyped-def]
         sums[j - whole] += values[j]
 
 
-@njit([types.void(rows, base, F64, F64) for rows, base, _ in WIDTHS], cache=True, nogil=True)
+@kernel([types.void(rows, base, F64, F64) for rows, base, _ in WIDTHS])
 def widen_ranges(rows, base, low, high):  # type: ignore[no-untyped-def]
     """Widen low[pair] and high[pair] to take in all products of a block."""
     models = rows.shape[0]
@@ -85,7 +86,7 @@ def widen_ranges(rows, base, low, high):  # type: ignore[no-untyped-def]
                 pair += 1
 
 
-@njit([types.void(rows, base, READ_F64, READ_F64, LANE_SUMS) for rows, base, _ in WIDTHS], cache=True, nogil=True)
+@kernel([types.void(rows, base, READ_F64, READ_F64, LANE_SUMS) for rows, base, _ in WIDTHS])
 def add_exponentials(rows, base, low, scale, lanes):  # type: ignore[no-untyped-def]
     """Add the exponential of every pair to its lanes, and behind those its power `models` of every pair (i, i)."""
     models = rows.shape[0]
@@ -105,10 +106,8 @@ def add_exponentials(rows, base, low, scale, lanes):  # type: ignore[no-untyped-
             own += models - i
 
 
-@njit(
+@kernel(
     [types.void(rows, base, READ_F64, READ_F64, READ_F64, types.float64[:, ::1]) for rows, base, _ in WIDTHS],
-    cache=True,
-    nogil=True,
 )
 def balances(rows, base, low, scale, totals, out):  # type: ignore[no-untyped-def]
     """out[i] = softmax of N * own square, times the sum over all models of the softmax of the product with them.
@@ -139,10 +138,8 @@ def balances(rows, base, low, scale, totals, out):  # type: ignore[no-untyped-de
             own += models - i
 
 
-@njit(
+@kernel(
     [types.void(rows, base, READ_ROWS_F64, READ_MASKS, types.float64, out) for rows, base, out in WIDTHS],
-    cache=True,
-    nogil=True,
 )
 def add_balanced(rows, base, weights, keep, scale, out):  # type: ignore[no-untyped-def]
     """out = base + scale * mean of kept deltas by `weights` (models, length); the base where none is kept."""

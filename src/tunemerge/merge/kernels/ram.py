@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, types
+from numba import types
 
+from tunemerge.merge.kernels.kernel import kernel
 from tunemerge.merge.kernels.signatures import CHUNK, I64, READ_F64, WIDTHS
 
 
-@njit(
+@kernel(
     [types.void(rows, base, types.float64, I64, I64) for rows, base, _ in WIDTHS],
-    cache=True,
-    nogil=True,
 )
 def count_shared(rows, base, epsilon, shared, unique):  # type: ignore[no-untyped-def]
     """Add how many elements model i changed by more than epsilon together with others, and alone."""
@@ -35,10 +34,8 @@ def count_shared(rows, base, epsilon, shared, unique):  # type: ignore[no-untype
             unique[i] += alone
 
 
-@njit(
+@kernel(
     [types.void(rows, base, types.float64, READ_F64, out) for rows, base, out in WIDTHS],
-    cache=True,
-    nogil=True,
     error_model="numpy",  # no check for a divisor of zero, which would keep the loop from being vectorised
 )
 def add_changed(rows, base, epsilon, factors, out):  # type: ignore[no-untyped-def]

@@ -10,8 +10,9 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, types
 
+from tunemerge.merge.kernels.kernel import kernel
 from tunemerge.merge.kernels.select import magnitudes, scramble
-from tunemerge.merge.kernels.signatures import MASKS, READ_ROWS_F64, READ_U64, WIDTHS
+from tunemerge.merge.kernels.signatures import MASKS, READ_ROWS_F64, READ_U64, STORED
 
 _WINDOW = 27
 """Bits of the range that is divided into bins: 16 octaves below the largest magnitude. The rest share the lowest."""
@@ -31,7 +32,7 @@ def _limit(low, step, rank):  # type: ignore[no-untyped-def]
     return np.uint32(min(np.ceil((low + step * rank) * 4294967296.0), 4294967295.0))
 
 
-@njit(types.void(types.uint32[::1], types.int64[::1], types.int64[::1], types.int64[::1]), cache=True, nogil=True)
+@njit
 def rank_all(bits, order, spare, ranks):  # type: ignore[no-untyped-def]
     """The rank of each number, equal ones by position: a stable sort by digits, the lowest first."""
     counts = np.empty(1 << _DIGIT, np.int64)
@@ -127,10 +128,8 @@ def _decide(bits, draws, low, step, shift, bins, counts, limits, flags, stays, p
     return left
 
 
-@njit(
-    [types.void(rows, base, types.int64, types.int64, READ_ROWS_F64, READ_U64, MASKS) for rows, base, _ in WIDTHS],
-    cache=True,
-    nogil=True,
+@kernel(
+    [types.void(rows, base, types.int64, types.int64, READ_ROWS_F64, READ_U64, MASKS) for rows, base, _ in STORED],
 )
 def mask_by_rank(rows, base, start, columns, ranges, keys, keep):  # type: ignore[no-untyped-def]
     """Keep element j of a row with probability ranges[i, 0] + ranges[i, 1] * its rank / (columns - 1).

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, types
 
+from tunemerge.merge.kernels.kernel import kernel
+from tunemerge.merge.kernels.number import number
 from tunemerge.merge.kernels.signatures import (
     CHUNK,
     F32,
@@ -15,7 +17,7 @@ from tunemerge.merge.kernels.signatures import (
     READ_F64,
     READ_ROWS_F64,
     READ_U32,
-    WIDTHS,
+    STORED,
 )
 
 _SHORT = 256
@@ -23,7 +25,7 @@ _U32 = types.uint32[::1]
 READ_MASK = types.Array(types.boolean, 1, "C", readonly=True)
 
 
-@njit([types.void(rows, base, F32) for rows, base, _ in WIDTHS], cache=True, nogil=True)
+@kernel([types.void(rows, base, F32) for rows, base, _ in STORED])
 def variances(rows, base, out):  # type: ignore[no-untyped-def]
     """The population variance over models of float32 deltas, rounded once to float32.
 
@@ -39,7 +41,9 @@ def variances(rows, base, out):  # type: ignore[no-untyped-def]
         for i in range(1, rows.shape[0]):
             row = rows[i, start : start + CHUNK]
             for j in range(under.size):
-                off = np.float64(np.float32(row[j] - under[j])) - np.float64(np.float32(first[j] - under[j]))
+                off = np.float64(np.float32(number(row[j]) - number(under[j]))) - np.float64(
+                    np.float32(number(first[j]) - number(under[j]))
+                )
                 total[j] += off
                 squares[j] += off * off
         for j in range(under.size):
@@ -61,13 +65,11 @@ def _places(flags, words, hot, places):  # type: ignore[no-untyped-def]
     return found
 
 
-@njit(
+@kernel(
     [
         types.void(rows, base, F32, types.uint32, types.uint32, I64, _U32, LANE_SUMS, LANE_SUMS)
-        for rows, base, _ in WIDTHS
+        for rows, base, _ in STORED
     ],
-    cache=True,
-    nogil=True,
 )
 def survey(rows, base, variance, first, width, counted, near, squares, lanes):  # type: ignore[no-untyped-def]
     """From `variance` and one window [first, first + width) of its bits, all that has to be known of a block.
@@ -95,10 +97,10 @@ def survey(rows, base, variance, first, width, counted, near, squares, lanes):  
             row, sums = rows[i, start : start + CHUNK], lanes[i]
             for at in range(0, whole, LANES):
                 for lane in range(LANES):
-                    x = np.float64(row[at + lane]) - np.float64(under[at + lane])
+                    x = np.float64(number(row[at + lane])) - np.float64(number(under[at + lane]))
                     sums[lane] += x * x if part[at + lane] >= first + width else 0.0
             for j in range(whole, part.size):
-                x = np.float64(row[j]) - np.float64(under[j])
+                x = np.float64(number(row[j])) - np.float64(number(under[j]))
                 sums[j - whole] += x * x if part[j] >= first + width else 0.0
         place = counted[2]
         if place + CHUNK <= near.size:
@@ -108,12 +110,12 @@ def survey(rows, base, variance, first, width, counted, near, squares, lanes):  
             for i in range(rows.shape[0]):
                 row, own = rows[i, start : start + CHUNK], squares[i]
                 for q in range(found):
-                    x = np.float64(row[places[q]]) - np.float64(under[places[q]])
+                    x = np.float64(number(row[places[q]])) - np.float64(number(under[places[q]]))
                     own[place + q] = x * x
         counted[2] += within
 
 
-@njit(types.void(READ_U32, READ_ROWS_F64, types.uint32, types.int64, F64), cache=True, nogil=True)
+@kernel(types.void(READ_U32, READ_ROWS_F64, types.uint32, types.int64, F64))
 def add_near(near, squares, threshold, spare, sums):  # type: ignore[no-untyped-def]
     """Add to sums[i] the squares of what is above the threshold, and of the first `spare` of what is equal to it."""
     for i in range(squares.shape[0]):
@@ -125,7 +127,7 @@ def add_near(near, squares, threshold, spare, sums):  # type: ignore[no-untyped-
         sums[i] += total
 
 
-@njit([types.void(rows, base, READ_MASK, LANE_SUMS) for rows, base, _ in WIDTHS], cache=True, nogil=True)
+@kernel([types.void(rows, base, READ_MASK, LANE_SUMS) for rows, base, _ in STORED])
 def add_squares(rows, base, keep, lanes):  # type: ignore[no-untyped-def]
     """Add the squares of model i's kept deltas to lanes[i]; blocks begin at a multiple of LANES."""
     size = base.size
@@ -134,17 +136,15 @@ def add_squares(rows, base, keep, lanes):  # type: ignore[no-untyped-def]
         row, sums = rows[i], lanes[i]
         for start in range(0, whole, LANES):
             for lane in range(LANES):
-                x = np.float64(row[start + lane]) - np.float64(base[start + lane])
+                x = np.float64(number(row[start + lane])) - np.float64(number(base[start + lane]))
                 sums[lane] += x * x if keep[start + lane] else 0.0
         for j in range(whole, size):
-            x = np.float64(row[j]) - np.float64(base[j])
+            x = np.float64(number(row[j])) - np.float64(number(base[j]))
             sums[j - whole] += x * x if keep[j] else 0.0
 
 
-@njit(
-    [types.void(rows, base, READ_MASK, READ_F64, types.float64, out) for rows, base, out in WIDTHS],
-    cache=True,
-    nogil=True,
+@kernel(
+    [types.void(rows, base, READ_MASK, READ_F64, types.float64, out) for rows, base, out in STORED],
     error_model="numpy",  # no check for a divisor of zero, which would keep the loop from being vectorised
 )
 def add_elected(rows, base, keep, weights, least, out):  # type: ignore[no-untyped-def]
@@ -163,15 +163,15 @@ def add_elected(rows, base, keep, weights, least, out):  # type: ignore[no-untyp
         for i in range(rows.shape[0]):
             row = rows[i, start : start + _SHORT]
             for j in range(part.size):
-                votes[j] += np.float32(row[j] - under[j])
+                votes[j] += np.float32(number(row[j]) - number(under[j]))
         for j in range(part.size):
             elected = np.float32(1.0) if votes[j] >= 0 else np.float32(-1.0)
             votes[j] = elected if stays[j] else np.float32(0.0)
         for i in range(rows.shape[0]):
             row, weight = rows[i, start : start + _SHORT], weights[i]
             for j in range(part.size):
-                agrees = np.float32(row[j] - under[j]) * votes[j] > 0
-                mixed[j] += weight * (np.float64(row[j]) - np.float64(under[j])) if agrees else 0.0
+                agrees = np.float32(number(row[j]) - number(under[j])) * votes[j] > 0
+                mixed[j] += weight * (np.float64(number(row[j])) - np.float64(number(under[j]))) if agrees else 0.0
                 shares[j] += weight if agrees else 0.0
         for j in range(part.size):
-            part[j] = np.float64(under[j]) + mixed[j] / (shares[j] if shares[j] > least else least)
+            part[j] = np.float64(number(under[j])) + mixed[j] / (shares[j] if shares[j] > least else least)

@@ -10,6 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, types
 
+from tunemerge.merge.kernels.kernel import kernel
+from tunemerge.merge.kernels.number import number
 from tunemerge.merge.kernels.signatures import (
     CHUNK,
     COUNTS,
@@ -19,7 +21,7 @@ from tunemerge.merge.kernels.signatures import (
     READ_MASKS,
     READ_ROWS_U32,
     READ_U64,
-    WIDTHS,
+    STORED,
 )
 
 HIGH_BINS = 1 << 16
@@ -33,10 +35,10 @@ _NO_MAGNITUDE = np.uint32(0x7FFFFFFF)
 def magnitudes(row, base, floats, bits):  # type: ignore[no-untyped-def]
     """The bit patterns of |row - base|, rounded once to float32; `bits` is the uint32 view of `floats`."""
     for j in range(row.size):
-        floats[j] = abs(np.float32(row[j] - base[j]))
+        floats[j] = abs(np.float32(number(row[j]) - number(base[j])))
 
 
-@njit([types.void(rows, base, COUNTS) for rows, base, _ in WIDTHS], cache=True, nogil=True)
+@kernel([types.void(rows, base, COUNTS) for rows, base, _ in STORED])
 def count_high(rows, base, counts):  # type: ignore[no-untyped-def]
     """Add each magnitude of model i to counts[i, its upper 16 bits], zeros to one of the last SPREAD places.
 
@@ -57,7 +59,7 @@ def count_high(rows, base, counts):  # type: ignore[no-untyped-def]
                 bins[places[j]] += 1
 
 
-@njit([types.void(rows, base, READ_ROWS_U32, COUNTS) for rows, base, _ in WIDTHS], cache=True, nogil=True)
+@kernel([types.void(rows, base, READ_ROWS_U32, COUNTS) for rows, base, _ in STORED])
 def count_low(rows, base, highs, counts):  # type: ignore[no-untyped-def]
     """Add magnitudes of model i whose upper 16 bits are highs[i, c] to counts[i, c * LOW_BINS + their lower 15 bits].
 
@@ -85,7 +87,7 @@ def count_low(rows, base, highs, counts):  # type: ignore[no-untyped-def]
                 bins[places[j]] += 1
 
 
-@njit([types.void(rows, base, READ_ROWS_U32, COUNTS, MASKS) for rows, base, _ in WIDTHS], cache=True, nogil=True)
+@kernel([types.void(rows, base, READ_ROWS_U32, COUNTS, MASKS) for rows, base, _ in STORED])
 def mask_ranked(rows, base, thresholds, spares, keep):  # type: ignore[no-untyped-def]
     """Keep what is among the largest by the model's last threshold and not by the first, where it has two.
 
@@ -124,7 +126,7 @@ def mask_ranked(rows, base, thresholds, spares, keep):  # type: ignore[no-untype
                     stays[j] = (low < bits[j] <= high or among) and not outlier
 
 
-@njit(types.uint64(types.uint64, types.uint64), cache=True, nogil=True, inline="always")
+@njit(inline="always")
 def scramble(key, counter):  # type: ignore[no-untyped-def]
     """splitmix64 at position `counter` of the stream `key` (Steele, Lea and Flood 2014)."""
     z = key + (counter + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
@@ -133,7 +135,7 @@ def scramble(key, counter):  # type: ignore[no-untyped-def]
     return z ^ (z >> np.uint64(31))
 
 
-@njit(types.void(READ_U64, types.int64, READ_U64, MASKS), cache=True, nogil=True)
+@kernel(types.void(READ_U64, types.int64, READ_U64, MASKS))
 def mask_random(keys, start, thresholds, keep):  # type: ignore[no-untyped-def]
     """keep[i, j] is whether the 32-bit draw of model i's element start + j is below its threshold; `start` is even.
 
@@ -150,10 +152,8 @@ def mask_random(keys, start, thresholds, keep):  # type: ignore[no-untyped-def]
             stays[size - 1] = (scramble(key, first + np.uint64(size // 2)) & np.uint64(0xFFFFFFFF)) < threshold
 
 
-@njit(
-    [types.void(rows, base, types.int64, READ_MASKS, LANE_SUMS, LANE_SUMS) for rows, base, _ in WIDTHS],
-    cache=True,
-    nogil=True,
+@kernel(
+    [types.void(rows, base, types.int64, READ_MASKS, LANE_SUMS, LANE_SUMS) for rows, base, _ in STORED],
 )
 def add_norms(rows, base, start, keep, before, after):  # type: ignore[no-untyped-def]
     """Add |delta| of model i to the lanes before[i], and where kept to after[i]. The block begins at `start`."""
@@ -167,11 +167,11 @@ def add_norms(rows, base, start, keep, before, after):  # type: ignore[no-untype
             all_[lane], kept[lane] = before[i, (turn + lane) % LANES], after[i, (turn + lane) % LANES]
         for first in range(0, whole, LANES):
             for lane in range(LANES):
-                x = np.float64(abs(np.float32(row[first + lane] - base[first + lane])))
+                x = np.float64(abs(np.float32(number(row[first + lane]) - number(base[first + lane]))))
                 all_[lane] += x
                 kept[lane] += x * np.float64(stays[first + lane])
         for j in range(whole, size):
-            x = np.float64(abs(np.float32(row[j] - base[j])))
+            x = np.float64(abs(np.float32(number(row[j]) - number(base[j]))))
             all_[j - whole] += x
             kept[j - whole] += x * np.float64(stays[j])
         for lane in range(LANES):

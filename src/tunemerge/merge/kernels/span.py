@@ -8,7 +8,9 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, types
 
-from tunemerge.merge.kernels.signatures import LANE_SUMS, LANES, READ_ROWS_F64, WIDTHS
+from tunemerge.merge.kernels.kernel import kernel
+from tunemerge.merge.kernels.number import number
+from tunemerge.merge.kernels.signatures import LANE_SUMS, LANES, READ_ROWS_F64, STORED
 
 _CHUNK, _SHORT = 1024, 512
 """Elements taken at once for products and for sums, which need more room in the nearest cache."""
@@ -22,7 +24,7 @@ def _widen(rows, base, start, stop, deltas):  # type: ignore[no-untyped-def]
     for i in range(rows.shape[0]):
         row, under, delta = rows[i, start:stop], base[start:stop], deltas[i]
         for j in range(row.size):
-            delta[j] = np.float64(row[j]) - np.float64(under[j])
+            delta[j] = np.float64(number(row[j])) - np.float64(number(under[j]))
 
 
 @njit(inline="always")
@@ -48,7 +50,7 @@ def _add_products(deltas, length, lanes):  # type: ignore[no-untyped-def]
             pair += 1
 
 
-@njit([types.void(rows, base, LANE_SUMS) for rows, base, _ in WIDTHS], cache=True, nogil=True)
+@kernel([types.void(rows, base, LANE_SUMS) for rows, base, _ in STORED])
 def add_grams(rows, base, lanes):  # type: ignore[no-untyped-def]
     """Add the products of all pairs of deltas to `lanes` (pairs, LANES); blocks begin at a multiple of LANES."""
     deltas = np.empty((rows.shape[0], _CHUNK), np.float64)
@@ -58,7 +60,7 @@ def add_grams(rows, base, lanes):  # type: ignore[no-untyped-def]
         _add_products(deltas, stop - start, lanes)
 
 
-@njit([types.void(rows, base, types.int64, LANE_SUMS) for rows, base, _ in WIDTHS], cache=True, nogil=True)
+@kernel([types.void(rows, base, types.int64, LANE_SUMS) for rows, base, _ in STORED])
 def row_grams(rows, base, columns, grams):  # type: ignore[no-untyped-def]
     """grams[r] = the dot products of all pairs within row r of a block of rows of length `columns`."""
     deltas = np.empty((rows.shape[0], _CHUNK), np.float64)
@@ -76,7 +78,7 @@ def row_grams(rows, base, columns, grams):  # type: ignore[no-untyped-def]
             grams[r, pair] = total
 
 
-@njit([types.void(rows, base, types.int64, LANE_SUMS) for rows, base, _ in WIDTHS], cache=True, nogil=True)
+@kernel([types.void(rows, base, types.int64, LANE_SUMS) for rows, base, _ in STORED])
 def add_column_grams(rows, base, start, grams):  # type: ignore[no-untyped-def]
     """Add the products of all pairs of deltas at position p to grams[pair, p modulo the number of columns]."""
     columns = grams.shape[1]
@@ -90,16 +92,14 @@ def add_column_grams(rows, base, start, grams):  # type: ignore[no-untyped-def]
             for k in range(i, rows.shape[0]):
                 a, b, sums = rows[i, done : done + length], rows[k, done : done + length], grams[pair, first:]
                 for j in range(length):
-                    below = np.float64(under[j])
-                    sums[j] += (np.float64(a[j]) - below) * (np.float64(b[j]) - below)
+                    below = np.float64(number(under[j]))
+                    sums[j] += (np.float64(number(a[j])) - below) * (np.float64(number(b[j])) - below)
                 pair += 1
         done += length
 
 
-@njit(
-    [types.void(rows, base, types.int64, READ_ROWS_F64, out) for rows, base, out in WIDTHS],
-    cache=True,
-    nogil=True,
+@kernel(
+    [types.void(rows, base, types.int64, READ_ROWS_F64, out) for rows, base, out in STORED],
 )
 def add_rows(rows, base, columns, weights, out):  # type: ignore[no-untyped-def]
     """out = base + sum over models i of weights[r, i] * (rows[i] - base) within row r, in any order the same bits.
@@ -122,7 +122,7 @@ def add_rows(rows, base, columns, weights, out):  # type: ignore[no-untyped-def]
             for i in range(models):
                 row, term, weight = rows[i, start:stop], terms[i], weights[r, i]
                 for j in range(part.size):
-                    x = weight * (np.float64(row[j]) - np.float64(under[j]))
+                    x = weight * (np.float64(number(row[j])) - np.float64(number(under[j])))
                     term[j] = x
                     top[j] = max(top[j], abs(x))
             for j in range(part.size):
@@ -135,13 +135,11 @@ def add_rows(rows, base, columns, weights, out):  # type: ignore[no-untyped-def]
                 for j in range(part.size):
                     total[j] += (term[j] + top[j]) - top[j]
             for j in range(part.size):
-                part[j] = np.float64(under[j]) + total[j]
+                part[j] = np.float64(number(under[j])) + total[j]
 
 
-@njit(
-    [types.void(rows, base, types.int64, READ_ROWS_F64, out) for rows, base, out in WIDTHS],
-    cache=True,
-    nogil=True,
+@kernel(
+    [types.void(rows, base, types.int64, READ_ROWS_F64, out) for rows, base, out in STORED],
 )
 def add_columns(rows, base, start, weights, out):  # type: ignore[no-untyped-def]
     """out = base + sum over models i of weights[i, c] * (rows[i] - base) in column c, models in order."""
@@ -156,7 +154,7 @@ def add_columns(rows, base, start, weights, out):  # type: ignore[no-untyped-def
         for i in range(rows.shape[0]):
             row, weight = rows[i, done : done + length], weights[i, first : first + length]
             for j in range(length):
-                total[j] += weight[j] * (np.float64(row[j]) - np.float64(under[j]))
+                total[j] += weight[j] * (np.float64(number(row[j])) - np.float64(number(under[j])))
         for j in range(length):
-            part[j] = np.float64(under[j]) + total[j]
+            part[j] = np.float64(number(under[j])) + total[j]
         done += length

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, types
+from numba import types
 
+from tunemerge.merge.kernels.kernel import kernel
 from tunemerge.merge.kernels.signatures import CHUNK, READ_F64, WIDTHS
 
 
-@njit(
+@kernel(
     [types.void(rows, base, types.float64, types.int64, READ_F64, types.float64, out) for rows, base, out in WIDTHS],
-    cache=True,
-    nogil=True,
 )
 def add_useful(rows, base, tall, least, weights, scale, out):  # type: ignore[no-untyped-def]
     """out = base + scale * sum of weights * deltas where |delta| >= tall * |sum of deltas - delta| in `least` models.

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, types
 
+from tunemerge.merge.kernels.kernel import kernel
 from tunemerge.merge.kernels.select import SPREAD, magnitudes
-from tunemerge.merge.kernels.signatures import CHUNK, COUNTS, READ_ROWS_U32, READ_U32, ROWS_U32, WIDTHS
+from tunemerge.merge.kernels.signatures import CHUNK, COUNTS, READ_ROWS_U32, READ_U32, ROWS_U32, STORED
 
 _BINS = 1 << 11
+PLACE = types.UniTuple(types.int64, 2)  # type: ignore[no-untyped-call]
 
 
 @njit(inline="always")
@@ -34,10 +36,8 @@ def append_flagged(bits, flags, words, hot, place, inside):  # type: ignore[no-u
     return place
 
 
-@njit(
-    [types.void(rows, base, READ_ROWS_U32, READ_ROWS_U32, COUNTS, ROWS_U32, COUNTS) for rows, base, _ in WIDTHS],
-    cache=True,
-    nogil=True,
+@kernel(
+    [types.void(rows, base, READ_ROWS_U32, READ_ROWS_U32, COUNTS, ROWS_U32, COUNTS) for rows, base, _ in STORED],
 )
 def gather_window(rows, base, firsts, widths, above, found, filled):  # type: ignore[no-untyped-def]
     """Count magnitudes of model i above its window c, and append those within to found[i * cuts + c], in order.
@@ -64,7 +64,7 @@ def gather_window(rows, base, firsts, widths, above, found, filled):  # type: ig
                 filled[i, c] = append_flagged(bits, flags, words, hot, filled[i, c], inside)
 
 
-@njit([(READ_U32, types.int64, types.int64, types.int64)], cache=True, nogil=True)
+@kernel(PLACE(READ_U32, types.int64, types.int64, types.int64))
 def kth_largest(bits, k, first, width):  # type: ignore[no-untyped-def]
     """The k-th largest of numbers in [first, first + width), and the how-manieth it is among its equals, from 1."""
     counts = np.empty(_BINS + SPREAD, np.int64)

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, types
+from numba import types
 
+from tunemerge.merge.kernels.kernel import kernel
 from tunemerge.merge.kernels.signatures import F32, F64, READ_ROWS_F64
 
 _TILE = 512
 """Columns at a time: the rows of the right factor then stay in the nearest cache while all rows of the block pass."""
 
 
-@njit(
+@kernel(
     [
         types.void(READ_ROWS_F64, READ_ROWS_F64, types.int64, F32),
         types.void(READ_ROWS_F64, READ_ROWS_F64, types.int64, F64),
     ],
-    cache=True,
-    nogil=True,
 )
 def add_product(left, right, start, out):  # type: ignore[no-untyped-def]
     """out += the elements from `start` on of left @ right (rows, rank) @ (rank, columns), flattened.

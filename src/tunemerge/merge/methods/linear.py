@@ -25,14 +25,17 @@ def reference(tensors: Sequence[torch.Tensor], base: torch.Tensor | None, values
 class LinearStream(Single):
     """One weighted sum a block."""
 
+    takes_bf16 = True
+
     def __init__(self, tensor: Tensor) -> None:
         weights = np.array(tensor.values["weight"], np.float64)
         self._weights = weights / weights.sum() if tensor.values["normalize"] else weights
 
     def apply(self, block: Block) -> None:
+        from tunemerge.merge.kernels.signatures import CHUNK
         from tunemerge.merge.kernels.sums import weighted_sum
 
-        weighted_sum(block.rows, self._weights, block.out)
+        weighted_sum(block.rows, self._weights, np.empty(CHUNK), block.out)
 
 
 def candidates(n_models: int, k: int) -> list[dict[str, Any]]:

@@ -31,6 +31,8 @@ def reference(tensors: Sequence[torch.Tensor], base: torch.Tensor | None, values
 class NearswapStream(Single):
     """One step a block."""
 
+    takes_bf16 = True
+
     def __init__(self, tensor: Tensor) -> None:
         self._t: float = tensor.values["t"]
 

@@ -56,6 +56,7 @@ class SceStream:
     """
 
     unit: Unit = "element"
+    takes_bf16 = True
 
     def __init__(self, tensor: Tensor) -> None:
         from tunemerge.merge.kernels.signatures import LANES

@@ -38,6 +38,7 @@ class SlerpStream:
 
     passes = 1
     unit: Unit = "element"
+    takes_bf16 = True
 
     def __init__(self, tensor: Tensor) -> None:
         from tunemerge.merge.kernels.signatures import LANES
@@ -63,9 +64,10 @@ class SlerpStream:
             self._weights /= math.sin(angle)
 
     def apply(self, block: Block) -> None:
+        from tunemerge.merge.kernels.signatures import CHUNK
         from tunemerge.merge.kernels.sums import weighted_sum
 
-        weighted_sum(block.rows, self._weights, block.out)
+        weighted_sum(block.rows, self._weights, np.empty(CHUNK), block.out)
 
 
 def candidates(n_models: int, k: int) -> list[dict[str, Any]]:

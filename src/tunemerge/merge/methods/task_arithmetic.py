@@ -31,6 +31,8 @@ def reference(tensors: Sequence[torch.Tensor], base: torch.Tensor | None, values
 class TaskArithmeticStream(Single):
     """One weighted sum of deltas a block."""
 
+    takes_bf16 = True
+
     def __init__(self, tensor: Tensor) -> None:
         self._weights = np.array(tensor.values["weight"], np.float64)
         self._scale: float = tensor.values["lambda"]
@@ -39,9 +41,11 @@ class TaskArithmeticStream(Single):
             self._weights = self._weights / total
 
     def apply(self, block: Block) -> None:
+        from tunemerge.merge.kernels.signatures import CHUNK
         from tunemerge.merge.kernels.sums import add_deltas
 
-        add_deltas(block.rows, block.deltas_from, self._weights, self._scale, block.out)
+        room = np.empty(CHUNK)
+        add_deltas(block.rows, block.deltas_from, self._weights, self._scale, room, block.out)
 
 
 def candidates(n_models: int, k: int) -> list[dict[str, Any]]:
