@@ -114,8 +114,8 @@ def test_check_tells_a_recipe_from_a_study() -> None:
     assert run("check", "nowhere.yaml").exit_code == 2
 
 
-def test_neither_torch_nor_transformers_is_imported() -> None:
-    modules = {"torch", "transformers", "tokenizers", "huggingface_hub"}
+def test_nothing_large_is_imported_that_a_merge_does_not_need() -> None:
+    modules = {"torch", "transformers", "tokenizers", "huggingface_hub", "pandas", "pydantic"}
     code = "import sys; sys.argv = ['tunemerge', 'merge', 'r.yaml', 'out']\n"
     code += "try:\n    from tunemerge.cli import main; main()\n"
     code += f"finally:\n    print(sorted({modules!r} & set(sys.modules)))"
