@@ -16,6 +16,7 @@ from tunemerge.strategies.adapters import adapted, under_merge
 from tunemerge.tasks.several import several
 from tunemerge.tasks.spec import Spec
 from tunemerge.tasks.task import TASKS
+from tunemerge.tune.config import DistilConfig
 
 
 class UnavailableError(Exception):
@@ -219,8 +220,18 @@ class Setting:
 
     # What can be asked for
 
-    def tune(self, model: Node, rows: Rows, budget: int, *, head_only: bool = False, name: str = "") -> Step:
-        """Tune `model` on `rows` for `budget` optimizer steps; people know the result by `name`.
+    def tune(
+        self,
+        model: Node,
+        rows: Rows,
+        budget: int,
+        *,
+        head_only: bool = False,
+        name: str = "",
+        teachers: Sequence[Node] = (),
+    ) -> Step:
+        """Tune `model` on `rows` for `budget` optimizer steps; people know the result by `name`. It also learns what
+        `teachers` answer on the rows.
 
         With several learning rates: one whole tuning with each, and the best of them on the validation part of `rows`.
         """
@@ -233,13 +244,17 @@ class Setting:
             raise PooledError(read)
         name = name or "tuned " + name_of(model)
         what = f"{name_of(model)}, {budget} step{'s' * (budget != 1)} on {rows.name}"
+        what += f", taught by {' + '.join(map(name_of, teachers))}" if teachers else ""
         inputs: dict[str, tuple[Node, ...]] = {"model": (model,), "train": rows.train, "validation": rows.validation}
         before = adapted(model)
         if before is not None and self.tuning["method"] == "lora" and not head_only:
             inputs["under"] = (before.under,)  # the same adapter learns on
+        if teachers:
+            inputs["teachers"] = tuple(teachers)
 
         def trial(rate: float, label: str) -> Step:
             tuning = {**(head_of(self.tuning) if head_only else self.tuning), "learning_rate": rate}
+            tuning = with_teachers(tuning) if teachers else {k: v for k, v in tuning.items() if k != "distil"}
             task = self.task_of(rows.train)
             params = {**task, "seed": self.seed, "examples": budget * self.batch_size, "tuning": tuning}
             return Step("tune", params, inputs, label)
@@ -360,6 +375,11 @@ def predict_fitted(
     params = {"task": scoring["task"], **names, "seed": seed, "final": final}
     inputs = {"train": train.train, "rows": (rows,)}
     return Step("control", params, inputs, f"predict {rows.label}: {fitted.control}")
+
+
+def with_teachers(tuning: Mapping[str, Any]) -> dict[str, Any]:
+    """The same settings with all that says how teachers are listened to."""
+    return {**tuning, "distil": DistilConfig.model_validate(tuning.get("distil") or {}).model_dump(mode="json")}
 
 
 def head_of(tuning: Mapping[str, Any]) -> dict[str, Any]:

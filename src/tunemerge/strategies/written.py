@@ -45,6 +45,10 @@ class WrittenStep(BaseModel):
         description="with `tune`: its share of the study's budget; the shares of all steps add up to 1",
     )  # fmt: skip
     head_only: bool = Field(False, description="with `tune`: only the head learns", examples=[True])
+    teachers: Several | None = Field(
+        None, description="with `tune`: models whose answers on the rows are learned too (`tuning.distil` says how); "
+        "their passes are charged", examples=[["pool.amazon", "pool.yelp"]],
+    )  # fmt: skip
     merge: Several | None = Field(
         None, description="the models to merge, with each of the study's methods", examples=[["a", "pool.yelp"]]
     )
@@ -62,7 +66,7 @@ class WrittenStep(BaseModel):
             raise ValueError(
                 f"a step does exactly one of {', '.join(KINDS)}; this one has {', '.join(kinds) or 'none'}"
             )
-        strange = sorted(self.model_fields_set & {"on", "budget", "head_only"})
+        strange = sorted(self.model_fields_set & {"on", "budget", "head_only", "teachers"})
         if self.tune is None and strange:
             raise ValueError(f"{', '.join(strange)}: only a step that tunes has this")
         if self.tune is not None and self.budget is None:
@@ -73,7 +77,8 @@ class WrittenStep(BaseModel):
     def models(self) -> list[tuple[str, str]]:
         """The models that it reads, each with the key that names it: ("merge.1", "pool.yelp")."""
         if self.tune is not None:
-            return [("tune", self.tune)]
+            taught = [(f"teachers.{i}", name) for i, name in enumerate(self.teachers or [])]
+            return [("tune", self.tune), *taught]
         kind, names = next((k, getattr(self, k)) for k in KINDS if getattr(self, k) is not None)
         return [(f"{kind}.{i}", name) for i, name in enumerate(names)]
 
@@ -190,7 +195,9 @@ class _Building:
     def _step(self, name: str, step: WrittenStep) -> Node:
         if step.tune is not None:
             budget = self._budgets[name]
-            return self._s.tune(self._model(step.tune), self._rows(step.on), budget, head_only=step.head_only)
+            model, rows = self._model(step.tune), self._rows(step.on)
+            teachers = self._models(step.teachers or [])
+            return self._s.tune(model, rows, budget, head_only=step.head_only, teachers=teachers)
         if step.merge is not None:
             return self._s.merge(self._models(step.merge))
         return self._s.select(self._named(step.select or []))

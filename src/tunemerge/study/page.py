@@ -18,7 +18,7 @@ from tunemerge.study.config_splits import SplitsConfig
 from tunemerge.study.config_task import TaskConfig
 from tunemerge.study.config_tuning import Budget
 from tunemerge.tasks.task import TASKS
-from tunemerge.tune.config import AverageConfig, LoraConfig, TuneConfig
+from tunemerge.tune.config import AverageConfig, DistilConfig, LoraConfig, TuneConfig
 
 _INTRO = """\
 # study.yaml, key by key
@@ -46,6 +46,7 @@ _SECTIONS: tuple[tuple[str, type[BaseModel], str], ...] = (
     ("Tuning", TuneConfig, "tuning"),
     ("A LoRA adapter", LoraConfig, "tuning.lora"),
     ("An average of weights", AverageConfig, "tuning.average"),
+    ("Teachers", DistilConfig, "tuning.distil"),
 )
 _ROLES = """\
 ## Which splits a task needs

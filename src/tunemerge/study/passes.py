@@ -145,7 +145,8 @@ class Reader:
         if config.sam:
             train += train
         checks = len(evaluation_steps(-(-examples // batch), config.evaluations))
-        return Passes(train, self._forward(step.inputs.get("validation", ()), checks))
+        taught = self._forward(step.inputs["train"], len(step.inputs.get("teachers", ())))
+        return Passes(train, self._forward(step.inputs.get("validation", ()), checks) + taught)
 
     def _forward(self, leaves: Sequence[Any], times: int) -> Counter[Shape]:
         lengths = self._all(leaves)

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Method = Literal["full", "lora", "dora", "head", "bitfit", "last_layers", "attention"]
 
 _WITHOUT = frozenset(
-    ("layers", "class_weights", "l2_sp", "layer_decay", "sam", "average", "mixup", "gradient_checkpointing")
+    ("layers", "class_weights", "l2_sp", "layer_decay", "sam", "average", "mixup", "gradient_checkpointing", "distil")
 )
 
 
@@ -45,6 +45,17 @@ class AverageConfig(BaseModel):
     decay: float = Field(default=0.99, gt=0, lt=1, description="of `ema`: what stays of the mean in a step")
     start: float = Field(default=0.5, ge=0, lt=1, description="of `swa`: share of the steps that don't count")
     last: int = Field(default=3, ge=1, le=20, description="of `lawa`: how many evaluations' states")
+
+
+class DistilConfig(BaseModel):
+    """How much a tuning that has teachers listens to them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    share: float = Field(default=0.5, gt=0, le=1, description="of the teachers in the loss; the rest is the labels'")
+    temperature: float = Field(
+        default=2.0, gt=0, allow_inf_nan=False, description="of the teachers' probabilities, and of the model's"
+    )
 
 
 class TuneConfig(BaseModel):
@@ -121,6 +132,10 @@ class TuneConfig(BaseModel):
     mixup: float | None = Field(
         default=None, gt=0, allow_inf_nan=False, examples=[0.2],
         description="train on blends of two rows, their shares drawn from Beta(mixup, mixup) (1710.09412); for images",
+    )  # fmt: skip
+    distil: DistilConfig | None = Field(
+        default=None, examples=[{"share": 0.5, "temperature": 2}],
+        description="for tunings that have teachers (`teachers` of a step): how they are listened to (1503.02531)",
     )  # fmt: skip
     gradient_checkpointing: bool = Field(
         default=False,

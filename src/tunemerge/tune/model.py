@@ -28,6 +28,7 @@ from tunemerge.tune.adapter import attach, fold, take_out
 from tunemerge.tune.averaging import Average
 from tunemerge.tune.class_weights import class_weight_findings, class_weights
 from tunemerge.tune.config import TuneConfig
+from tunemerge.tune.distil import distil_findings, teachers_answers
 from tunemerge.tune.diverged import DivergedError, diverged
 from tunemerge.tune.keeper import Keeper, Point, Progress
 from tunemerge.tune.mixup import mixup_findings
@@ -63,6 +64,7 @@ def tune_model(
     examples: int,
     config: TuneConfig | None = None,
     under: Path | None = None,
+    teachers: Sequence[Path] = (),
     progress: Progress = lambda fraction, message: None,
     unfinished: Path | None = None,
     identity: str = "",
@@ -74,6 +76,7 @@ def tune_model(
     files; several are concatenated. The same inputs give the same bits on one CPU thread. With `method: lora` the
     adapter is folded into the weights and stands in the folder adapter/ too; where `model` has one of an earlier
     tuning, on the model of the folder `under`, that one is trained on.
+    With `teachers` (models of the same task, of any architecture) it also learns what they answer (`config.distil`).
     Now and then a checkpoint is written to the folder `unfinished`; where one is there, of a tuning of this `identity`,
     that one is gone on with. Who calls removes the folder in the end.
     Raises UsageError for bad rows, labels or targets, DivergedError when the training diverges; the last good state is
@@ -89,7 +92,11 @@ def tune_model(
     rows = kind.read(train_rows, task)
     held_out = kind.read(validation_rows, task) if validation_rows else None
     out.mkdir(parents=True, exist_ok=True)
+    answers, taught = None, Cost()
     with hub.quiet():
+        if teachers:
+            refuse_errors(distil_findings(task))
+            answers, taught = teachers_answers(teachers, rows, task, config, device)
         set_seed(seed % 2**32)
         loaded = kind.load(under or model, task, config.dropout)
         if under is not None:
@@ -99,7 +106,7 @@ def tune_model(
         order = training_order(encoded.lengths, examples, config.batch_size, seed, config.length_grouping)
         refuse_errors(class_weight_findings(config, specs_of(task)) + mixup_findings(config, encoded.batch([0])))
         weights = class_weights(config.class_weights, task.labels, rows.target) if config.class_weights else None
-        lesson = Lesson(encoded, rows.target, order, weights)
+        lesson = Lesson(encoded, rows.target, order, weights, answers)
         if config.method in PARTS:
             free_parts(loaded, config)
         elif config.adapter is not None:
@@ -143,7 +150,8 @@ def tune_model(
             forward_examples=meter.forward_examples,
             forward_flops=forward_flops,
             seconds=resume.seconds_before,
-        ),
+        )
+        + taught,
     )
     pass_on([model], out, _hashes([*train_rows, *validation_rows], kind.target))
     write_record(out, chosen_step=tuned.chosen_step, curve=[asdict(point) for point in tuned.curve])

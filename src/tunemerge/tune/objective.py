@@ -11,19 +11,21 @@ import numpy as np
 from tunemerge.tasks.batching import Inputs
 from tunemerge.tasks.precision import autocast
 from tunemerge.tasks.task import Loaded, kind_of
-from tunemerge.tune.config import TuneConfig
+from tunemerge.tune.config import DistilConfig, TuneConfig
+from tunemerge.tune.distil import taught_losses
 from tunemerge.tune.mixup import Blend
 
 
 @dataclass(frozen=True)
 class Lesson:
     """What is learned: rows as model inputs, their targets (n, ...), and the rows to train on in their order.
-    `weights`, float32 (classes,), are those of the classes."""
+    `weights`, float32 (classes,), are those of the classes; `answers`, float32 (n, k), those of teachers."""
 
     encoded: Inputs
     target: np.ndarray
     order: np.ndarray
     weights: np.ndarray | None = None
+    answers: np.ndarray | None = None
 
 
 def losses(
@@ -33,10 +35,12 @@ def losses(
     inputs: Mapping[str, Any],
     target: Any,
     blend: Blend | None = None,
+    answers: Any = None,
 ) -> tuple[Any, Any]:
     """Of every row of a micro-batch, float32 (batch,): the loss that is told, and the one that is minimised.
 
-    What is told has no label smoothing and no class weights, so that it compares with that of other settings.
+    `answers` are the teachers', of these rows. What is told is the labels' and has no label smoothing and no class
+    weights, so that it compares with that of other settings.
     """
     import torch
 
@@ -55,4 +59,12 @@ def losses(
 
     told = of(0.0, None)
     plain = not config.label_smoothing and weights is None
-    return told, told if plain else of(config.label_smoothing, weights)
+    learned = told if plain else of(config.label_smoothing, weights)
+    if answers is None:
+        return told, learned
+
+    def taught(those: Any) -> Any:
+        return taught_losses(model, outputs, seen, those, config)
+
+    share = (config.distil or DistilConfig()).share
+    return told, (1 - share) * learned + share * (taught(answers) if blend is None else blend.losses(taught, answers))

@@ -27,7 +27,8 @@ def uses(params: Mapping[str, Any]) -> dict[str, str]:
 def tune(job: Job) -> Cost:
     """Inputs model, train (splits), validation (splits, may be empty); params task (a Spec), seed, examples, tuning.
 
-    Input under (none or one): the model that the adapter beside `model` is on; then that adapter is trained on.
+    Inputs teachers (may be missing): models that it also learns from; under (none or one): the model that the adapter
+    beside `model` is on, then that adapter is trained on.
     """
     under = job.inputs.get("under", ())
     with hub.one_thread():
@@ -41,6 +42,7 @@ def tune(job: Job) -> Cost:
             examples=job.params["examples"],
             config=TuneConfig.model_validate(job.params["tuning"]),
             under=under[0] if under else None,
+            teachers=job.inputs.get("teachers", ()),
             progress=job.progress,
             unfinished=job.unfinished,
         )

@@ -24,7 +24,7 @@ from tunemerge.tune.training_loss import TrainingLoss
 # Up to this length plain attention trains faster on a CPU than the fused one (without dropout 1.7 times: the fused
 # kernel's backward pass in bfloat16 is slow); beyond it the fused one needs far less memory.
 _EAGER_LENGTH = 128
-_TARGET = "tunemerge_target"
+_TARGET, _ANSWERS = "tunemerge_target", "tunemerge_answers"
 
 
 def train(
@@ -100,12 +100,12 @@ def _trainer_class(config: TuneConfig, lesson: Lesson, loaded: Loaded, seed: int
             """Summed over a micro-batch, divided by the examples of its optimizer step: as if it were one batch."""
             if body is not None:
                 body.eval()
-            target = inputs.pop(_TARGET)
+            target, answers = inputs.pop(_TARGET), inputs.pop(_ANSWERS, None)
             del inputs["labels"]
             mixed = None
             if config.mixup:
                 mixed = blend(config.mixup, len(target), seed, self.state.global_step, self._part)
-            told, learned = losses(loaded, lesson, config, inputs, target, mixed)
+            told, learned = losses(loaded, lesson, config, inputs, target, mixed, answers)
             if resume.meter.again:
                 return learned.sum() / num_items_in_batch
             so_far.add(told.detach())
@@ -195,6 +195,8 @@ def _collate(lesson: Lesson, rows: np.ndarray) -> dict[str, Any]:
     batch = {name: torch.from_numpy(array) for name, array in lesson.encoded.batch(rows).items()}
     target = lesson.target[rows]
     answer = torch.from_numpy(target.astype(np.int64) if target.dtype.kind == "i" else target)
+    if lesson.answers is not None:
+        batch[_ANSWERS] = torch.from_numpy(lesson.answers[rows])
     # The Trainer counts the examples of an optimizer step in what is called labels.
     return {**batch, _TARGET: answer, "labels": torch.zeros(len(rows), dtype=torch.int64)}
 
