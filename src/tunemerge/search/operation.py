@@ -35,8 +35,8 @@ def uses(params: Mapping[str, Any]) -> dict[str, str | int]:
 
 @operation("search", version=2, environment=environment, prepare=prepare, uses=uses)
 def search(job: Job) -> Cost:
-    """Inputs models, base (0 or 1), validation (splits); params method, candidates, average, task (a Spec), metric,
-    seed; optional max_length, precision as in "tune" (256 and "auto"). With `part` it scores the candidates for a later
+    """Inputs models, base (0 or 1), under (none, or the model that all are adapters on), validation (splits);
+    params method, candidates, average, task (a Spec), metric, seed; optional max_length, precision as in "tune" (256 and "auto"). With `part` it scores the candidates for a later
     "choose", and chooses none."""
     base = job.inputs.get("base", ())
     with hub.one_thread():
@@ -52,6 +52,7 @@ def search(job: Job) -> Cost:
             seed=job.params["seed"],
             max_length=job.params.get("max_length", 256),
             precision=job.params.get("precision", "auto"),
+            under=job.one("under") if job.inputs.get("under") else None,
             progress=job.progress,
         )
     trials = [{"parameters": dict(trial.parameters), "score": trial.score} for trial in choice.trials]

@@ -303,12 +303,15 @@ class Setting:
         names = " + ".join(name_of(m) for m in models)
         params = {**method, "candidates": [dict(c) for c in merging.candidates], "metric": self.metric}
         under = under_merge(merging.method, models, self.base_model)
+        searched = inputs
+        if under is not None and not TASKS[self.task["task"]["kind"]].head_names:
+            searched = {**inputs, "under": (under,)}  # adapters change no head: they are tried on the one model
         return Step(
             "merge",
             {**method, "parameters": {}},
             {
                 **inputs,
-                "choice": (self._search(params, inputs, f"{merging.method}: {names}"),),
+                "choice": (self._search(params, searched, f"{merging.method}: {names}"),),
                 **({} if under is None else {"under": (under,)}),
             },
             f"{merging.method} merge: {names}",

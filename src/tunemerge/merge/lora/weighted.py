@@ -21,7 +21,7 @@ def write_sum(models: Sequence[Path], merged: Path, method: str, parameters: Map
 
     The merge is linear or task_arithmetic with these parameters. What adapters keep whole (heads) is as in the merge.
     """
-    weights = _shares(method, parameters, len(models))
+    weights = shares_of(method, parameters, len(models))
     adapters = [open_adapter(folder / FOLDER) for folder in models]
     modules = sorted({module for adapter in adapters for module in adapter.products})
     found = [combine_module(adapters, module, Mix("cat", weights), weights) for module in modules]
@@ -38,7 +38,7 @@ def write_sum(models: Sequence[Path], merged: Path, method: str, parameters: Map
         )
 
 
-def _shares(method: str, parameters: Mapping[str, Any], count: int) -> tuple[float, ...]:
+def shares_of(method: str, parameters: Mapping[str, Any], count: int) -> tuple[float, ...]:
     """What each model's change is multiplied by."""
     values = METHODS[method].resolve(parameters, count)
     total, scale = sum(values["weight"]), values.get("lambda", 1.0)
