@@ -35,9 +35,11 @@ def uses(params: Mapping[str, Any]) -> dict[str, str | int]:
 
 @operation("search", version=2, environment=environment, prepare=prepare, uses=uses)
 def search(job: Job) -> Cost:
-    """Inputs models, base (0 or 1), under (none, or the model that all are adapters on), validation (splits);
-    params method, candidates, average, task (a Spec), metric, seed; optional max_length, precision as in "tune" (256 and "auto"). With `part` it scores the candidates for a later
-    "choose", and chooses none."""
+    """Inputs models, base (0 or 1), under (none, or the model that all models are adapters on), validation (splits).
+
+    Params method, candidates, average, task (a Spec), metric, seed; optional max_length, precision as in "tune" (256
+    and "auto"). With `part` it scores the candidates for a later "choose", and chooses none.
+    """
     base = job.inputs.get("base", ())
     with hub.one_thread():
         choice = choose(
