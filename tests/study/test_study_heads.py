@@ -120,7 +120,7 @@ def test_the_export_of_a_task_is_a_usual_model_that_predicts_the_same(finished, 
     from transformers import AutoModelForSequenceClassification
 
     study, results = finished
-    export_arm(results, study.store, tmp_path / "out", arm_of(results, arm).name, task)
+    assert export_arm(results, study.store, tmp_path / "out", arm_of(results, arm).name, task).task == task
     assert read_heads(tmp_path / "out") is None
     assert f"It has the outputs of the task {task}" in (tmp_path / "out" / "README.md").read_text()
     info = next(t for t in results.tasks if t.name == task)

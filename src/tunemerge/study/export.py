@@ -29,7 +29,7 @@ _NOT_EXPORTED = {"manifest.json", "stripped.json", "tunemerge_tune.json", "choic
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written; `task` where the arm has a model for each."""
+    """What was written; `task` where the arm has a model, or a head, for each."""
 
     arm: str
     seed: int
@@ -68,9 +68,10 @@ def export_arm(
             write_file(folder / CONFIG, json.dumps(config, indent=1).encode())
         else:
             _copy(found, folder)
+        cut = False
         if task is not None:
             info = next(t for t in results.tasks if t.name == task)
-            keep_head(folder, info.kind, info.labels)
+            cut = keep_head(folder, info.kind, info.labels)
         if any(t.private for t in results.tasks):
             # Who has a private row could tell by its hash that the model has seen it.
             for file in (folder / SEEN, folder / _BASE / SEEN):
@@ -81,8 +82,8 @@ def export_arm(
         )
         record = {"study": results.name, "arm": name, "seed": results.seeds[position], "step": key, "digest": digest}
         write_file(folder / RECORD, json.dumps(record, indent=1).encode())
-    several = len({tuple(by_seed[position]) for by_seed in chosen.models.values()}) > 1
-    return Exported(name, results.seeds[position], task if several else None)
+    own = cut or len({tuple(by_seed[position]) for by_seed in chosen.models.values()}) > 1
+    return Exported(name, results.seeds[position], task if own else None)
 
 
 def _copy(model: Path, folder: Path) -> None:

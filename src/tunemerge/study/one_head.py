@@ -13,14 +13,14 @@ from tunemerge.tasks.fitted import write_fitted
 from tunemerge.tasks.task import is_classes
 
 
-def keep_head(folder: Path, kind: str, labels: Sequence[str]) -> None:
-    """Rewrite the model in a folder of one's own; a model with one head, or an adapter, stays as it is."""
+def keep_head(folder: Path, kind: str, labels: Sequence[str]) -> bool:
+    """Rewrite the model in a folder of one's own; whether it was: a model with one head, or an adapter, stays."""
     from safetensors import safe_open
     from safetensors.numpy import load_file, save_file
 
     heads = read_heads(folder)
     if heads is None or not (folder / "config.json").is_file():
-        return
+        return False
     head = next(h for h in heads.heads if (h.spec["kind"], list(h.spec["labels"])) == (kind, list(labels)))
     checkpoint = open_checkpoint(folder)
     files = {checkpoint.file_of(name) for name in heads.tensors}
@@ -44,3 +44,4 @@ def keep_head(folder: Path, kind: str, labels: Sequence[str]) -> None:
     if (folder / MERGE).is_file():
         record = read_json(folder / MERGE)
         write_json(folder / MERGE, {**record, "files": {**record["files"], **{f.name: digest_file(f) for f in files}}})
+    return True
