@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 import sys
@@ -31,7 +32,9 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     Read only: tests that change it copy it first.
     """
-    return tiny_encoder(tmp_path_factory.mktemp("tiny_bert"), WORDS)
+    folder = tiny_encoder(tmp_path_factory.mktemp("tiny_bert"), WORDS)
+    gc.freeze()  # every tuning looks for garbage twice: not in all that torch and transformers have loaded
+    return folder
 
 
 @pytest.fixture(scope="session")

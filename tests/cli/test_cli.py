@@ -1,4 +1,4 @@
-"""The command line as a process: exit codes, what it prints, how fast it starts, and Ctrl-C."""
+"""The command line: exit codes, what it prints, what it imports, and Ctrl-C."""
 
 import json
 import os
@@ -13,21 +13,17 @@ from pathlib import Path
 import pytest
 import yaml
 
+from commands import command
 from small import write_study, write_table
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "120", "NO_COLOR": "1"}
 REPOSITORY = Path(__file__).parents[2]
 
 
-def command(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "tunemerge", *map(str, arguments)],
-        cwd=cwd,
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+def as_process(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """A command in a process of its own."""
+    line = [sys.executable, "-m", "tunemerge", *map(str, arguments)]
+    return subprocess.run(line, cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
 
 
 def imported(arguments: list[str], modules: set[str], cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -191,7 +187,10 @@ def test_ctrl_c_ends_soon_and_says_how_to_resume(study):
     assert time.monotonic() - begun < 5
     assert process.returncode == 130
     assert "tunemerge run study.yaml" in errors
-    assert command("run", "study.yaml", cwd=study).returncode == 0
+    resumed = as_process("run", "study.yaml", cwd=study)
+    assert resumed.returncode == 0, resumed.stderr
+    wrong = as_process("run", "nowhere.yaml", cwd=study)
+    assert wrong.returncode == 2 and "nowhere.yaml" in wrong.stderr and not wrong.stdout
 
 
 def test_tune_evaluate_and_merge_alone(tmp_path, tiny_bert):

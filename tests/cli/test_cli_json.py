@@ -11,6 +11,7 @@ import pytest
 import typer
 import yaml
 
+from commands import command
 from small import write_study
 from tunemerge.cli.app import app
 
@@ -18,11 +19,6 @@ REPOSITORY = Path(__file__).parents[2]
 PAGE = (REPOSITORY / "docs" / "json.md").read_text()
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 COMMANDS = typer.main.get_command(app).commands
-
-
-def command(*arguments, cwd, **environment):
-    line = [sys.executable, "-m", "tunemerge", *map(str, arguments)]
-    return subprocess.run(line, cwd=cwd, env={**ENVIRONMENT, **environment}, capture_output=True, text=True)
 
 
 def documented(name: str) -> set[str]:

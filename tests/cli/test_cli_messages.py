@@ -1,28 +1,11 @@
-"""What a person reads when a file is not as expected: the command line as a process."""
-
-import os
-import subprocess
-import sys
+"""What a person reads when a file is not as expected."""
 
 import pytest
 import yaml
 
+from commands import command
 from small import TUNING, write_study, write_table
 from tunemerge.tune.single import tune
-
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "120", "NO_COLOR": "1"}
-
-
-def command(*arguments, cwd):
-    done = subprocess.run(
-        [sys.executable, "-m", "tunemerge", *map(str, arguments)],
-        cwd=cwd,
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-    )
-    assert "Traceback" not in done.stderr + done.stdout
-    return done
 
 
 @pytest.fixture

@@ -2,13 +2,15 @@
 
 import json
 
-from test_cli import command
+from test_cli import as_process
+
+from commands import command
 
 
 def test_the_quick_demo(tmp_path, minilm):
     from transformers import AutoModelForSequenceClassification
 
-    done = command("demo", "--quick", cwd=tmp_path)
+    done = as_process("demo", "--quick", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     run = tmp_path / "runs" / "demo-quick"
     results = json.loads((run / "results.json").read_text())

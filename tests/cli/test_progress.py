@@ -40,7 +40,7 @@ def test_a_resumed_run_says_so_and_stored_steps_set_no_pace():
     run = Run(270, 54)
     for first in (54, 55):
         run.tell(StepStarted, first)
-    assert run.out.getvalue() == "resuming: 54 of 270 steps are in the store\n"
+    assert run.out.getvalue() == "54 of 270 steps are taken from the store\n"
     run.now += 9
     run.tell(StepFinished, 54, None, False)
     assert run.minutes_left() is None

@@ -59,6 +59,6 @@ def test_settings_are_known_by_name():
     with pytest.raises(UsageError) as e:
         settings_of([TuneConfig], {"learning_rat": 1, "batch_size": 0})
     assert "unknown setting 'learning_rat'; did you mean 'learning_rate'" in str(e.value)
-    assert "batch_size: Input should be greater than or equal to 1" in str(e.value)
+    assert "batch_size: expected at least 1, found 0" in str(e.value)
     with pytest.raises(UsageError, match=r"^micro_batch 3 does not divide"):
         settings_of([TuneConfig], {"micro_batch": 3, "batch_size": 8})

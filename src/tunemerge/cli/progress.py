@@ -81,7 +81,7 @@ class Watch:
         self.begun = self.clock()
         if self.cached:
             self.console.print(
-                f"resuming: {self.cached} of {self.total} steps are in the store", highlight=False, style="dim"
+                f"{self.cached} of {self.total} steps are taken from the store", highlight=False, style="dim"
             )
 
     def _finished(self, key: str, op: str, cached: bool) -> None:

@@ -24,9 +24,9 @@ from tunemerge.tasks.task import TASKS
 
 def _as_raised(e: Any) -> InitErrorDetails:
     """An error of a ValidationError, to be raised again."""
-    known = e["type"] in ("missing", "extra_forbidden", "string_pattern_mismatch")
-    kind = e["type"] if known else PydanticCustomError(e["type"], "{text}", {"text": e["msg"]})
-    return InitErrorDetails(type=kind, loc=e["loc"], input=e["input"], ctx=e.get("ctx", {}) if known else {})
+    own = e["type"] in ("value_error", "assertion_error")  # what a check of the schema said
+    kind = PydanticCustomError(e["type"], "{text}", {"text": e["msg"]}) if own else e["type"]
+    return InitErrorDetails(type=kind, loc=e["loc"], input=e["input"], ctx={} if own else e.get("ctx", {}))
 
 
 class TaskConfig(Part):

@@ -49,6 +49,8 @@ class Places:
             return where
         key = max(known, key=lambda k: len(dotted(k)))
         stands = self.of(key)
+        if stands == f"--set {where}":
+            return stands
         inside = [o for o in self.overridden if len(o) > len(key) and o[: len(key)] == key]
         also = f" with --set {', '.join(map(dotted, inside))}" if inside else ""
         return where if where.startswith(stands) else f"{stands} {where}{also}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from tunemerge.findings import Finding, FindingsError, error, note
 from tunemerge.plugins import load_plugins
 from tunemerge.registry import nearest
+from tunemerge.schema_errors import said
 from tunemerge.strategies.written import WrittenStep, WrittenStrategy
 from tunemerge.study.config import DEFAULT_KIND, StudyConfig
 from tunemerge.study.config_given import BuiltModel, IncumbentConfig, PoolModel
@@ -142,22 +142,9 @@ def _explain(problem: ValidationError, data: Mapping[str, Any], places: Places) 
             found.append(error("unknown-key", f"unknown key {name!r}{nearest(str(key[-1]), known)}", where))
         elif e["type"] == "missing":
             found.append(error("missing-key", f"key {name!r} is required", where))
-        elif e["type"] == "string_pattern_mismatch":
-            text = f"{name}: a name has letters, digits, '_', '.' and '-', and begins with a letter or digit"
-            found.append(error("bad-value", text, where))
         else:
-            got = "" if isinstance(e["input"], dict | list) else f", found {e['input']!r}"
-            message = e["msg"].removeprefix("Value error, ")
-            found.append(error("bad-value", f"{name}: {message}{got}{_near_value(e)}", where))
+            found.append(error("bad-value", said(e), name or where))
     return found
-
-
-def _near_value(e: Any) -> str:
-    """Of a value that is none of a few words, those that are near it."""
-    if e["type"] != "literal_error":
-        return ""
-    near = nearest(str(e["input"]), re.findall("'([^']*)'", e["ctx"]["expected"]))
-    return near if "did you mean" in near else ""
 
 
 def _fitting(problem: ValidationError, data: Mapping[str, Any]) -> list[tuple[KeyPath, Any]]:

@@ -13,6 +13,7 @@ from tunemerge.data.load import Columns, read_table, rows_of
 from tunemerge.errors import UsageError
 from tunemerge.findings import refuse_errors
 from tunemerge.registry import nearest
+from tunemerge.schema_errors import said
 from tunemerge.tasks.task import TaskKind
 
 
@@ -40,7 +41,7 @@ def settings_of(schemas: list[type[BaseModel]], values: Mapping[str, Any]) -> li
         except ValidationError as problem:
             for e in problem.errors():
                 place = f"{'.'.join(map(str, e['loc']))}: " if e["loc"] else ""
-                wrong.append(place + e["msg"].removeprefix("Value error, "))
+                wrong.append(place + said(e))
     if wrong:
         raise UsageError("\n".join(wrong))
     return made
