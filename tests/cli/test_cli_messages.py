@@ -1,10 +1,15 @@
 """What a person reads when a file is not as expected."""
 
+from io import StringIO
+
 import pytest
 import yaml
+from rich.console import Console
+from rich.table import Table
 
 from commands import command
 from small import TUNING, write_study, write_table
+from tunemerge.cli.output import print_table
 from tunemerge.tune.single import tune
 
 
@@ -45,3 +50,14 @@ def test_evaluate_says_which_metrics_the_rows_leave_out(tmp_path, tiny_bert):
 def test_the_page_of_all_keys(tmp_path):
     done = command("schema", "--markdown", cwd=tmp_path)
     assert done.returncode == 0 and "| `retention` |" in done.stdout and done.stdout.startswith("# study.yaml")
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_table_that_no_terminal_reads_breaks_no_name(terminal):
+    name = "tune_then_merge_of_my_own/" + "a_method_with_a_long_name/" * 4
+    console = Console(file=StringIO(), force_terminal=terminal, width=80, no_color=True)
+    table = Table("arm", "score")
+    table.columns[0].overflow = "fold"
+    table.add_row(name, "0.8")
+    print_table(console, table)
+    assert (name in console.file.getvalue()) == (not terminal)

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tunemerge.cli.bar import print_findings
-from tunemerge.cli.output import answer, as_dicts, screen
+from tunemerge.cli.output import answer, as_dicts, print_table, screen
 from tunemerge.report import format as fmt
 from tunemerge.study.compare import Comparison, Pair, compare_runs
 
@@ -20,7 +20,7 @@ from tunemerge.study.compare import Comparison, Pair, compare_runs
 def compare_and_show(first: Path, second: Path) -> None:
     """Leaderboards side by side, the arms handed back, and what differs in the study files."""
     found, console = compare_runs(first, second), screen()
-    console.print(_table(found))
+    print_table(console, _table(found))
     seeds = f"seeds {', '.join(map(str, found.seeds))}" if found.seeds else "no common seeds"
     metric = fmt.metric_name(found.metric)
     lines = [

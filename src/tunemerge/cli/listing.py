@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from rich.table import Table
 
 from tunemerge.cli.bar import print_findings
-from tunemerge.cli.output import answer, screen
+from tunemerge.cli.output import answer, print_table, screen
 from tunemerge.errors import UsageError
 from tunemerge.plugin_code import Plugin
 from tunemerge.registry import Registry, nearest
@@ -32,7 +32,7 @@ def show_list(kind: str) -> None:
         table.add_column("from", overflow="fold")
     for row in rows:
         table.add_row(*(row if plugged else row[:-1]))
-    screen().print(table)
+    print_table(screen(), table)
     print_findings(registry.problems, screen())
     answer(kind=kind, rows=[dict(zip(("name", "paper", "what", "plugin"), row, strict=True)) for row in rows])
 

@@ -15,10 +15,12 @@ import typer
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
     from tunemerge.findings import Finding
 
 FORMAT = 1
+_WIDEST = 10_000
 _COMMAND: ContextVar[str] = ContextVar("command", default="")
 _ASKED: ContextVar[bool] = ContextVar("asked for JSON", default=False)
 
@@ -44,6 +46,13 @@ def screen() -> Console:
     from rich.console import Console
 
     return Console(stderr=as_json())
+
+
+def print_table(console: Console, table: Table) -> None:
+    """A table; where no terminal reads it, its lines are as long as it takes, so that no name is broken in two."""
+    if not console.is_terminal:
+        console.width = console.measure(table, options=console.options.update(max_width=_WIDEST)).maximum
+    console.print(table)
 
 
 def answer(**values: Any) -> None:

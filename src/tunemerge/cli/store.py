@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tunemerge.cli.bar import bar, print_findings
-from tunemerge.cli.output import answer, as_dicts, as_json, screen
+from tunemerge.cli.output import answer, as_dicts, as_json, print_table, screen
 from tunemerge.errors import UsageError
 from tunemerge.registry import listed, nearest
 from tunemerge.report import format as fmt
@@ -54,7 +54,7 @@ def list_steps(folder: Path) -> None:
         cells = (Text(f"{e.label or e.op}{mark}"), Text(runs), seeds, fmt.memory(e.size), age(now - e.made), *cost)
         table.add_row(*cells, e.key[:10])
     if found:
-        console.print(table)
+        print_table(console, table)
     steps = fmt.plural(len(found), "step")
     console.print(f"{steps}, {fmt.memory(total)} in {store.root}", highlight=False, markup=False, soft_wrap=True)
 
