@@ -102,6 +102,20 @@ class TaskScore(_Model):
     forgetting: float | None = None
 
 
+class PortfolioResult(_Model):
+    """What money did that followed an arm's predicted returns on all tasks, an equal part each, after `cost` basis
+    points of what is traded (None where tasks differ). A year's figures, means over seeds; with folds those of a
+    repetition are one stretch of time. `worth`: what 1 became after each of `days` (since 1970), for the first seed."""
+
+    mean_return: float
+    volatility: float
+    sharpe: float
+    drawdown: float
+    cost: float | None
+    days: list[float]
+    worth: list[float]
+
+
 class ArmResult(_Model):
     """One arm. `role`: "order" (compared in the verdict), "alternative" (same budget, no merge), "control".
 
@@ -115,7 +129,8 @@ class ArmResult(_Model):
     of the steps whose artifacts answer a task, a list a seed (several: an ensemble); `predictions` those of the steps
     that its scores are computed from, by task and split, one a seed. `form`: how its models are had where tuning trains
     adapters, and `under`: by the key of a model that is an adapter on another one, the key of
-    that one. `stayed_out`: with folds, the score on test rows that stayed out of all of them.
+    that one. `stayed_out`: with folds, the score on test rows that stayed out of all of them. `portfolio`: where
+    returns are predicted.
     """
 
     name: str
@@ -147,6 +162,7 @@ class ArmResult(_Model):
     form: str = ""
     under: dict[str, str] = {}
     predictions: dict[str, dict[str, list[str]]] = {}
+    portfolio: PortfolioResult | None = None
 
     @property
     def merges(self) -> bool:

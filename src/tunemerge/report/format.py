@@ -166,6 +166,11 @@ def plain(value: float | None, digits: int = 2) -> str:
     return NONE if value is None or not _finite(value) else _signed(f"{value:.{digits}f}")
 
 
+def share(value: float | None) -> str:
+    """A share as per cent: 3.2%."""
+    return f"{100 * value:.1f}%".replace("-", "−") if value is not None and _finite(value) else NONE
+
+
 def signed(value: float, digits: int = 1) -> str:
     """A count with its sign: "+2.4"; zero has none."""
     shown = f"{value:+.{digits}f}"

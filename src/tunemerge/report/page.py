@@ -18,6 +18,7 @@ from tunemerge.report.graph import drawn_seed, graph
 from tunemerge.report.heatmap import CLASSES, heatmap
 from tunemerge.report.pareto import pareto
 from tunemerge.report.svg import Svg
+from tunemerge.report.worth import worth
 from tunemerge.results import Results
 
 
@@ -86,6 +87,7 @@ def _pictures(results: Results) -> dict[str, Any]:
         found["contrast_bars"] = [
             _shown(bars.contrast_bar(c, scale, results, f"forest-{i}")) for i, c in enumerate(shown)
         ]
+    found["portfolios"] = _shown(worth(results))
     found["curves"], found["more_curves"] = _curves(results)
     found["graph"], found["graph_seed"] = _shown(graph(results, "graph")), drawn_seed(results)
     return found

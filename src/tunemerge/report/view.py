@@ -150,6 +150,17 @@ def to_settle(row: ContrastResult) -> str:
     return f"about {row.seeds_to_settle}" if ask else fmt.NONE
 
 
+def portfolio_words(results: Results) -> str:
+    """What the figures of portfolios mean."""
+    cost = next(a.portfolio.cost for a in results.arms if a.portfolio)
+    paid = f"{cost:g} basis points" if cost is not None else "each task's cost"
+    return (
+        "Money that follows the predicted returns, long and short, an equal part in every task: after "
+        f"{paid} of all that is traded, not compounded over years, without a riskless rate. What the arms do with money "
+        "is told beside the verdict, which has nothing of it unless its metric says so."
+    )
+
+
 def has(results: Results, field: str) -> bool:
     """Whether any arm has this figure (normalised, forgetting) on any task."""
     return any(getattr(score, field) is not None for arm in results.arms for score in arm.tasks.values())

@@ -9,6 +9,7 @@ prices do to shares between two days is not traded back, and lending for shorts 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Self
@@ -27,11 +28,12 @@ _ROUNDING = 1e-12
 @dataclass(frozen=True)
 class Book:
     """What the portfolio earned on each day, after costs [T], as a share of the money, how much each day counts [T],
-    and how many such days a year has."""
+    how many such days a year has, and the days [T]."""
 
     net: Floats
     weight: Floats
     per_year: float
+    days: Floats
 
     @cached_property
     def mean(self) -> float:
@@ -86,9 +88,7 @@ class Panel:
         # What is sold may be an asset without a row today: its cost is then the highest of all.
         cost = np.where(table > 0, self.cost[there], self.cost.max())
         net = (shares * self.returned[there]).sum(axis=1) - (traded * cost).sum(axis=1)
-        span = days[-1] - days[0]
-        per_year = (len(days) - 1) * _YEAR / span if span > 0 else 1.0
-        return Book(net, _of_days(table), float(per_year))
+        return Book(net, _of_days(table), _per_year(days), days)
 
     def _shares(self, predicted: Floats, weight: Floats) -> Floats:
         """What is held on each day [T, A]; nothing of an asset of weight 0. A weight of two is the asset twice."""
@@ -97,6 +97,25 @@ class Panel:
         return np.divide(
             held, size, out=np.zeros_like(held), where=size > _ROUNDING * weight.sum(axis=1, keepdims=True)
         )
+
+
+def together(books: Sequence[Book]) -> Book:
+    """The money of each day divided equally among the books that trade on it."""
+    days, place = np.unique(np.concatenate([b.days for b in books]), return_inverse=True)
+    number = np.bincount(place)
+    net = np.bincount(place, np.concatenate([b.net for b in books])) / number
+    return Book(net, np.ones(len(days)), _per_year(days), days)
+
+
+def worth(book: Book) -> Floats:
+    """What one unit of money has become after each day [T], earnings kept invested."""
+    return np.asarray(np.cumprod(np.maximum(1 + book.net, 0.0)), np.float64)
+
+
+def _per_year(days: Floats) -> float:
+    """How many such days a year has."""
+    span = days[-1] - days[0]
+    return float((len(days) - 1) * _YEAR / span) if span > 0 else 1.0
 
 
 def _of_days(table: Floats) -> Floats:
@@ -159,6 +178,6 @@ def sharpe(book: Book) -> float:
 
 def drawdown(book: Book) -> float:
     """The largest loss from a peak, as a share; no more than all is lost."""
-    worth = np.concatenate([[1.0], np.cumprod(np.maximum(1 + book.net, 0.0))])
-    peak = np.maximum.accumulate(worth)
-    return float((1 - worth / peak).max())
+    path = np.concatenate([[1.0], worth(book)])
+    peak = np.maximum.accumulate(path)
+    return float((1 - path / peak).max())

@@ -22,6 +22,7 @@ from tunemerge.study.arms import Arm
 from tunemerge.study.incumbent import NAME as INCUMBENT
 from tunemerge.study.ledger import ArmCost, line
 from tunemerge.study.plan import StudyPlan
+from tunemerge.study.portfolios import portfolio
 from tunemerge.study.private import numbered
 from tunemerge.tasks.task import TASKS, is_classes
 
@@ -178,6 +179,7 @@ def score_arms(evidence: Evidence, costs: Mapping[str, ArmCost]) -> list[ArmResu
                 models={t: [[n.key for n in arm.model(seed, t)] for seed in plan.settings] for t in evidence.scored},
                 predictions=_keys(plan, arm),
                 form=form(arm.nodes(seed)),
+                portfolio=portfolio(evidence.test(arm.name), plan.config.folds) if _of_returns(evidence) else None,
                 under={n.key: a.under.key for s in plan.settings for n in arm.nodes(s) if (a := adapted(n))},
             )
         )
@@ -191,6 +193,10 @@ def _keys(plan: StudyPlan, arm: Arm) -> dict[str, dict[str, list[str]]]:
         if name == arm.name:
             found.setdefault(task, {}).setdefault(split, []).append(step.key)
     return found
+
+
+def _of_returns(evidence: Evidence) -> bool:
+    return all(TASKS[str(evidence.plan.rows.tasks[t].config.kind)].prediction == "return" for t in evidence.scored)
 
 
 def _task_scores(evidence: Evidence, arm: str) -> dict[str, TaskScore]:

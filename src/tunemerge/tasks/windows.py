@@ -78,7 +78,7 @@ def cut_windows(
     table: pd.DataFrame, options: SeriesOptions, where: str, stride: int = 1, season: int = 1
 ) -> tuple[Windows | None, list[Finding]]:
     """The windows of every series, or what is wrong with its rows. `stride`: from one forecast of a series to the
-    next, in times of the table, so that series of one calendar are forecast on the same days."""
+    next, in times of the table back from its end, so that series of one calendar are forecast on the same days."""
     found: list[Finding] = []
     columns = []
     for name in (options.value, *options.channels):
@@ -94,7 +94,9 @@ def cut_windows(
     found += _order(table, options, times, codes, names, numeric, where)
     if found:
         return None, found
-    clock = np.searchsorted(np.unique(times), times)
+    calendar = np.unique(times)
+    # The last forecast whose answer is in the table is always made.
+    clock = len(calendar) - 1 - options.horizon - np.searchsorted(calendar, times)
     values = np.stack(columns, axis=1)
     parts = [
         _of_series(np.flatnonzero(codes == code), clock, values, options, stride, season) for code in range(len(names))
