@@ -14,8 +14,8 @@ import pandas as pd
 HERE = Path(__file__).parent
 FILE = "forecasting_m3/m3.csv.gz"
 MISSING = f"""missing: {FILE} in the folder of --data or TUNEMERGE_DATA: a CSV with a row a series and the columns
-series, frequency (month), category, and values (numbers with blanks between them). The M3 competition's series (Makridakis and
-Hibon 2000) are offered freely for research by the International Institute of Forecasters, https://forecasters.org
+series, frequency (month), category, and values (numbers with blanks between them). The M3 competition's series
+(Makridakis and Hibon 2000) are offered freely for research by the International Institute of Forecasters, https://forecasters.org
 (M3C.xls), and by the Monash archive under CC BY 4.0, https://forecastingdata.org"""
 CATEGORIES = ("demographic", "finance", "industry", "macro")
 

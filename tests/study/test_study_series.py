@@ -90,6 +90,10 @@ def test_returns_have_a_portfolio_for_every_arm(tmp_path, base):
     zero = arms["zero"].tasks["a"].metrics
     assert zero["sharpe"] == zero["portfolio_return"] == zero["information_coefficient"] == 0
     assert arms["momentum"].tasks["a"].metrics["portfolio_volatility"] > 0
+    own = arms["momentum"].portfolio
+    assert own.cost == 20 and len(own.days) == len(own.worth) > 5 and own.drawdown > 0
+    assert set(arms["zero"].portfolio.worth) == {1.0}
+    assert "<title>momentum: " in (made.run_folder / "report.html").read_text("utf-8")
     fitted = json.loads((made.run_folder / "model" / "tunemerge_fitted.json").read_text())
     assert np.isfinite(fitted["mean"]) and fitted["std"] > 0
     tested = pd.read_parquet(made.run_folder / "predictions.parquet").query("split == 'test'")

@@ -82,8 +82,8 @@ def test_returns_are_of_prices_and_every_row_says_its_day_asset_and_cost():
     table = steps(6, 6).assign(value=lambda t: 1.0 + t["time"] + (t["series"] == "b"), time=lambda t: 10.0 * t["time"])
     kind = TASKS["returns"]
     rows, found = kind.convert(table, kind.Options(context=2, horizon=2, cost=5), "t")
-    assert found == [] and rows["day"].tolist() == [20, 20] and rows["asset"].tolist() == [0, 1]
-    assert rows["return"].tolist() == pytest.approx([5 / 3 - 1, 6 / 4 - 1]) and set(rows["cost"]) == {5e-4}
+    assert found == [] and rows["day"].tolist() == [30, 30] and rows["asset"].tolist() == [0, 1]
+    assert rows["return"].tolist() == pytest.approx([6 / 4 - 1, 7 / 5 - 1]) and set(rows["cost"]) == {5e-4}
     context = np.frombuffer(rows["context"].iloc[0])
-    np.testing.assert_allclose(context, np.log([2 / 1, 3 / 2]))
-    assert rows["known"].tolist() == [40, 40]
+    np.testing.assert_allclose(context, np.log([3 / 2, 4 / 3]))
+    assert rows["known"].tolist() == [50, 50]

@@ -156,8 +156,8 @@ def portfolio_words(results: Results) -> str:
     paid = f"{cost:g} basis points" if cost is not None else "each task's cost"
     return (
         "Money that follows the predicted returns, long and short, an equal part in every task: after "
-        f"{paid} of all that is traded, not compounded over years, without a riskless rate. What the arms do with money "
-        "is told beside the verdict, which has nothing of it unless its metric says so."
+        f"{paid} of all that is traded, without a riskless rate. The lines are those of the first "
+        f"{'repetition of the folds' if folded(results) else 'seed'}; the verdict is about the study's metric alone."
     )
 
 
