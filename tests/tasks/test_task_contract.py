@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import pictures
 from corpus import LABELS, sentences
 from series import tiny_series, waves
 from tunemerge.tasks.kinds.text_regression import TextRegression
@@ -135,6 +137,31 @@ def tables_by_transformer(base: Path) -> Case:
     return Case(TASKS["table-regression"], {"value": "days", "quantity": "days"}, table, made, bad)
 
 
+def _images(base: Path, name: str, make: Callable[[Path], Path], channels: int) -> Case:
+    folder = base / name
+    if not folder.exists():
+        folder.mkdir()
+        make(folder)
+    table = pictures.table(48, 1, channels)
+    broken = table.assign(image=[b"no image", *table["image"][1:]])
+    other = table.assign(image=[table["image"][0][:4], *table["image"][1:]])
+    bad = [(broken, "bad-image"), (other, "image-sizes"), (table.drop(columns="label"), "no-such-column")]
+    options = {"labels": {"0": "lying", "1": "standing"}}
+    return Case(TASKS["image-classification"], options, table, folder, bad)
+
+
+def image_vit(base: Path) -> Case:
+    return _images(base, "tiny_vit", pictures.tiny_vit, 1)
+
+
+def image_resnet(base: Path) -> Case:
+    return _images(base, "tiny_resnet", pictures.tiny_resnet, 3)
+
+
+def image_made(base: Path) -> Case:
+    return _images(base, "made_base", pictures.made_base, 1)
+
+
 CASES = {
     text_classification: "tiny_bert",
     text_pairs: "tiny_bert",
@@ -146,6 +173,9 @@ CASES = {
     returns: "made_bases",
     tables: "made_bases",
     tables_by_transformer: "made_bases",
+    image_vit: "made_bases",
+    image_resnet: "made_bases",
+    image_made: "made_bases",
 }
 
 

@@ -118,6 +118,11 @@ def is_buffer(name: str, dtype: str) -> bool:
     return dtype in INTEGERS or _BUFFER.search(name) is not None
 
 
+def is_counter(name: str) -> bool:
+    """How many batches a norm has seen: other in every model, and read by none that was trained."""
+    return name.rpartition(".")[2] == "num_batches_tracked"
+
+
 def before_layers(name: str) -> bool:
     """Whether a tensor outside of all layers works before the first of them (an embedding) or after the last."""
     return (is_table(name) or _FIRST.search(name) is not None) and not is_word_head(name) and not _LAST.search(name)

@@ -14,6 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from tunemerge.data.delimited import read_delimited
+from tunemerge.data.images import read_image_folder, read_npz
 from tunemerge.data.plain_text import read_text
 from tunemerge.errors import UsageError
 from tunemerge.findings import Finding, error
@@ -25,7 +26,11 @@ READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
     ".jsonl": lambda p: pd.read_json(p, lines=True, dtype=False, convert_dates=False),
     ".parquet": pd.read_parquet,
     ".txt": read_text,
+    ".npz": read_npz,
 }
+FOLDER = "folder"
+"""The attribute of a table that says where it lies: paths in its cells are relative to that."""
+
 Convert = Callable[[pd.DataFrame], tuple[pd.DataFrame, list[Finding]]]
 """From a table with all columns to a kind's own columns of rows, and what is wrong with them."""
 
@@ -48,20 +53,30 @@ def table_path(folder: Path, file: str) -> Path:
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """The table at `path`; values stay as written ('None' and 'NA' are texts). Raises UsageError."""
+    """The table at `path`; values stay as written ('None' and 'NA' are texts). Raises UsageError.
+
+    A folder is one of images, a folder a class.
+    """
     if not path.exists():
         unset = re.search(r"\$\{?(\w+)\}?/", str(path))
         why = f"the environment variable {unset[1]} is not set" if unset else "no such file"
         raise UsageError(f"{path}: {why}")
+    if path.is_dir():
+        return _placed(read_image_folder(path), path)
     suffix = next((s for s in reversed(path.suffixes) if s in READERS), None)
     if suffix is None:
         raise UsageError(f"{path}: can't tell the format; expected one of {', '.join(READERS)} (also .gz)")
     try:
-        return READERS[suffix](path)
+        return _placed(READERS[suffix](path), path.parent)
     except UsageError:
         raise
     except Exception as e:
         raise UsageError(f"{path}: can't be read as {suffix[1:]}: {e}") from e
+
+
+def _placed(table: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    table.attrs[FOLDER] = str(folder)
+    return table
 
 
 def content_of(rows: pd.DataFrame, target: Sequence[str]) -> pd.Series:

@@ -91,8 +91,15 @@ def telling_columns(config: StudyConfig, given: Mapping[str, TaskTables]) -> lis
         task = config.tasks[name]
         kind = TASKS[str(task.kind)]
         columns = dict(kind.source(task.options).columns)
-        answer = {column for role, column in columns.items() if role in kind.target}
-        apart = {*answer, task.unit, task.weight, *task.where, config.splits.column if config.splits else None}
+        answer = {column for role, column in columns.items() if role in (*kind.target, *kind.opaque)}
+        apart = {
+            *answer,
+            *(columns[role] for role in kind.opaque),
+            task.unit,
+            task.weight,
+            *task.where,
+            config.splits.column if config.splits else None,
+        }
         split, raw = next(((s, t) for s, t in tables.raw.items() if s in ("data", "adapt", "source")), (None, None))
         if split is None or raw is None:
             continue
@@ -140,6 +147,9 @@ def unlike_deployment(
             continue
         where = f"tasks.{name}.deployment"
         inputs = _inputs(task)
+        if not inputs:
+            found.append(note("deployment", "can't be compared with the adapt rows: no column of values", where))
+            continue
         try:
             table = TASKS[str(task.kind)].unfold(read_table(table_path(folder, task.deployment)), task.options)
         except UsageError as e:
@@ -172,7 +182,7 @@ def unlike_deployment(
 
 def _inputs(task: TaskConfig) -> list[str]:
     kind = TASKS[str(task.kind)]
-    return [c for role, c in kind.source(task.options).columns.items() if role not in kind.target]
+    return [c for role, c in kind.source(task.options).columns.items() if role not in (*kind.target, *kind.opaque)]
 
 
 def seen_by_models(

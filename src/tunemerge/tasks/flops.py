@@ -68,6 +68,9 @@ def count(model: Loaded, encoded: Inputs, batch: int, length: int, training: boo
     try:
         with torch.random.fork_rng(), torch.set_grad_enabled(training), counter:
             net.train(training)
+            for layer in net.modules():  # the same operations, and no statistics change
+                if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm):
+                    layer.eval()
             outputs = kind_of(model.spec).forward(model, inputs)
             if training:
                 outputs.sum().backward()

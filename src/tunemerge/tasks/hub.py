@@ -128,7 +128,7 @@ def set_dropout(config: Any, dropout: float | None, where: Path) -> None:
         for name, value in config.to_dict().items()
         if isinstance(value, (int, float)) and not isinstance(value, bool) and _is_dropout(name)
     ]
-    if not names:
+    if not names and dropout:
         raise UsageError(
             f"{where / 'config.json'}: {config.model_type} names no dropout that could be set; leave dropout out"
         )

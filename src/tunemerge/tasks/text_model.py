@@ -163,19 +163,19 @@ def load_model(
     return model
 
 
-def output_tensors(config: Any) -> list[str]:
+def output_tensors(config: Any, auto: str = "AutoModelForSequenceClassification") -> list[str]:
     """Names of the tensors with one row a label: those whose shape follows the number of labels."""
     import copy
 
     import torch
-    from transformers import AutoModelForSequenceClassification
+    import transformers
 
     shapes = []
     for extra in (0, 1):
         other = copy.deepcopy(config)
         other.num_labels = config.num_labels + extra
         with torch.device("meta"):
-            model = AutoModelForSequenceClassification.from_config(other)  # type: ignore[no-untyped-call]
+            model = getattr(transformers, auto).from_config(other)
         shapes.append({name: tensor.shape for name, tensor in model.state_dict().items()})
     return [name for name, shape in shapes[0].items() if shape != shapes[1][name]]
 

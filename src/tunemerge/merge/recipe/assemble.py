@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from tunemerge.checkpoint.dtypes import INTEGERS
 from tunemerge.checkpoint.header import TensorInfo
-from tunemerge.checkpoint.naming import is_buffer, is_word_table, may_be_word_head
+from tunemerge.checkpoint.naming import is_buffer, is_counter, is_word_table, may_be_word_head
 from tunemerge.findings import Finding, FindingsError, error, note
 from tunemerge.merge.method import METHODS, Method
 from tunemerge.merge.parameters import Values
@@ -90,7 +90,8 @@ class _Entries:
         base = _input(*under) if under else None
         inputs = tuple(_input(view, name) for _, view, name in experts)
         if info.dtype in INTEGERS:
-            every = (*inputs, *([base] if base else []))
+            every = (*([base] if base else []), *inputs)
+            every = every[:1] if is_counter(want.name) else every
             self._put(want.name, info, stored, METHODS["linear"], every, None, {}, copy=True)
         elif not inputs:
             self._put(want.name, info, stored, METHODS["linear"], (_input(first, theirs),), None, _ALONE)

@@ -11,17 +11,16 @@ import pandas as pd
 import pyarrow as pa
 from pydantic import Field
 
-from tunemerge.errors import UsageError
 from tunemerge.findings import Finding
-from tunemerge.registry import nearest
 from tunemerge.tasks import hub
 from tunemerge.tasks.classes import class_findings, cross_entropies
 from tunemerge.tasks.columns import Labels, label_column, label_names
+from tunemerge.tasks.hub_classifier import with_head
 from tunemerge.tasks.labels import is_classifier, own_labels
 from tunemerge.tasks.rows import class_targets
 from tunemerge.tasks.spec import Spec
 from tunemerge.tasks.task import TASKS, Loaded
-from tunemerge.tasks.text_model import TextKind, TextOptions, load_model, output_tensors, text_columns
+from tunemerge.tasks.text_model import TextKind, TextOptions, text_columns
 
 
 class ClassificationOptions(TextOptions):
@@ -69,54 +68,17 @@ class TextClassification(TextKind):
         A checkpoint with a head keeps it, its outputs put into the order of the labels by name: UsageError if one of
         the labels is not among the head's own.
         """
-        import torch
-        from transformers import AutoModelForSequenceClassification as Auto
-        from transformers import set_seed
-
         config = hub.read_config(folder)
         hub.set_dropout(config, dropout, folder)
-        names = hub.label_names(config)
-        has_head = any(str(a).endswith("ForSequenceClassification") for a in config.architectures or ())
-        if not has_head:
-            _set_labels(config, spec.labels)
         if config.pad_token_id is None:
             config.pad_token_id = hub.tokenizer_of(folder).pad_token_id
-        with hub.quiet():
-            set_seed(seed)
-            net = load_model(folder, config, complete=has_head)
-            if has_head:
-                picked = _pick(names, spec.labels, folder)
-                state = net.state_dict()
-                for name in output_tensors(config):
-                    state[name] = state[name][picked].clone()
-                _set_labels(config, spec.labels)
-                with torch.device("meta"):
-                    net = Auto.from_config(config)  # type: ignore[no-untyped-call]
-                net.load_state_dict(state, assign=True)
-        self.save(Loaded(net, spec, folder), out)
+        self.save(Loaded(with_head(folder, config, spec.labels, seed), spec, folder), out)
 
     def check_outputs(self, config: Any, spec: Spec, folder: Path) -> None:
         hub.same_labels(hub.label_names(config), spec.labels, folder)
 
     def loss(self, model: Loaded, outputs: Any, inputs: Mapping[str, Any], target: Any, smoothing: float) -> Any:
         return cross_entropies(outputs, target, smoothing)
-
-
-def _set_labels(config: Any, labels: Sequence[str]) -> None:
-    config.id2label = dict(enumerate(labels))
-    config.label2id = {label: i for i, label in enumerate(labels)}
-    config.problem_type = "single_label_classification"
-
-
-def _pick(found: list[str], labels: Sequence[str], folder: Path) -> list[int]:
-    """Where each of `labels` stands among the labels of the checkpoint."""
-    for label in labels:
-        if label not in found:
-            raise UsageError(
-                f"{folder / 'config.json'}: id2label has no {label!r}{nearest(label, found)}. Its head predicts "
-                f"{', '.join(found)}; if these are the study's labels, write their names into id2label"
-            )
-    return [found.index(label) for label in labels]
 
 
 TASKS.add(TextClassification.name, TextClassification())
