@@ -6,7 +6,8 @@ import numpy as np
 from numba import njit, types
 
 from tunemerge.merge.kernels.kernel import kernel
-from tunemerge.merge.kernels.signatures import F32, LANES, READ_F32, WIDTHS
+from tunemerge.merge.kernels.number import number
+from tunemerge.merge.kernels.signatures import F32, LANES, READ_F32, STORED
 
 _LOG2E = 1.4426950408889634
 _LN2_HIGH, _LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10
@@ -20,7 +21,7 @@ _NEAR = 0.17
 def _exponentials(row, top, out, out_bits, scratch, scratch_bits):  # type: ignore[no-untyped-def]
     """out = e^(row - top), to the last two bits; the two `bits` are int64 views. Vectorises, unlike a library's."""
     for j in range(row.size):
-        u = max(np.float64(row[j]) - top, _LOWEST)
+        u = max(np.float64(number(row[j])) - top, _LOWEST)
         shifted = u * _LOG2E + _ROUND
         whole = shifted - _ROUND
         r = (u - whole * _LN2_HIGH) - whole * _LN2_LOW
@@ -56,12 +57,12 @@ def _total(values, lanes):  # type: ignore[no-untyped-def]
 @njit(inline="always")
 def _largest(row, lanes):  # type: ignore[no-untyped-def]
     whole = row.size - row.size % LANES
-    lanes[:] = row[0]
+    lanes[:] = number(row[0])
     for start in range(0, whole, LANES):
         for lane in range(LANES):
-            lanes[lane] = max(lanes[lane], np.float64(row[start + lane]))
+            lanes[lane] = max(lanes[lane], np.float64(number(row[start + lane])))
     for j in range(whole, row.size):
-        lanes[0] = max(lanes[0], np.float64(row[j]))
+        lanes[0] = max(lanes[0], np.float64(number(row[j])))
     top = lanes[0]
     for lane in range(1, LANES):
         top = max(top, lanes[lane])
@@ -69,7 +70,7 @@ def _largest(row, lanes):  # type: ignore[no-untyped-def]
 
 
 @kernel(
-    [types.void(rows, base, types.int64, types.float64, F32) for rows, base, _ in WIDTHS],
+    [types.void(rows, base, types.int64, types.float64, F32) for rows, base, _ in STORED],
     error_model="numpy",  # Python's looks for zero divisors, and then nothing is vectorised
 )
 def row_divergences(rows, base, columns, eps, out):  # type: ignore[no-untyped-def]
@@ -106,7 +107,7 @@ def row_divergences(rows, base, columns, eps, out):  # type: ignore[no-untyped-d
 
 
 @kernel(
-    [types.void(rows, base, types.int64, READ_F32, F32) for rows, base, _ in WIDTHS],
+    [types.void(rows, base, types.int64, READ_F32, F32) for rows, base, _ in STORED],
 )
 def importances(rows, base, columns, divergence, out):  # type: ignore[no-untyped-def]
     """out = |rows[0] - base| * divergence of its row, each rounded to float32."""
@@ -114,15 +115,15 @@ def importances(rows, base, columns, divergence, out):  # type: ignore[no-untype
         first, stop, factor = r * columns, (r + 1) * columns, divergence[r]
         row, under, part = rows[0, first:stop], base[first:stop], out[first:stop]
         for j in range(columns):
-            part[j] = abs(np.float32(row[j] - under[j])) * factor
+            part[j] = abs(np.float32(number(row[j]) - number(under[j]))) * factor
 
 
 @kernel(
-    [types.void(rows, base, READ_F32, types.float32, out) for rows, base, out in WIDTHS],
+    [types.void(rows, base, READ_F32, types.float32, out) for rows, base, out in STORED],
 )
 def take_important(rows, base, importance, threshold, out):  # type: ignore[no-untyped-def]
     """out = rows[0] where the importance reaches the threshold, elsewhere the base."""
     row = rows[0]
     for j in range(out.size):
-        changed, unchanged = row[j], base[j]
+        changed, unchanged = number(row[j]), number(base[j])
         out[j] = changed if importance[j] >= threshold else unchanged

@@ -12,7 +12,8 @@ import numpy as np
 from numba import njit, types
 
 from tunemerge.merge.kernels.kernel import kernel
-from tunemerge.merge.kernels.signatures import F64, LANE_SUMS, LANES, READ_F64, READ_MASKS, READ_ROWS_F64, WIDTHS
+from tunemerge.merge.kernels.number import number
+from tunemerge.merge.kernels.signatures import F64, LANE_SUMS, LANES, READ_F64, READ_MASKS, READ_ROWS_F64, STORED
 
 _CHUNK = 512
 _ROOT = math.exp(0.5)
@@ -25,7 +26,7 @@ def _deltas(rows, base, start, stop, out):  # type: ignore[no-untyped-def]
     for i in range(rows.shape[0]):
         row, under, delta = rows[i, start:stop], base[start:stop], out[i]
         for j in range(row.size):
-            delta[j] = np.float64(row[j]) - np.float64(under[j])
+            delta[j] = np.float64(number(row[j])) - np.float64(number(under[j]))
 
 
 @njit(inline="always")
@@ -67,26 +68,35 @@ def _add(values, size, sums):  # type: ignore[no-untyped-def]
         sums[j - whole] += values[j]
 
 
-@kernel([types.void(rows, base, F64, F64) for rows, base, _ in WIDTHS])
+@kernel([types.void(rows, base, F64, F64) for rows, base, _ in STORED])
 def widen_ranges(rows, base, low, high):  # type: ignore[no-untyped-def]
     """Widen low[pair] and high[pair] to take in all products of a block."""
     models = rows.shape[0]
     deltas = np.empty((models, _CHUNK), np.float64)
+    least, most = np.full((low.size, LANES), np.inf), np.full((low.size, LANES), -np.inf)
     for start in range(0, base.size, _CHUNK):
-        stop = min(start + _CHUNK, base.size)
-        _deltas(rows, base, start, stop, deltas)
+        size = min(_CHUNK, base.size - start)
+        whole = size - size % LANES
+        _deltas(rows, base, start, start + size, deltas)
         pair = 0
         for i in range(models):
             for k in range(i, models):
-                a, b, least, most = deltas[i], deltas[k], low[pair], high[pair]
-                for j in range(stop - start):
-                    product = a[j] * b[j]
-                    least, most = min(least, product), max(most, product)
-                low[pair], high[pair] = least, most
+                a, b, lows, highs = deltas[i], deltas[k], least[pair], most[pair]
+                for at in range(0, whole, LANES):
+                    for lane in range(LANES):
+                        product = a[at + lane] * b[at + lane]
+                        lows[lane] = min(lows[lane], product)
+                        highs[lane] = max(highs[lane], product)
+                for j in range(whole, size):
+                    lows[j - whole] = min(lows[j - whole], a[j] * b[j])
+                    highs[j - whole] = max(highs[j - whole], a[j] * b[j])
                 pair += 1
+    for pair in range(low.size):
+        for lane in range(LANES):
+            low[pair], high[pair] = min(low[pair], least[pair, lane]), max(high[pair], most[pair, lane])
 
 
-@kernel([types.void(rows, base, READ_F64, READ_F64, LANE_SUMS) for rows, base, _ in WIDTHS])
+@kernel([types.void(rows, base, READ_F64, READ_F64, LANE_SUMS) for rows, base, _ in STORED])
 def add_exponentials(rows, base, low, scale, lanes):  # type: ignore[no-untyped-def]
     """Add the exponential of every pair to its lanes, and behind those its power `models` of every pair (i, i)."""
     models = rows.shape[0]
@@ -107,12 +117,12 @@ def add_exponentials(rows, base, low, scale, lanes):  # type: ignore[no-untyped-
 
 
 @kernel(
-    [types.void(rows, base, READ_F64, READ_F64, READ_F64, types.float64[:, ::1]) for rows, base, _ in WIDTHS],
+    [types.void(rows, base, READ_F64, READ_F64, READ_F64, types.float64[:, ::1]) for rows, base, _ in STORED],
 )
-def balances(rows, base, low, scale, totals, out):  # type: ignore[no-untyped-def]
+def balances(rows, base, low, scale, shares, out):  # type: ignore[no-untyped-def]
     """out[i] = softmax of N * own square, times the sum over all models of the softmax of the product with them.
 
-    `totals` are what the exponentials of `add_exponentials` add up to.
+    `shares` are 1 over what the exponentials of `add_exponentials` add up to.
     """
     models = rows.shape[0]
     pairs = low.size
@@ -128,18 +138,18 @@ def balances(rows, base, low, scale, totals, out):  # type: ignore[no-untyped-de
             for k in range(models):
                 first, second = min(i, k), max(i, k)
                 pair = first * models - first * (first - 1) // 2 + second - first
-                values, total = found[pair], totals[pair]
+                values, share = found[pair], shares[pair]
                 for j in range(size):
-                    inter[j] += values[j] / total
+                    inter[j] += values[j] * share
             _power(found[own], size, models, raised)
-            part, total = out[i, start : start + size], totals[pairs + i]
+            part, share = out[i, start : start + size], shares[pairs + i]
             for j in range(size):
-                part[j] = raised[j] / total * inter[j]
+                part[j] = raised[j] * share * inter[j]
             own += models - i
 
 
 @kernel(
-    [types.void(rows, base, READ_ROWS_F64, READ_MASKS, types.float64, out) for rows, base, out in WIDTHS],
+    [types.void(rows, base, READ_ROWS_F64, READ_MASKS, types.float64, out) for rows, base, out in STORED],
 )
 def add_balanced(rows, base, weights, keep, scale, out):  # type: ignore[no-untyped-def]
     """out = base + scale * mean of kept deltas by `weights` (models, length); the base where none is kept."""
@@ -153,7 +163,7 @@ def add_balanced(rows, base, weights, keep, scale, out):  # type: ignore[no-unty
             stays = keep[i, start : start + _CHUNK]
             for j in range(part.size):
                 share = weight[j] if stays[j] else 0.0
-                mixed[j] += share * (np.float64(row[j]) - np.float64(under[j]))
+                mixed[j] += share * (np.float64(number(row[j])) - np.float64(number(under[j])))
                 shares[j] += share
         for j in range(part.size):
-            part[j] = np.float64(under[j]) + scale * (mixed[j] / (shares[j] if shares[j] != 0 else 1.0))
+            part[j] = np.float64(number(under[j])) + scale * (mixed[j] / (shares[j] if shares[j] != 0 else 1.0))

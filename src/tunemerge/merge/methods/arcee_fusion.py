@@ -47,6 +47,7 @@ class FusionStream:
 
     passes = 2
     unit: Unit = "row"
+    takes_bf16 = True
 
     def __init__(self, tensor: Tensor) -> None:
         self._columns, self._size = tensor.columns, tensor.size

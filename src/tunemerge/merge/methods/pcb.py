@@ -14,6 +14,7 @@ clamps by quantiles. What is kept is decided by the weights rounded to float32; 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +22,7 @@ import numpy as np
 from tunemerge.merge.grids import pairs
 from tunemerge.merge.method import Block, Method, Tensor, Unit, register
 from tunemerge.merge.parameters import LAMBDA, Values, density
-from tunemerge.merge.ranks import Ranks
+from tunemerge.merge.sampled import SampledRanks
 from tunemerge.merge.selection import largest_count
 
 if TYPE_CHECKING:
@@ -57,9 +58,13 @@ def _norm(x: torch.Tensor) -> torch.Tensor:
 
 
 class PcbStream:
-    """One pass for the ranges of products, one for the softmaxes' sums, two for the ranks where any are dropped."""
+    """One pass for the ranges of products, one for the softmaxes' sums, and those of the ranks where any are dropped.
+
+    What the ranks look at needs the sums first, so the sample is kept until they are there.
+    """
 
     unit: Unit = "element"
+    takes_bf16 = True
 
     def __init__(self, tensor: Tensor) -> None:
         from tunemerge.merge.kernels.signatures import LANES
@@ -69,17 +74,26 @@ class PcbStream:
         self._scale: float = tensor.values["lambda"]
         self._size = tensor.size
         self._counts = [(largest_count(share, tensor.size),) for share in tensor.values["density"]]
-        self._ranks = Ranks(n, 1)
+        self._ranks = SampledRanks(n, 1, tensor.size)
+        self._drops = any(0 < k < tensor.size for (k,) in self._counts)
+        self._sample: list[Block] = []
+        self.looks = self._drops and self._ranks.looks
         self._low, self._high = np.full(number, np.inf), np.full(number, -np.inf)
         self._by = np.zeros(number)
         self._lanes = np.zeros((number + n, LANES))
-        self._totals = np.ones(number + n)
+        self._shares = np.ones(number + n)
         self._weights, self._keep = np.empty((n, 0)), np.empty((n, 0), np.bool_)
         self._zeros = np.zeros(0, np.float32)
-        self.passes = 4 if any(0 < k < tensor.size for (k,) in self._counts) else 2
-        if self.passes == 2:
-            self._ranks.narrow(self._counts, tensor.size)
+        if not self._drops:
+            self._ranks.finish(self._counts)
         self._spares = self._ranks.spares.copy()
+
+    @property
+    def passes(self) -> int:
+        return 2 + (self._ranks.passes if self._drops else 0)
+
+    def look(self, block: Block) -> None:
+        self._sample.append(replace(block, rows=block.rows.copy(), base=block.deltas_from.copy()))
 
     def scan(self, index: int, block: Block) -> None:
         from tunemerge.merge.kernels.pcb import add_exponentials, widen_ranges
@@ -90,18 +104,22 @@ class PcbStream:
         elif index == 1:
             add_exponentials(block.rows, base, self._low, self._by, self._lanes)
         else:
-            self._ranks.count(index - 2, self._decisive(block), self._zeros)
+            self._ranks.scan(self._decisive(block), self._zeros)
 
     def finish(self, index: int) -> None:
         if index == 0:
             spread = self._high - self._low
             self._by[:] = np.where(spread > 0, 1 / np.where(spread > 0, spread, 1.0), 0.0)
         elif index == 1:
-            self._totals[:] = self._lanes.sum(axis=1)
-        elif index == 2:
-            self._ranks.narrow(self._counts, self._size)
+            totals = self._lanes.sum(axis=1)
+            self._shares[:] = 1 / np.where(totals > 0, totals, 1.0)  # 0 for a tensor without elements
+            for block in self._sample:
+                self._ranks.look(self._decisive(block), self._zeros)
+            if self._sample:
+                self._ranks.aim([[k / self._size for k in ks] for ks in self._counts])
+            self._sample = []
         else:
-            self._ranks.settle()
+            self._ranks.finish(self._counts)
             self._spares = self._ranks.spares.copy()
 
     def apply(self, block: Block) -> None:
@@ -118,7 +136,7 @@ class PcbStream:
         if self._weights.shape != block.rows.shape:
             self._weights, self._keep = np.empty(block.rows.shape), np.empty(block.rows.shape, np.bool_)
             self._zeros = np.zeros(block.out.size, np.float32)
-        balances(block.rows, block.deltas_from, self._low, self._by, self._totals, self._weights)
+        balances(block.rows, block.deltas_from, self._low, self._by, self._shares, self._weights)
         return self._weights.astype(np.float32)
 
 
@@ -138,5 +156,6 @@ PCB = register(
         reference=reference,
         stream=PcbStream,
         candidates=candidates,
+        version=2,
     )
 )
