@@ -15,6 +15,7 @@ SETTINGS: list[tuple[str, dict[str, Any]]] = [
     ("ties", {"density": [0.2, 0.5, 0.8]}),
     ("breadcrumbs", {"density": 0.5, "gamma": 0.01}),
     ("sce", {"select_topk": 0.3}),
+    ("pcb", {"density": [0.2, 0.5, 0.8]}),
 ]
 
 
