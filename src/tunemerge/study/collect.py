@@ -179,7 +179,7 @@ def _tasks(plan: StudyPlan) -> list[TaskInfo]:
             units=dict(t.units),
             unit=t.config.unit,
             weight=t.config.weight,
-            data=t.config.data or ", ".join(t.config.files.values()),
+            data=", ".join(t.config.tables.values()),
             licence=t.config.licence,
             private=t.config.private,
         )

@@ -18,6 +18,7 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from tunemerge.data.join import Join
 from tunemerge.study.config_parts import Part, Size, SplitName
 from tunemerge.tasks.task import TASKS
 
@@ -37,9 +38,14 @@ class TaskConfig(Part):
         None, description="kind of task (`tunemerge list tasks`); absent: the study's `task`",
         examples=["text-regression"],
     )  # fmt: skip
-    data: str | None = Field(
+    data: str | list[str] | None = Field(
         None, description="table (CSV, TSV, JSONL or Parquet, also .gz), split by seed as `splits` says; `$NAME` in a "
-        "path stands for an environment variable", examples=["amazon.csv"],
+        "path stands for an environment variable; of several tables the rows are pooled, with a column `source`",
+        examples=["amazon.csv", ["north.csv", "south.csv"]],
+    )  # fmt: skip
+    join: list[Join] = Field(
+        [], description="with `data`: columns of other tables, found by a key",
+        examples=[[{"table": "days.csv", "on": ["patient"]}]],
     )  # fmt: skip
     files: dict[SplitName, str] = Field(
         {}, description="instead of `data`: a table for each split",
@@ -78,6 +84,14 @@ class TaskConfig(Part):
     def options(self) -> Any:
         """The keys of the task's kind, an instance of its `Options`."""
         return self._options
+
+    @property
+    def tables(self) -> dict[str, str]:
+        """What each of its tables is called, by split, or as "data"."""
+        if not self.data:
+            return {str(split): file for split, file in self.files.items()}
+        names = self.data if isinstance(self.data, str) else " + ".join(self.data)
+        return {"data": " with ".join([names, *(j.table for j in self.join)])}
 
     def with_options(self, options: BaseModel) -> TaskConfig:
         """The same task with other keys of its kind."""
@@ -127,6 +141,8 @@ class TaskConfig(Part):
     def _one_source_of_rows(self) -> TaskConfig:
         if bool(self.data) == bool(self.files):
             raise ValueError("give either `data` (with `splits`) or `files`")
+        if self.files and self.join:
+            raise ValueError("`join` is for `data`")
         if self.files and self.splits:
             raise ValueError("`splits` is for `data`; with `files` the splits are given")
         return self

@@ -15,6 +15,7 @@ from tunemerge.findings import Finding, error, note, warning
 from tunemerge.registry import listed, nearest
 from tunemerge.stats.metrics import METRICS
 from tunemerge.stats.predictions import Predictions
+from tunemerge.study.complete import Cache
 from tunemerge.study.config import StudyConfig
 from tunemerge.study.config_given import IncumbentConfig
 from tunemerge.study.config_task import TaskConfig
@@ -118,7 +119,8 @@ def _aligned(
     if column is None:
         column, ids, every = "row", {int(n): str(n + 1) for n in lines}, None
     else:
-        data = read_table(table_path(folder, str(task.config.data or task.config.files["test"])))
+        tables = Cache().tables(task.config, folder)[0]
+        data = tables["data" if task.config.data else "test"]
         if column not in data.columns:
             return None, [_no_column(data, column, "id", f"tasks.{task.name}", "`incumbent.id`, a column of both")]
         every = set(data[column].astype(str))

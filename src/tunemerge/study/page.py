@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from tunemerge.data.join import Join, JoinWindow
 from tunemerge.strategies.written import WrittenStep, WrittenStrategy
 from tunemerge.study.config import StudyConfig
 from tunemerge.study.config_given import BuiltModel, IncumbentConfig, PoolModel
@@ -37,6 +38,8 @@ _SECTIONS: tuple[tuple[str, type[BaseModel], str], ...] = (
     ("A task", TaskConfig, "tasks.NAME"),
     ("Splits", SplitsConfig, "splits"),
     *((f"A task of the kind {name}", kind.Options, "tasks.NAME") for name, kind in TASKS),
+    ("A table that is joined", Join, "tasks.NAME.join[]"),
+    ("Its window of time", JoinWindow, "tasks.NAME.join[].window"),
     ("A base that a function makes", BuiltModel, "base"),
     ("A model of the pool", PoolModel, "pool.NAME"),
     ("What runs today", IncumbentConfig, "incumbent"),

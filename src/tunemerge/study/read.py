@@ -177,6 +177,8 @@ def _branch_at(loc: tuple[Any, ...]) -> int:
         return 1
     if loc[:2] == ("incumbent", "predictions"):
         return 2
+    if loc[:1] == ("tasks",) and loc[2:3] == ("data",):
+        return 3
     return 4 if loc[:1] == ("tasks",) and loc[2:3] == ("where",) and loc[-1] != "[key]" else len(loc)
 
 

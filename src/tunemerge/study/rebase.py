@@ -68,6 +68,10 @@ def _paths(study: yaml.Node | None) -> Iterator[tuple[yaml.Node, bool]]:
                 for name, node in _items(task):
                     if name == "data" and isinstance(node, yaml.ScalarNode) and node.tag.endswith("str"):
                         yield node, False
+                    elif name == "data" and isinstance(node, yaml.SequenceNode):
+                        yield from ((file, False) for file in node.value)
+                    elif name == "join" and isinstance(node, yaml.SequenceNode):
+                        yield from ((v, False) for one in node.value for k, v in _items(one) if k == "table")
                     elif name == "files":
                         yield from ((file, False) for _, file in _items(node))
 

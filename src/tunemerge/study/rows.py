@@ -6,7 +6,7 @@ import hashlib
 import io
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -14,13 +14,12 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from tunemerge.data.load import Columns, content_of, rows_of, table_path
-from tunemerge.errors import UsageError
+from tunemerge.data.load import Columns, content_of, rows_of
 from tunemerge.findings import Finding, error
 from tunemerge.graph.step import Leaf, Role
 from tunemerge.store.digest import digest_file, digest_json
 from tunemerge.store.sealed import write_sealed
-from tunemerge.study.complete import completed, read_once
+from tunemerge.study.complete import Cache, completed
 from tunemerge.study.config import DEFAULT_KIND, StudyConfig
 from tunemerge.study.config_task import TaskConfig
 from tunemerge.study.leaks import (
@@ -113,7 +112,7 @@ def role_of(name: str, config: StudyConfig) -> TaskRole:
 
 def read_rows(config: StudyConfig, folder: Path, store_root: Path) -> tuple[StudyRows, list[Finding]]:
     """Read and split every task's rows. Nothing is written. `folder` is what paths are relative to."""
-    cache: dict[Path, pd.DataFrame | UsageError] = {}
+    cache = Cache()
     config = completed(config, folder, cache)
     given, columns, found = _read_all(config, folder, cache)
     only_trained = frozenset(n for n in config.tasks if role_of(n, config) == "source")
@@ -160,7 +159,7 @@ def read_rows(config: StudyConfig, folder: Path, store_root: Path) -> tuple[Stud
 
 
 def _read_all(
-    config: StudyConfig, folder: Path, cache: dict[Path, pd.DataFrame | UsageError]
+    config: StudyConfig, folder: Path, cache: Cache
 ) -> tuple[dict[str, TaskTables], dict[str, list[str]], list[Finding]]:
     """The tables of every task whose rows can be used, the columns of all that could be read, and what is wrong. Files
     are read once."""
@@ -175,7 +174,7 @@ def _read_all(
         found += problems
         if not any(f.severity == "error" for f in problems):
             given[name] = tables
-    columns = {name: _columns(task, folder, cache) for name, task in config.tasks.items()}
+    columns = {name: cache.tables(task, folder)[1] for name, task in config.tasks.items()}
     return given, columns, found
 
 
@@ -190,11 +189,6 @@ def _kind_findings(spec: Spec, by_seed: Iterable[Frames], where: str) -> list[Fi
     return [finding for same in found.values() for finding in same]
 
 
-def _columns(task: TaskConfig, folder: Path, cache: Mapping[Path, pd.DataFrame | UsageError]) -> list[str]:
-    tables = (cache.get(table_path(folder, str(file))) for file in (task.data, *task.files.values()) if file)
-    return list(dict.fromkeys(str(c) for t in tables if isinstance(t, pd.DataFrame) for c in t.columns))
-
-
 def _check_runs(name: str, config: StudyConfig, by_run: Mapping[int, Frames]) -> list[Finding]:
     """What is wrong with a task's splits. What is wrong for one run is mostly wrong for all, with other counts: the
     first is enough."""
@@ -206,26 +200,20 @@ def _check_runs(name: str, config: StudyConfig, by_run: Mapping[int, Frames]) ->
     return found
 
 
-def _read(
-    name: str, task: TaskConfig, folder: Path, cache: dict[Path, pd.DataFrame | UsageError]
-) -> tuple[TaskTables, list[Finding]]:
+def _read(name: str, task: TaskConfig, folder: Path, cache: Cache) -> tuple[TaskTables, list[Finding]]:
     """Every table of a task (by split, or "data"), as rows and as it is, and what is wrong with them."""
     kind = TASKS[str(task.kind)]
     source = kind.source(task.options)
     columns = Columns(
         source.columns, source.required, task.unit, task.weight, {k: str(v) for k, v in task.where.items()}
     )
-    given = {"data": task.data} if task.data else task.files
-    found: list[Finding] = []
+    tables, _, problems = cache.tables(task, folder)
+    found = [replace(f, where=f"tasks.{name}") for f in problems]
     rows: Frames = {}
     raw: Frames = {}
-    for split, file in given.items():
-        path, where = table_path(folder, str(file)), f"tasks.{name} ({file})"
-        table = read_once(path, cache)
-        if isinstance(table, UsageError):
-            found.append(error("bad-data", str(table), f"tasks.{name}"))
-            continue
-        raw[split] = table = kind.unfold(table, task.options)
+    for split, whole in tables.items():
+        where = f"tasks.{name} ({task.tables[split]})"
+        raw[split] = table = kind.unfold(whole, task.options)
         remedy = f"name it: `{{role}}: COLUMN` in tasks.{name}"
         convert = partial(kind.convert, options=task.options, where=where)
         rows[split], problems = rows_of(table, columns, convert, kind.target, where, remedy)

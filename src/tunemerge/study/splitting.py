@@ -216,14 +216,14 @@ def _times(
         if column not in raw.columns:
             known = ", ".join(map(str, raw.columns))
             text = f"no column {column!r} (for splits.column); the columns are: {known}"
-            found.append(error("no-such-column", text, f"{where} ({task.data})"))
+            found.append(error("no-such-column", text, f"{where} ({task.tables['data']})"))
             continue
         if TASKS[str(task.kind)].timed and task.options.time != column:
             text = f"splits.column is {column!r}, {name} reads its times from {task.options.time!r}"
             found.append(error("other-time", text, "splits.column", f"say `column: {task.options.time}`"))
             continue
         try:
-            times[name] = parse_times(raw.loc[rows.index, column], f"{where} ({task.data})")
+            times[name] = parse_times(raw.loc[rows.index, column], f"{where} ({task.tables['data']})")
         except UsageError as e:
             found.append(error("bad-date", str(e), where))
     if len({numeric for _, numeric in times.values()}) > 1:
