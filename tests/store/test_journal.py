@@ -42,6 +42,32 @@ def test_a_tail_of_zeros_after_a_power_cut_is_cut_off(tmp_path):
     assert journal.read() == [*ENTRIES, {"more": 1}]
 
 
+def test_a_last_line_that_lost_a_block_of_its_middle_is_torn(tmp_path):
+    journal = filled(tmp_path)
+    whole = journal.path.read_bytes()
+    journal.path.write_bytes(whole[:-5000] + b"\0" * 4096 + whole[-904:])
+    assert journal.read() == ENTRIES[:-1]
+    journal.append({"more": 1})
+    assert journal.read() == [*ENTRIES[:-1], {"more": 1}]
+
+
+def test_a_flipped_bit_of_the_last_line_is_damage_and_cuts_nothing_off(tmp_path):
+    journal = Journal(tmp_path / "j")
+    for entry in ({"a": 1}, {"b": "two"}):
+        journal.append(entry)
+    whole = journal.path.read_bytes()
+    last = len(whole) - len(whole.splitlines(keepends=True)[-1])
+    for at in range(last, len(whole)):
+        for bit in range(8):
+            flipped = whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :]
+            journal.path.write_bytes(flipped)
+            with pytest.raises(StoreError, match="damaged"):
+                journal.read()
+            with pytest.raises(StoreError, match="damaged"):
+                journal.append({"c": 3})
+            assert journal.path.read_bytes() == flipped and journal.damage()
+
+
 def test_a_torn_first_line_leaves_an_empty_journal(tmp_path):
     journal = Journal(tmp_path / "j")
     journal.path.write_bytes(b'{"sha2')

@@ -6,6 +6,7 @@ import pytest
 from scipy.special import stdtr
 
 from small import SPLITS, run, small_study, write_table
+from tunemerge.cli.flips import show_flips
 from tunemerge.findings import FindingsError
 from tunemerge.stats.twoway import two_way
 
@@ -74,6 +75,18 @@ def test_flips_add_up_to_the_difference(finished):
         table = results.flips(a, b)
         assert table["gained"].sum() == pytest.approx(2 * sum(c.gains for c in f.tasks.values()))
         assert all(e.text and e.target != e.b for e in f.gained)
+
+
+def test_flips_as_a_command_prints_them(finished, tmp_path, capsys):
+    study, results = finished
+    arm = results.verdict.handed_back
+    show_flips(study.run_folder, arm, "incumbent", None, tmp_path / "flips.csv")
+    said = " ".join(capsys.readouterr().out.split())  # lines are wrapped
+    written = pd.read_csv(tmp_path / "flips.csv")
+    assert len(written) == len(results.flips(arm, "incumbent")) and f"{len(written)} rows" in said
+    assert f"a: {arm} gains" in said and f"b: {arm} gains" in said and "truth" in said
+    show_flips(study.run_folder, arm, arm, None, None)
+    assert "answer every test row alike" in capsys.readouterr().out
 
 
 def test_metrics_that_need_probabilities_refuse_labels(tmp_path, tiny_bert):

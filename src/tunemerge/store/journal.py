@@ -19,8 +19,9 @@ _FIX = "take the line out by hand, or move the journal away to start a new one"
 class Journal:
     """Several processes may append to one journal at once.
 
-    A crash can only tear the last line. A torn last line is not read, and the next append cuts it off under
-    the lock. A damaged line before the last is no torn write but damage, and an error that names the line.
+    A crash can only tear the last line: its end is missing, or blocks of it are zeros. A torn last line is not read,
+    and the next append cuts it off under the lock. Any other line that is not as it was written is damage, and an error
+    that names it: it is never cut off.
     """
 
     def __init__(self, path: Path) -> None:
@@ -41,7 +42,11 @@ class Journal:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
             size = os.fstat(fd).st_size
-            sound = size - _torn(fd, size)
+            last = _last_line(fd, size)
+            problem = _problem(last)
+            if problem and not _torn(last):
+                raise StoreError(f"{self.path}, last line: damaged ({problem}); {_FIX}")
+            sound = size - len(last) if problem else size
             if sound < size:
                 os.ftruncate(fd, sound)
             try:
@@ -64,7 +69,7 @@ class Journal:
             try:
                 entries.append(unseal(line))
             except (ValueError, KeyError) as problem:
-                if number == len(lines):
+                if number == len(lines) and _torn(line):
                     break
                 raise StoreError(f"{self._damaged(number, len(lines), problem)}; {_FIX}") from problem
         return entries
@@ -74,10 +79,9 @@ class Journal:
         out = []
         lines = self._lines()
         for number, line in enumerate(lines, start=1):
-            try:
-                unseal(line)
-            except (ValueError, KeyError) as problem:
-                fix = "it is not read, and the next run cuts it off" if number == len(lines) else _FIX
+            if problem := _problem(line):
+                torn = number == len(lines) and _torn(line)
+                fix = "it is not read, and the next run cuts it off" if torn else _FIX
                 out.append((self._damaged(number, len(lines), problem), fix))
         return out
 
@@ -91,15 +95,26 @@ class Journal:
         return f"{self.path}, line {number} of {of}: damaged ({problem})"
 
 
-def _torn(fd: int, size: int) -> int:
-    """Bytes at the end of the file that are no whole, sound line."""
+def _last_line(fd: int, size: int) -> bytes:
+    """The last line, with its newline if it has one."""
     tail, start = b"", size
     while start and tail.count(b"\n", 0, max(len(tail) - 1, 0)) == 0:
         start = max(0, start - 4096)
         tail = os.pread(fd, size - start, start)
-    last = tail[tail.rfind(b"\n", 0, max(len(tail) - 1, 0)) + 1 :]
+    return tail[tail.rfind(b"\n", 0, max(len(tail) - 1, 0)) + 1 :]
+
+
+def _problem(line: bytes) -> Exception | None:
+    """What is wrong with a line; an empty file has an empty one."""
     try:
-        unseal(last)
-    except (ValueError, KeyError):
-        return len(last)
-    return 0
+        unseal(line)
+    except (ValueError, KeyError) as problem:
+        return problem
+    return None
+
+
+def _torn(line: bytes) -> bool:
+    """Whether a crash can have left this last line, which is not sound: its end is missing, or a block of it was never
+    written. One that goes on behind a sound entry has lost its newline otherwise."""
+    whole = line.endswith(b"\n") or _problem(line[:-1] + b"\n") is None
+    return not whole or b"\0" in line
