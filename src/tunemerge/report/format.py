@@ -20,7 +20,7 @@ _PERCENT = {
 }  # fmt: skip
 _PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z")
 _NAMES = {"auroc": "AUROC", "auprc": "AUPRC", "f1": "F1", "macro_f1": "macro-F1", "ece": "calibration error",
-          "log_loss": "log loss", "brier": "Brier score", "accuracy_and_r2": "accuracy and R²"}  # fmt: skip
+          "log_loss": "log loss", "brier": "Brier score", "accuracy_and_r2": "accuracy and R²", "r2": "R²"}  # fmt: skip
 
 
 def is_percent(metric: str) -> bool:
