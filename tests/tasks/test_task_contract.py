@@ -19,6 +19,7 @@ from tunemerge.tasks.made_network import Description
 from tunemerge.tasks.task import TASKS, Loaded
 from tunemerge.testing import tasks as contract
 from tunemerge.testing.tasks import CONTRACTS, Case
+from tunemerge.tune.config import TuneConfig
 
 
 def text_classification(base: Path) -> Case:
@@ -34,6 +35,18 @@ def text_pairs(base: Path) -> Case:
     table = pd.DataFrame({"text": sentences(48, 2)[0], "answer": first, "label": labels})
     gap = table.assign(answer=[None, *first[1:]])
     return Case(TASKS["text-classification"], {"pair": "answer"}, table, base, [(gap, "missing-value")])
+
+
+def text_multilabel(base: Path) -> Case:
+    texts, labels = sentences(48, 1)
+    topics = [
+        ";".join([label, *(["short"] if len(t.split()) < 8 else [])]) for t, label in zip(texts, labels, strict=True)
+    ]
+    table = pd.DataFrame({"text": texts, "topics": [None, *topics[1:]]})
+    named = {"label": "topics", "labels": {x: x.upper() for x in ("negative", "positive", "short")}}
+    bad = [(table.assign(topics="bland;short"), "unknown-label"), (table.drop(columns="topics"), "no-such-column")]
+    tuning = TuneConfig(learning_rate=1e-2, batch_size=8, dropout=0.0)
+    return Case(TASKS["text-multilabel"], named, table, base, bad, tuning)
 
 
 def text_regression(base: Path) -> Case:
@@ -165,6 +178,7 @@ def image_made(base: Path) -> Case:
 CASES = {
     text_classification: "tiny_bert",
     text_pairs: "tiny_bert",
+    text_multilabel: "tiny_bert",
     text_regression: "tiny_bert",
     language_modelling: "tiny_gpt",
     instructions: "tiny_gpt",

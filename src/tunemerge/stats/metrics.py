@@ -88,7 +88,9 @@ def _surprise(target: Targets, logits: Floats) -> Floats:
     return -log_softmax(logits)[np.arange(len(target)), target]
 
 
-def _mean_of(per_row: Callable[[Targets, Floats], Floats]) -> Callable[[Targets, Floats, Floats], Floats]:
+def mean_of(per_row: Callable[[Targets, Floats], Floats]) -> Callable[[Targets, Floats, Floats], Floats]:
+    """`many` of a metric whose terms these are."""
+
     def many(target: Targets, logits: Floats, weights: Floats) -> Floats:
         return np.asarray(weights @ per_row(target, logits) / weights.sum(axis=1), np.float64)
 
@@ -104,7 +106,7 @@ def _macro_f1(target: Targets, logits: Floats, weights: Floats) -> Floats:
     return np.asarray(f1.sum(axis=1) / (total > 0).sum(axis=1), np.float64)
 
 
-def _area(positive: NDArray[np.bool_], ranking: Floats, weights: Floats) -> Floats:
+def area_under_roc(positive: NDArray[np.bool_], ranking: Floats, weights: Floats) -> Floats:
     """Weighted area under the ROC curve [B], ties half; nan where one side has no weight."""
     others = np.flatnonzero(~positive)
     others = others[np.argsort(ranking[others], kind="stable")]
@@ -121,9 +123,9 @@ def _area(positive: NDArray[np.bool_], ranking: Floats, weights: Floats) -> Floa
 def _auroc(target: Targets, logits: Floats, weights: Floats) -> Floats:
     """Two classes: ranked by the log odds of class 1. More: one-vs-rest, mean over the classes that occur."""
     if logits.shape[1] == 2:
-        return _area(target == 1, logits[:, 1] - logits[:, 0], weights)
+        return area_under_roc(target == 1, logits[:, 1] - logits[:, 0], weights)
     ranking = log_softmax(logits)
-    areas = np.stack([_area(target == c, ranking[:, c], weights) for c in range(logits.shape[1])])
+    areas = np.stack([area_under_roc(target == c, ranking[:, c], weights) for c in range(logits.shape[1])])
     defined = (~np.isnan(areas)).sum(axis=0)
     return np.divide(np.nansum(areas, axis=0), defined, out=np.full(len(weights), np.nan), where=defined > 0)
 
@@ -216,7 +218,7 @@ def _bits_per_byte(target: Floats, likelihood: Floats, weights: Floats) -> Float
 
 def _accuracy_or_r2(target: Targets, outputs: Floats, weights: Floats) -> Floats:
     classes = np.issubdtype(target.dtype, np.integer)
-    return _mean_of(_correct)(target, outputs, weights) if classes else _r2(target, outputs, weights)
+    return mean_of(_correct)(target, outputs, weights) if classes else _r2(target, outputs, weights)
 
 
 def _exact_match(target: Floats, completion: Floats) -> Floats:
@@ -229,15 +231,15 @@ def _rouge_l(target: Floats, completion: Floats) -> Floats:
 
 METRICS: Registry[Metric] = Registry("metric", "tunemerge.stats.measures", "tunemerge.metrics")
 for _metric in (
-    Metric("accuracy", True, _mean_of(_correct), _correct),
+    Metric("accuracy", True, mean_of(_correct), _correct),
     Metric("macro_f1", True, _macro_f1),
     Metric("auroc", True, _auroc, probabilities=True),
-    Metric("log_loss", False, _mean_of(_surprise), _surprise, upper=np.inf, probabilities=True),
+    Metric("log_loss", False, mean_of(_surprise), _surprise, upper=np.inf, probabilities=True),
     Metric("auprc", True, _auprc, probabilities=True),
-    Metric("brier", False, _mean_of(_brier), _brier, probabilities=True),
+    Metric("brier", False, mean_of(_brier), _brier, probabilities=True),
     Metric("ece", False, _ece, probabilities=True),
     Metric("rmse", False, _rmse, upper=np.inf, prediction="value", has_unit=True),
-    Metric("mae", False, _mean_of(_mae_terms), _mae_terms, upper=np.inf, prediction="value", has_unit=True),
+    Metric("mae", False, mean_of(_mae_terms), _mae_terms, upper=np.inf, prediction="value", has_unit=True),
     Metric("r2", True, _r2, lower=-np.inf, prediction="value"),
     Metric("spearman", True, _spearman, lower=-1.0, prediction="value"),
     Metric("bits_per_byte", False, _bits_per_byte, upper=np.inf, prediction="likelihood"),
@@ -245,8 +247,8 @@ for _metric in (
     Metric("perplexity", False, _perplexity, lower=1.0, upper=np.inf, prediction="likelihood"),
     Metric("completion_bits_per_byte", False, _bits_per_byte, upper=np.inf, prediction="completion"),
     Metric("completion_nll", False, _nll, upper=np.inf, prediction="completion"),
-    Metric("exact_match", True, _mean_of(_exact_match), _exact_match, prediction="completion", generated=True),
-    Metric("rouge_l", True, _mean_of(_rouge_l), _rouge_l, prediction="completion", generated=True),
+    Metric("exact_match", True, mean_of(_exact_match), _exact_match, prediction="completion", generated=True),
+    Metric("rouge_l", True, mean_of(_rouge_l), _rouge_l, prediction="completion", generated=True),
     Metric(BOTH, True, _accuracy_or_r2, lower=-np.inf, prediction=EITHER),
 ):
     METRICS.add(_metric.name, _metric)

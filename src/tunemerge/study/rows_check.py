@@ -11,7 +11,6 @@ from tunemerge.findings import Finding, error, note, warning
 from tunemerge.registry import listed
 from tunemerge.tasks.spec import Spec
 from tunemerge.tasks.task import TASKS
-from tunemerge.tasks.text_model import TextKind
 
 Frames = Mapping[str, pd.DataFrame]
 Contents = Mapping[str, pd.Series]
@@ -100,7 +99,7 @@ def _heads(trained: Mapping[str, Spec]) -> list[Finding]:
             text = f"tasks of a study share one model; {names[0]} has {key} {here}, {first[0]} has {there}"
             return [error("options-differ", text, f"tasks.{names[0]}.{key}", "say the same in both")]
     for names, spec in heads:
-        if not isinstance(TASKS[spec.kind], TextKind):
+        if not TASKS[spec.kind].shares_body:
             text = (
                 f"tasks of kind {spec.kind} share no body with others; {names[0]} differs in kind, labels or template"
             )

@@ -72,6 +72,7 @@ class TaskKind(ABC):
     `weight` are inputs. `head_names` are parts of the names of tensors that belong to the head; a kind without any has
     no head that could be trained alone. `adapter_task` is what PEFT calls a model of this kind. `generates`: whether
     `answer` adds columns to predictions.
+    `shares_body`: tasks of other labels, or of another such kind, can have heads of their own on one body.
     `opaque`: columns (by their keys) whose cells stand for something else, a path for an image: not judged as values.
     `timed`: rows have columns `series`, `time` and `known` (numbers, all in `target`): when a row's prediction is made,
     and when its answer was known. Nothing is then trained or chosen on what was not yet known, and units may come back.
@@ -85,6 +86,7 @@ class TaskKind(ABC):
     head_names: ClassVar[tuple[str, ...]] = ()
     adapter_task: ClassVar[str] = "SEQ_CLS"
     generates: ClassVar[bool] = False
+    shares_body: ClassVar[bool] = False
     opaque: ClassVar[tuple[str, ...]] = ()
     fits: ClassVar[bool] = False
     timed: ClassVar[bool] = False

@@ -46,6 +46,11 @@ def text_columns(table: pd.DataFrame, options: TextOptions) -> pd.DataFrame:
     return pd.DataFrame(columns, index=table.index)
 
 
+def joined(rows: Rows) -> list[str]:
+    """One text a row, for models that count words."""
+    return [" ".join(text) if isinstance(text, tuple) else text for text in rows.features]
+
+
 class TextKind(TaskKind):
     """What kinds of a text, or of two, have in common; what a row's answer is, they say themselves.
 
@@ -53,6 +58,7 @@ class TextKind(TaskKind):
     """
 
     head_names = ("classifier.", "score.", "classification_head.")
+    shares_body = True
 
     def source(self, options: Any) -> Source:
         answer = {name: getattr(options, name) for name in self.target}

@@ -22,9 +22,9 @@ Sample = tuple[np.ndarray, Floats, Floats]
 
 
 def samples(metric: Metric) -> Iterator[Sample]:
-    """(target [n], predictions [n, k], weights [n]) of the kind that the metric scores: two classes and four, some of
-    them right; values, forecasts, returns of six assets and twelve, and predictions near them; or texts and how likely
-    they are."""
+    """(target [n] or [n, m], predictions [n, k], weights [n]) of the kind that the metric scores: two classes and
+    four, some of them right; several labels a row; values, forecasts, returns of six assets and twelve, and
+    predictions near them; or texts and how likely they are."""
     for number, classes in enumerate((2, 4)):
         rng = np.random.default_rng(number)
         weights = rng.integers(1, 4, ROWS).astype(float)
@@ -35,6 +35,9 @@ def samples(metric: Metric) -> Iterator[Sample]:
         elif metric.prediction == "classes":
             target = np.arange(ROWS) % classes
             yield target, rng.normal(size=(ROWS, classes)) + 1.5 * np.eye(classes)[target], weights
+        elif metric.prediction == "labels":
+            applies = (np.arange(ROWS)[:, None] % (np.arange(classes) + 2) == 0).astype(float)
+            yield applies, rng.normal(size=applies.shape) + 2 * applies - 1, weights
         elif metric.prediction == "forecast":
             came = rng.normal(3.0, 2.0, (ROWS, classes))
             scale = rng.uniform(0.5, 2.0, (ROWS, 1))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tunemerge.stats.metrics import METRICS, Floats, Metric, _mean_of
+from tunemerge.stats.metrics import METRICS, Floats, Metric, mean_of
 from tunemerge.stats.portfolio import Book, Panel, correlation, drawdown, mean_return, sharpe, volatility
 
 
@@ -32,7 +32,7 @@ def _of_book(measure: Callable[[Book], float]) -> Callable[[Floats, Floats, Floa
 
 
 for _metric in (
-    Metric("directional_accuracy", True, _mean_of(_direction), _direction, prediction="return"),
+    Metric("directional_accuracy", True, mean_of(_direction), _direction, prediction="return"),
     Metric("information_coefficient", True, _information, lower=-1.0, prediction="return"),
     Metric("portfolio_return", True, _of_book(mean_return), lower=-np.inf, upper=np.inf, prediction="return"),
     Metric("portfolio_volatility", False, _of_book(volatility), upper=np.inf, prediction="return"),

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from tunemerge.findings import Finding
 from tunemerge.tasks import hub
@@ -39,8 +39,9 @@ class TextClassification(TextKind):
     name = "text-classification"
     prediction = "classes"
     metric = "accuracy"
-    Options = ClassificationOptions
+    Options: ClassVar[type[BaseModel]] = ClassificationOptions
     target = ("label",)
+    problem_type: ClassVar[str] = "single_label_classification"  # transformers' word for it, in config.json
 
     def convert(
         self, table: pd.DataFrame, options: ClassificationOptions, where: str
@@ -52,7 +53,8 @@ class TextClassification(TextKind):
         return Spec(self.name, label_names(rows), {"pair": True} if options.pair else {})
 
     def own_labels(self, config: Mapping[str, Any]) -> tuple[str, ...] | None:
-        return tuple(own_labels(config)) if is_classifier(config) else None
+        said = config.get("problem_type") or TextClassification.problem_type
+        return tuple(own_labels(config)) if is_classifier(config) and said == self.problem_type else None
 
     def check(self, spec: Spec, parts: Mapping[str, pd.DataFrame], where: str) -> list[Finding]:
         return class_findings(parts, where)
@@ -72,7 +74,9 @@ class TextClassification(TextKind):
         hub.set_dropout(config, dropout, folder)
         if config.pad_token_id is None:
             config.pad_token_id = hub.tokenizer_of(folder).pad_token_id
-        self.save(Loaded(with_head(folder, config, spec.labels, seed), spec, folder), out)
+        net = with_head(folder, config, spec.labels, seed)
+        net.config.problem_type = self.problem_type
+        self.save(Loaded(net, spec, folder), out)
 
     def check_outputs(self, config: Any, spec: Spec, folder: Path) -> None:
         hub.same_labels(hub.label_names(config), spec.labels, folder)

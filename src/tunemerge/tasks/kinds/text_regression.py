@@ -22,7 +22,7 @@ from tunemerge.tasks.rows import Rows, value_targets
 from tunemerge.tasks.scaling import Scale, scale_of, summary_of, value_findings
 from tunemerge.tasks.spec import Spec
 from tunemerge.tasks.task import TASKS, KindControl, Loaded
-from tunemerge.tasks.text_model import TextKind, TextOptions, load_model, output_tensors, text_columns
+from tunemerge.tasks.text_model import TextKind, TextOptions, joined, load_model, output_tensors, text_columns
 
 
 class RegressionOptions(TextOptions):
@@ -41,12 +41,8 @@ def _tfidf_ridge(spec: Spec, train: Rows, rows: Rows, seed: int) -> np.ndarray:
 
     words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
     model = make_pipeline(words, RidgeCV(np.logspace(-1, 2, 7)))
-    model.fit(_joined(train), train.target, ridgecv__sample_weight=train.weight)
-    return np.asarray(model.predict(_joined(rows)), np.float64)[:, None]
-
-
-def _joined(rows: Rows) -> list[str]:
-    return [" ".join(text) if isinstance(text, tuple) else text for text in rows.features]
+    model.fit(joined(train), train.target, ridgecv__sample_weight=train.weight)
+    return np.asarray(model.predict(joined(rows)), np.float64)[:, None]
 
 
 class TextRegression(TextKind):
