@@ -1,0 +1,114 @@
+"""Studies of tables: what is inferred and found, how models read their columns, what private hospitals may do."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from small import run
+from tunemerge.checkpoint.preprocessing import preprocessing_findings
+from tunemerge.findings import FindingsError
+from tunemerge.graph.private import pooling
+from tunemerge.study.study import Study
+from tunemerge.tasks.fitted import read_fitted, write_fitted
+
+
+def write_site(path: Path, n: int, seed: int, **columns) -> None:
+    rng = np.random.default_rng(seed)
+    age, sex = rng.normal(50, 10, n).round(1), rng.choice(["f", "m"], n)
+    ill = (age - 50) / 10 + (sex == "m") + rng.normal(0, 0.5, n) > 0.5
+    table = pd.DataFrame({"id": range(n), "age": age, "sex": sex, "ward": "A", "ill": ill.astype(int)})
+    table.loc[::7, "age"] = np.nan
+    table.assign(**columns).to_csv(path, index=False)
+
+
+def table_study(folder: Path, **changes) -> Study:
+    site = {"label": "ill", "labels": {"0": "healthy", "1": "ill"}, "ignore": ["id"],
+            "splits": {"test": 60, "validation": 24, "adapt": 32, "source": 48}}  # fmt: skip
+    for number, name in enumerate("ab"):
+        if not (folder / f"{name}.csv").exists():
+            write_site(folder / f"{name}.csv", 200, number)
+    study = {
+        "name": "tables", "task": "table-classification", "base": {"build": "table_mlp", "config": {"width": 8}},
+        "tasks": {n: {**site, "data": f"{n}.csv", **changes.pop(n, {})} for n in "ab"},
+        "strategies": ["merge_then_tune", "tune_then_merge"], "methods": ["linear"], "candidates": 2,
+        "budget": {"examples": 64}, "pool_budget": {"epochs": 1}, "seeds": 1,
+        "tuning": {"batch_size": 16, "learning_rate": 1e-2, "evaluations": 2}, **changes,
+    }  # fmt: skip
+    return Study.from_dict(study, folder, folder / "work")
+
+
+def said(study: Study, code: str) -> list[str]:
+    return [f"{f.where} {f.message} {f.remedy}" for f in study.check() if f.code == code]
+
+
+def test_a_study_of_tables_hands_back_a_model_that_has_its_preprocessing(tmp_path):
+    results = run(table_study(tmp_path))
+    arms = {a.name for a in results.arms}
+    assert {"logistic", "boosted_trees", "logistic_own", "boosted_trees_own"} <= arms
+    assert results.metric == "auroc" and {"auprc", "brier", "ece"} <= set(results.arms[0].metrics or {})
+    fitted = read_fitted(tmp_path / "work/runs/tables/model")
+    assert fitted["columns"]["numeric"]["age"]["missing"] and list(fitted["columns"]["categorical"]) == ["sex", "ward"]
+
+
+def test_what_is_odd_at_one_site_is_found(tmp_path):
+    write_site(tmp_path / "b.csv", 200, 1, ward="B", age=[np.nan] * 195 + [1, 2, 3, 4, 5])
+    study = table_study(tmp_path)
+    assert "'ward'" in said(study, "column-constant")[0] and "'age' (9" in said(study, "column-mostly-empty")[0]
+    table = pd.read_csv(tmp_path / "a.csv")
+    table.loc[:, "sex"] = ["other" if i % 50 == 3 else s for i, s in enumerate(table["sex"])]
+    parts = {"adapt": table[table["sex"] != "other"][:60], "validation": table[100:130], "test": table[130:]}
+    for name, rows in parts.items():
+        rows.to_csv(tmp_path / f"{name}.csv", index=False)
+    files = {"files": {n: f"{n}.csv" for n in parts}, "data": None, "splits": {}, "rare": 1}
+    study = table_study(tmp_path, a=files, strategies=["joint"], b={"rare": 1})
+    (text,) = said(study, "category-unknown")
+    assert "tasks.a 2 test rows have a category in 'sex' that no training row has, first 'other' in data row" in text
+
+
+def test_bad_cells_are_named_by_row_column_and_value(tmp_path):
+    write_site(tmp_path / "a.csv", 200, 0)
+    table = pd.read_csv(tmp_path / "a.csv", dtype=object)
+    table.loc[4, "age"], table.loc[6, "ill"] = "forty", "2"
+    table.to_csv(tmp_path / "a.csv", index=False)
+    study = table_study(tmp_path)
+    (text,) = said(study, "not-a-number")
+    assert "1 values of column 'age' are no finite numbers: 'forty' in data row 5" in text and "categorical: [age]" in text
+    assert "'2'" in said(study, "unknown-label")[0] and "data row 7, column 'ill'" in said(study, "unknown-label")[0]
+
+
+def test_private_tables_declare_categories_and_pool_nothing(tmp_path):
+    private = {"private": True}
+    with pytest.raises(FindingsError, match="private-categories"):
+        table_study(tmp_path, a=private, b=private).plan()
+    private = {"private": True, "categorical": {"sex": ["f", "m"], "ward": ["A"]}}
+    plan = table_study(tmp_path, a=private, b=private, strategies=["tune_then_merge"]).plan()
+    assert pooling(plan.graph) == [] and dict(plan.unavailable).keys() == {"logistic", "boosted_trees"}
+    assert {"logistic_own", "boosted_trees_own"} <= {a.name for a in plan.arms}
+    ceilings = table_study(tmp_path, a=private, b=private, strategies=["tune_then_merge"], ceilings=True).plan()
+    assert {a.name for a in ceilings.arms if a.ceiling} == {"logistic", "boosted_trees"}
+
+
+def test_models_that_read_a_column_differently_are_refused(tmp_path):
+    for name, mean in (("one", 50.0), ("two", 47.5), ("three", 50.0)):
+        (tmp_path / name).mkdir()
+        scale = {"mean": mean, "std": 9.0, "missing": True}
+        write_fitted(tmp_path / name, {"columns": {"numeric": {"age": scale}, "categorical": {"sex": ["f", "m"]}}})
+    (found,) = preprocessing_findings({name: tmp_path / name for name in ("one", "two", "three")})
+    assert (found.code, found.where, found.severity) == ("preprocessing-differs", "two", "error")
+    assert "age: mean 47.5, spread 9 instead of mean 50, spread 9" in found.message
+
+
+def test_sources_of_one_task_are_pooled_and_joined(tmp_path):
+    for number, name in enumerate(("north", "south")):
+        write_site(tmp_path / f"{name}.csv", 200, number)
+    pd.DataFrame({"id": range(150), "smokes": ["yes", "no"] * 75}).to_csv(tmp_path / "habits.csv", index=False)
+    both = {"data": ["north.csv", "south.csv"], "join": [{"table": "habits.csv", "on": ["id"]}]}
+    study = table_study(
+        tmp_path, a={**both, "where": {"source": "north"}}, b={**both, "where": {"source": "south"}}
+    )
+    plan = study.plan()
+    options = plan.rows.spec.options
+    assert options["categorical"].keys() == {"sex", "smokes", "ward"} and options["numeric"] == ["age"]
+    assert "100 of 400 rows have no row in habits.csv" in said(study, "join-unmatched")[0]
