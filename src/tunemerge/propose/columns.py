@@ -91,9 +91,14 @@ def describe(values: Values) -> str:
 _LONG = 20
 
 
+def texts_of(profile: dict[str, Values]) -> list[str]:
+    """The columns of texts."""
+    return [c for c, v in profile.items() if _is_text(v)]
+
+
 def text_column(profile: dict[str, Values]) -> Guess:
     """The column that a model reads."""
-    texts = [c for c, v in profile.items() if _is_text(v)]
+    texts = texts_of(profile)
     named = [c for c in texts if plain(c) in _TEXT]
     if len(texts) == 1:
         return Guess(texts[0], "the only column of texts")

