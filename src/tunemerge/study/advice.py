@@ -9,7 +9,8 @@ from tunemerge.registry import listed
 from tunemerge.stats.components import FEWEST_SEEDS
 from tunemerge.stats.metrics import METRICS, Metric
 from tunemerge.strategies.setting import Setting
-from tunemerge.study.arms import MAIN, Arm, asked_for
+from tunemerge.study.arm import Arm
+from tunemerge.study.arms import MAIN, asked_for
 from tunemerge.study.config import StudyConfig
 from tunemerge.study.rows import StudyRows
 

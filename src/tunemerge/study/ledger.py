@@ -10,7 +10,7 @@ from tunemerge.graph.step import Step
 from tunemerge.graph.twins import CONTENT_KEY
 from tunemerge.results import CostLine
 from tunemerge.store.artifacts import Artifact
-from tunemerge.study.arms import Arm
+from tunemerge.study.arm import Arm
 from tunemerge.study.plan import StudyPlan, ancestors
 from tunemerge.study.sunk import given_examples, made_elsewhere
 

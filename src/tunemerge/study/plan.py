@@ -14,7 +14,8 @@ from tunemerge.graph.step import Leaf, Node, Step
 from tunemerge.registry import listed
 from tunemerge.strategies.setting import Fitted, Setting, predict, predict_fitted
 from tunemerge.study.advice import unanswered
-from tunemerge.study.arms import Arm, build_arms
+from tunemerge.study.arm import Arm
+from tunemerge.study.arms import build_arms
 from tunemerge.study.config import StudyConfig
 from tunemerge.study.config_tuning import Budget
 from tunemerge.study.incumbent import Incumbent

@@ -18,7 +18,7 @@ from tunemerge.stats.metrics import METRICS, Metric, metrics_of
 from tunemerge.stats.predictions import Predictions
 from tunemerge.store.artifacts import Artifact, Store
 from tunemerge.strategies.adapters import adapted, form
-from tunemerge.study.arms import Arm
+from tunemerge.study.arm import Arm
 from tunemerge.study.incumbent import NAME as INCUMBENT
 from tunemerge.study.ledger import ArmCost, line
 from tunemerge.study.plan import StudyPlan
