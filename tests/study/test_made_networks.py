@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ import pictures
 import tunemerge
 from small import run
 from tunemerge.errors import UsageError
+from tunemerge.graph.step import Leaf
 from tunemerge.plugins import load_plugin
 from tunemerge.study.study import Study
+from tunemerge.tasks.spec import Spec
 from tunemerge.tasks.task import TASKS
 from tunemerge.tune.config import TuneConfig
 
@@ -40,19 +43,23 @@ def study(folder: Path, **changes: Any) -> Study:
     return Study.from_dict(values, folder, folder / "work")
 
 
-def test_a_network_of_ones_own_goes_through_a_study(tmp_path: Path) -> None:
-    one = study(tmp_path)
+def test_the_study_of_the_page_runs(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "any-network.md").read_text()
+    code, text = re.findall(r"```(?:python|yaml)\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "nets.py").write_text(code)
+    (tmp_path / "study.yaml").write_text(text)
+    for number, name in enumerate("ab"):
+        pictures.write_npz(tmp_path / f"{name}.npz", 150, number)
+    one = Study.from_yaml(tmp_path / "study.yaml", workdir=tmp_path / "work")
     assert [f for f in one.check() if f.severity == "error"] == []
     results = run(one)
-    arms = {arm.name: arm for arm in results.arms}
-    assert {"merge_then_tune/task_arithmetic", "tune_then_merge/task_arithmetic", "pixel_logistic"} <= set(arms)
-    assert results.base == "nets.py:make(width=4), drawn by every seed"
+    assert {"merge_then_tune/task_arithmetic", "pixel_logistic"} <= {arm.name for arm in results.arms}
+    assert results.base == "nets.py:make(width=8), drawn by every seed"
     model = one.run_folder / "model"
     config = json.loads((model / "config.json").read_text())
-    assert config["id2label"] == {"0": "0", "1": "1"} and config["head"] == [["top.weight", 0], ["top.bias", 0]]
-    # Each seed draws its own base; both kinds of arms of a seed start from one.
-    states = [s.params["seed"] for s in one.plan().graph.steps if s.op == "init"]
-    assert sorted(states) == [0, 1]
+    assert config["id2label"] == {"0": "0", "1": "1"} and config["head"] == [["4.weight", 0], ["4.bias", 0]]
+    # Each seed draws its own base, which all of its arms start from.
+    assert sorted(s.params["seed"] for s in one.plan().graph.steps if s.op == "init") == [0, 1]
     found = tunemerge.evaluate(model, tmp_path / "a.npz", task="image-classification")
     assert found.rows == 150 and found.metrics["accuracy"].value > 0.6
 
@@ -94,7 +101,7 @@ def test_what_is_wrong_with_a_network_is_a_finding(tmp_path: Path, base: dict[st
 def test_weights_are_taken_and_a_head_only_where_its_labels_are_known(tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
-    one = study(tmp_path)
+    one = study(tmp_path, seeds=1, strategies=["joint"])
     run(one)
     state = load_file(one.run_folder / "model" / "model.safetensors")
     save_file(state, tmp_path / "w.safetensors")
@@ -103,10 +110,12 @@ def test_weights_are_taken_and_a_head_only_where_its_labels_are_known(tmp_path: 
         base = {"build": "nets.py:make", "config": {"width": 4}, "weights": "w.safetensors", "labels": given}
         other = study(tmp_path, base=base, name="other", seeds=1, strategies=["joint"])
         start = next(s for s in other.plan().graph.steps if s.op == "init")
-        run(other)
-        artifact = other.store.get(start.key)
-        assert artifact is not None
-        began = load_file(artifact.path / "model.safetensors")
+        (leaf,) = start.inputs["model"]
+        assert isinstance(leaf, Leaf)
+        (tmp_path / f"start{len(given)}").mkdir()
+        spec = Spec.of(start.params)
+        TASKS[spec.kind].initialise(leaf.path, tmp_path / f"start{len(given)}", spec, 0)
+        began = load_file(tmp_path / f"start{len(given)}" / "model.safetensors")
         assert (began["stem.weight"] == state["stem.weight"]).all()
         turned = bool((began["top.bias"] == state["top.bias"].flip(0)).all())
         assert turned == bool(given)

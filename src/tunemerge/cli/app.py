@@ -27,7 +27,11 @@ Set = Annotated[
 ]
 Plugins = Annotated[
     list[Path] | None,
-    typer.Option("--plugin", metavar="FILE.PY", help="a file of your own, for recipes and lists (studies: `plugins`)"),
+    typer.Option(
+        "--plugin",
+        metavar="FILE.PY",
+        help="a file of your own that is used (in studies: `plugins`)",
+    ),
 ]
 RunFolder = Annotated[Path, typer.Argument(help="a run's folder", metavar="RUNS/NAME")]
 
@@ -71,7 +75,7 @@ def demo(
 
 @app.command()
 def init(
-    data: Annotated[list[Path], typer.Argument(help="tables (CSV, TSV, JSONL, Parquet), or folders of them")],
+    data: Annotated[list[Path], typer.Argument(help="tables (CSV, JSONL, Parquet, NPZ), folders of them or of images")],
     model: Annotated[
         list[str] | None,
         typer.Option(metavar="[TASK=]MODEL", help="a model for the pool: folder, package:NAME/PATH or Hub id"),
@@ -369,6 +373,7 @@ def tune(
     label: Annotated[str | None, typer.Option(help="column of the label")] = None,
     epochs: Annotated[float, typer.Option(help="passes over the rows")] = 3.0,
     seed: Annotated[int, typer.Option(help="order, dropout and the head's start")] = 0,
+    plugin: Plugins = None,
     set_: Annotated[
         list[str] | None,
         typer.Option(
@@ -383,6 +388,7 @@ def tune(
     """Tune one model."""
     from tunemerge.cli.single import tune_one
 
+    _load(plugin)
     columns = {name: column for name, column in (("text", text), ("label", label)) if column is not None}
     tune_one(model, data, out, validation, kind, columns, epochs, seed, set_ or [])
 
@@ -400,11 +406,13 @@ def evaluate(
     ] = None,
     unit: Annotated[str | None, typer.Option(help="column of what is resampled")] = None,
     out: Annotated[Path | None, typer.Option(help="file for the predictions (Parquet)")] = None,
+    plugin: Plugins = None,
     json: Json = False,
 ) -> None:
     """Evaluate one model: all metrics, with intervals over the units."""
     from tunemerge.cli.single import evaluate_one
 
+    _load(plugin)
     columns = {name: column for name, column in (("text", text), ("label", label)) if column is not None}
     evaluate_one(model, data, kind, columns, set_ or [], unit, out)
 

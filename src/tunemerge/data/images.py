@@ -13,6 +13,12 @@ from tunemerge.registry import listed
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 
 
+def is_image_folder(place: Path) -> bool:
+    """Whether all that a folder has are folders with images in them."""
+    inside = [p for p in place.iterdir() if not p.name.startswith(".")] if place.is_dir() else []
+    return bool(inside) and all(p.is_dir() and any(c.suffix.lower() in SUFFIXES for c in p.iterdir()) for p in inside)
+
+
 def read_image_folder(folder: Path) -> pd.DataFrame:
     """`image` (a path inside the folder) and `label` (the folder that it lies in), in the order of names.
 

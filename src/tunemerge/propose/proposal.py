@@ -34,12 +34,17 @@ class Proposal:
     why: dict[str, str]
 
 
+def is_built(base: str) -> bool:
+    """Whether a base is FILE.PY:FUNCTION, which makes a network."""
+    return ".py:" in base and not base.startswith("package:")
+
+
 def propose(sources: Sequence[Source], answers: Answers) -> tuple[Proposal, list[Question], list[Finding]]:
     """What can be inferred, what is to be asked, and what is wrong with what was said."""
     seen = look(sources, answers)
     questions, found = list(seen.questions), list(seen.findings)
     models, problems = open_models(answers.models, "--model")
-    bases, more = open_models([answers.base] if answers.base else [], "--base")
+    bases, more = open_models([answers.base] if answers.base and not is_built(answers.base) else [], "--base")
     found += problems + more
     tasks = _alike(seen.tasks, answers, questions, found)
     target = answers.target

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from tunemerge.data.images import is_image_folder
 from tunemerge.data.load import READERS, read_table
 from tunemerge.errors import UsageError
 from tunemerge.findings import Finding, error, refuse_errors
@@ -62,7 +63,7 @@ def find_sources(data: Sequence[Path]) -> list[Source]:
 
 
 def _files(place: Path) -> Iterator[Path]:
-    if place.is_file():
+    if place.is_file() or is_image_folder(place):
         yield place
     elif place.is_dir():
         for file in sorted(place.rglob("*")):

@@ -14,6 +14,7 @@ from tunemerge.findings import Finding, error
 from tunemerge.propose import columns as c
 from tunemerge.propose.labels import sorted_labels
 from tunemerge.propose.language import Language, language_of
+from tunemerge.propose.pictures import IMAGES, Pictures, pictures_of
 from tunemerge.propose.questions import Answers, Question
 from tunemerge.propose.tables import Source, task_name
 from tunemerge.registry import listed, nearest
@@ -65,9 +66,12 @@ class Look:
 
 def look(sources: Sequence[Source], answers: Answers) -> Look:
     """Infer what every table's columns are. Where something must be asked, what is likely stands for the answer."""
-    language = {s.name: shape for s in sources if (shape := language_of(s, answers.kind, answers.text))}
+    pictures = {s.name: seen for s in sources if (seen := pictures_of(s, answers.kind, answers.label))}
+    language = {s.name: shape for s in sources if s.name not in pictures
+                and (shape := language_of(s, answers.kind, answers.text))}  # fmt: skip
     texts = [_draft(source, language[source.name]) for source in sources if source.name in language]
-    sources = [source for source in sources if source.name not in language]
+    texts += [_of_images(source, pictures[source.name]) for source in sources if source.name in pictures]
+    sources = [source for source in sources if source.name not in {**language, **pictures}]
     ask = _Asking(sources, answers)
     for source in sources:
         for missing in [s for s in ("text", "label", "unit", "weight", "date", "task_by") if _said(answers, s)]:
@@ -123,6 +127,15 @@ def _draft(source: Source, found: Language) -> Draft:
     return Draft(
         source.name, source.files, source.given, {}, found.kind, found.read, found.learned, None, None, found.rows, (),
         keys=found.keys, why=why,
+    )  # fmt: skip
+
+
+def _of_images(source: Source, found: Pictures) -> Draft:
+    """A task for a model of images."""
+    why = {"kind": f"inferred: {found.why}", "labels": ""}
+    return Draft(
+        source.name, source.files, source.given, {}, IMAGES, found.image, found.label, None, None, len(source.table),
+        found.raw, keys=found.keys, why=why,
     )  # fmt: skip
 
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import yaml
 
-from tunemerge.propose.proposal import MADE, Proposal
+from tunemerge.propose.proposal import MADE, Proposal, is_built
 from tunemerge.propose.size import LEAN, Size
-from tunemerge.propose.tasks import CLASS_KINDS, CLASSES, TABLES, TARGET_KEY, Draft
-from tunemerge.tasks.task import TASKS
+from tunemerge.propose.tasks import CLASSES, TABLES, TARGET_KEY, Draft
+from tunemerge.tasks.task import TASKS, is_classes
 
 
 def study_text(proposal: Proposal, size: Size, name: str, out: Path, time: str) -> str:
@@ -28,8 +28,7 @@ def _lines(p: Proposal, size: Size, name: str, out: Path, time: str) -> Iterator
     yield from (f"# {note}" for note in p.notes)
     yield f"name: {_flow(name)}  # results go to runs/{name}"
     if p.base:
-        made = "{" + MADE + "}"
-        yield f"base: {made if p.base == MADE else _flow(_model(p.base, out))}"
+        yield f"base: {_base(p.base, out)}"
     if p.pool:
         yield ""
         yield "pool:  # both orders start from these"
@@ -55,13 +54,22 @@ def _lines(p: Proposal, size: Size, name: str, out: Path, time: str) -> Iterator
     yield f"seeds: {size.seeds}  # under 5 no win is claimed"
     if any(t.kind in TABLES.values() for t in p.tasks):
         yield "tuning: {learning_rate: 1e-3}  # what suits small networks that learn from the start"
-    if all(t.kind == CLASSES for t in p.tasks):
+    if all(is_classes(t.kind) for t in p.tasks):
         yield "metric: accuracy  # `tunemerge list metrics`: macro_f1 where labels are of unequal size"
         yield "margin: 0.01  # differences inside +-margin don't matter in practice"
     else:
         metric = "r2" if any(t.keys is None for t in p.tasks) else TASKS[p.tasks[0].kind].metric
         yield f"metric: {metric}  # `tunemerge list metrics`"
         yield "margin: 0.02  # differences inside +-margin don't matter in practice"
+
+
+def _base(base: str, out: Path) -> str:
+    if base == MADE:
+        return "{" + MADE + "}"
+    if not is_built(base):
+        return _flow(_model(base, out))
+    file, _, function = base.rpartition(":")
+    return _flow({"build": f"{_path(Path(file), out)}:{function}"}) + "  # every seed draws its weights"
 
 
 def _source(p: Proposal) -> str:
@@ -94,7 +102,7 @@ def _keys(task: Draft, size: Size, out: Path) -> Iterator[tuple[str, Any, str]]:
         yield from ((key, value, notes.get(key, "")) for key, value in task.keys.items())
     if task.labels:
         yield "labels", task.labels, why["labels"]
-    elif task.kind in CLASS_KINDS and task.raw and all(value.lstrip("-").isdecimal() for value in task.raw):
+    elif is_classes(task.kind) and task.raw and all(value.lstrip("-").isdecimal() for value in task.raw):
         yield (
             "labels",
             {value: value for value in task.raw},

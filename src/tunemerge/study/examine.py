@@ -15,6 +15,7 @@ from tunemerge.store.artifacts import Store
 from tunemerge.study.advice import weak_evidence
 from tunemerge.study.config import StudyConfig
 from tunemerge.study.estimate import enough_disk, enough_memory
+from tunemerge.study.heads import batch_norm_findings
 from tunemerge.study.incumbent import read_incumbent
 from tunemerge.study.leaks import seen_by_models
 from tunemerge.study.names import is_registered_name, plugin_findings, unknown_names
@@ -58,6 +59,7 @@ def examine(
     found += missing_packages(config.trackers) + _adapter_findings(config, models)
     found += seen_by_models(models, rows.scored, {name: key_of(name) for name in models})
     found += problems + check_heads(models, rows) + unfit_models(config, models, rows.spec)
+    found += batch_norm_findings({key_of(name): leaf for name, leaf in models.items()})
     found += weak_evidence(config, rows) + class_weight_findings(config.tuning, rows.specs)
     incumbent, problems = read_incumbent(config, rows, folder)
     found += problems

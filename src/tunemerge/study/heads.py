@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from tunemerge.checkpoint.model import Checkpoint, open_checkpoint
+from tunemerge.errors import TunemergeError
+from tunemerge.findings import Finding, note
 from tunemerge.graph.step import Leaf, Step
 from tunemerge.strategies.setting import Setting
 from tunemerge.tasks.made_network import Description, is_made
@@ -34,6 +36,23 @@ def head_names(setting: Setting) -> tuple[str, ...]:
 def has_statistics(setting: Setting) -> bool:
     """Whether the models have batch norms."""
     return any(name.endswith(STATISTICS) for name in next(_given(setting)).tensors)
+
+
+def batch_norm_findings(models: Mapping[str, Leaf]) -> list[Finding]:
+    """What becomes of the running statistics of models that have some."""
+    for leaf in models.values():
+        try:
+            if not any(name.endswith(STATISTICS) for name in open_checkpoint(leaf.path).tensors):
+                return []
+        except TunemergeError:
+            return []  # reported by the check of the files
+    if not models:
+        return []
+    text = (
+        "the models have batch norms: every method averages their running statistics, and no data corrects them after "
+        "a merge (REPAIR is not done), so merges that nothing tunes may score low"
+    )
+    return [note("batch-norms", text, next(iter(models)))]
 
 
 def _given(setting: Setting) -> Iterator[Checkpoint]:

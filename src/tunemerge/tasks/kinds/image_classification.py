@@ -64,15 +64,20 @@ class ImageOptions(BaseModel):
 
 
 def pixel_logistic(spec: Spec, train: Rows, rows: Rows, seed: int) -> np.ndarray:
-    """Log probabilities of a logistic regression on pixels, of images of at most 28 x 28."""
+    """Log probabilities of a logistic regression on pixels, of images of at most 28 x 28; how strongly it is shrunk is
+    chosen by three-fold cross-validation on the training rows, as far as every label has three."""
     from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GridSearchCV
 
     known = np.unique(train.target)
     out: np.ndarray = np.full((len(rows), len(spec.labels)), -30.0)
     if len(known) < 2:
         out[:, known] = 0.0
         return out
-    model = LogisticRegression(C=0.01, max_iter=200).fit(_flat(train), train.target, train.weight)
+    model = LogisticRegression(C=0.1, max_iter=200, tol=1e-3)
+    if np.unique(train.target, return_counts=True)[1].min() >= 3:
+        model = GridSearchCV(model, {"C": [0.01, 0.1, 1.0]}, scoring="neg_log_loss", cv=3)
+    model.fit(_flat(train), train.target, sample_weight=train.weight)
     out[:, known] = model.predict_log_proba(_flat(rows))
     return np.asarray(np.clip(out, -30.0, None))
 
@@ -94,7 +99,7 @@ class ImageClassification(TaskKind):
     head_names = ("classifier.",)
     opaque = ("image",)
     controls: ClassVar[Mapping[str, KindControl]] = {
-        "pixel_logistic": KindControl(pixel_logistic, "Logistic regression on pixels, no checkpoint.")
+        "pixel_logistic": KindControl(pixel_logistic, "Logistic regression on pixels, no checkpoint.", version=2)
     }
 
     def source(self, options: ImageOptions) -> Source:
