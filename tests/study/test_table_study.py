@@ -10,6 +10,7 @@ from small import run
 from tunemerge.checkpoint.preprocessing import preprocessing_findings
 from tunemerge.findings import FindingsError
 from tunemerge.graph.private import pooling
+from tunemerge.study.chance import _of_ranks
 from tunemerge.study.study import Study
 from tunemerge.tasks.fitted import read_fitted, write_fitted
 
@@ -65,7 +66,7 @@ def test_what_is_odd_at_one_site_is_found(tmp_path):
     files = {"files": {n: f"{n}.csv" for n in parts}, "data": None, "splits": {}, "rare": 1}
     study = table_study(tmp_path, a=files, strategies=["joint"], b={"rare": 1})
     (text,) = said(study, "category-unknown")
-    assert "tasks.a 3 test rows have a category in 'sex' that no training row has, first 'other' in data row" in text
+    assert "tasks.a" in text and "'sex' (3 test rows); first 'other' of 'sex' in data row" in text
 
 
 def test_bad_cells_are_named_by_row_column_and_value(tmp_path):
@@ -113,3 +114,9 @@ def test_sources_of_one_task_are_pooled_and_joined(tmp_path):
     options = plan.rows.spec.options
     assert options["categorical"].keys() == {"sex", "smokes", "ward"} and options["numeric"] == ["age"]
     assert "100 of 400 rows have no row in habits.csv" in said(study, "join-unmatched")[0]
+
+
+def test_chance_of_a_ranking_is_one_half():
+    rows = pd.DataFrame({"label": ["ill"] * 30 + ["healthy"] * 270, "weight": 1.0})
+    assert _of_ranks(rows).passed == pytest.approx(0.5 + 1.64 * (301 / (12 * 30 * 270)) ** 0.5)
+    assert _of_ranks(rows).loss == pytest.approx(0.325, abs=1e-3)

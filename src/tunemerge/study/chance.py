@@ -18,6 +18,7 @@ from tunemerge.tasks.task import TASKS
 # A pool model is at chance while its loss is above this share of what the same answer for every row gives (a fresh head
 # is unsure long after it is right more often than not), and its score within so many standard errors of that answer's.
 _HARDLY, _BEYOND = 0.97, 1.64
+_RANKING = "ranking"
 
 
 class Chance(NamedTuple):
@@ -48,8 +49,9 @@ def at_chance(plan: StudyPlan, steps: Iterable[StepResult]) -> list[Finding]:
         loss, score = mean(f[0] for f in found), mean(f[1] for f in found)
         chance = Chance(mean(f[2].loss for f in found), mean(f[2].passed for f in found))
         if loss > _HARDLY * chance.loss and score < chance.passed:
-            log_loss = f"log loss {loss:.2f}, chance {chance.loss:.2f}; accuracy {100 * score:.0f}%"
-            told.append(f"{name} ({log_loss if prediction == 'classes' else f'R2 {score:.2f}, chance 0'})")
+            what = "AUROC" if prediction == _RANKING else "accuracy"
+            log_loss = f"log loss {loss:.2f}, chance {chance.loss:.2f}; {what} {100 * score:.0f}%"
+            told.append(f"{name} ({f'R2 {score:.2f}, chance 0' if prediction == 'value' else log_loss})")
     if not told:
         return []
     text = f"on validation these models of the pool are at chance: {', '.join(told)}"
@@ -57,10 +59,11 @@ def at_chance(plan: StudyPlan, steps: Iterable[StepResult]) -> list[Finding]:
 
 
 def _predictions(plan: StudyPlan) -> dict[str, str]:
-    """What each model of the pool predicts: it is called as its task."""
+    """What each model of the pool predicts (it is called as its task), or `_RANKING` where its score is an AUROC."""
     specs = {name: task.spec for name, task in plan.rows.tasks.items()}
     pool = next(iter(plan.settings.values())).pool
-    return {name: TASKS[spec.kind].prediction for name in pool if (spec := specs.get(name)) is not None}
+    kinds = {name: TASKS[spec.kind] for name in pool if (spec := specs.get(name)) is not None}
+    return {name: _RANKING if kind.metric == "auroc" else kind.prediction for name, kind in kinds.items()}
 
 
 def _kept(step: StepResult) -> CurvePoint | None:
@@ -77,9 +80,21 @@ def _of_labels(rows: pd.DataFrame) -> Chance:
     return Chance(float(-(shares * np.log(shares)).sum()), most + _BEYOND * error)
 
 
+def _of_ranks(rows: pd.DataFrame) -> Chance:
+    """The log loss of the labels' shares, and an AUROC that is surely above one half (Hanley and McNeil 1982)."""
+    counts = rows["label"].value_counts()
+    rare, others = float(counts.min()), float(counts.sum() - counts.min())
+    error = ((rare + others + 1) / (12 * rare * max(others, 1.0))) ** 0.5
+    return Chance(_of_labels(rows).loss, 0.5 + _BEYOND * error)
+
+
 def _of_values(rows: pd.DataFrame) -> Chance:
     """The mean has R2 0; R2 is a squared correlation, and that of n unrelated rows is of the order of 1/sqrt(n)."""
     return Chance(0.0, _BEYOND**2 / len(rows))
 
 
-_CHANCE: Mapping[str, Callable[[pd.DataFrame], Chance]] = {"classes": _of_labels, "value": _of_values}
+_CHANCE: Mapping[str, Callable[[pd.DataFrame], Chance]] = {
+    "classes": _of_labels,
+    _RANKING: _of_ranks,
+    "value": _of_values,
+}

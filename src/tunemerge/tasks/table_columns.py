@@ -159,28 +159,28 @@ def unknown_categories(
     options: Mapping[str, Any], tasks: Mapping[str, Sequence[Mapping[str, pd.DataFrame]]]
 ) -> list[Finding]:
     """Categories of scored rows that no training row has, or that are not among those declared. `tasks`: the splits of
-    each, by run. What is wrong in one run is mostly wrong in all: the run with the most such rows is told."""
+    each, by run; of a column the split and run with the most such rows is told."""
     found = []
     for name, runs in tasks.items():
+        told: dict[str, tuple[str, pd.Series]] = {}
         for column, declared in options["categorical"].items():
-            worst: tuple[int, str, pd.Series] | None = None
             for number, parts in enumerate(runs):
                 known = set(declared) or _trained(column, [by[number] for by in tasks.values()])
                 for split in ("validation", "test", "held_out"):
                     if split in parts and known:
                         values = parts[split][PREFIX + column].dropna()
                         strange = values[~values.isin(known)]
-                        if len(strange) and (worst is None or len(strange) > worst[0]):
-                            worst = (len(strange), split, strange)
-            if worst is not None:
-                count, split, strange = worst
-                text = (
-                    f"{count} {split} rows have a category in {column!r} that "
-                    f"{'is not declared' if declared else 'no training row has'}, first {strange.iloc[0]!r} in data "
-                    f"row {int(strange.index[0]) + 1}: read as unknown"
-                )
-                fix = "nothing to do where new categories are to be expected; else mend the spelling"
-                found.append(warning("category-unknown", text, f"tasks.{name}", fix))
+                        if len(strange) > len(told[column][1] if column in told else ()):
+                            told[column] = split, strange
+        if told:
+            counts = listed((f"{c!r} ({len(s)} {split} rows)" for c, (split, s) in told.items()), 8)
+            column, (_, strange) = max(told.items(), key=lambda one: len(one[1][1]))
+            text = (
+                f"categories that no training row has, or none declares, read as unknown: {counts}; first "
+                f"{strange.iloc[0]!r} of {column!r} in data row {int(strange.index[0]) + 1}"
+            )
+            fix = "nothing to do where new categories are to be expected; else mend the spelling"
+            found.append(warning("category-unknown", text, f"tasks.{name}", fix))
     return found
 
 
