@@ -295,10 +295,8 @@ def merge(
     """Merge models by a recipe, or make a merged model again from the recipe in its own files."""
     from tunemerge.cli.kernels import prepare
 
-    if plugin:
-        _load(plugin)  # whose kernels may need what a quick start leaves out
-    else:
-        prepare()
+    prepare()
+    _load(plugin)
     from tunemerge.cli.merging import merge_one
 
     code = merge_one(
