@@ -186,10 +186,17 @@ def test_other_labels_are_other_heads_and_numbers_that_differ_are_asked_about(he
     assert done.exit_code == 0, done.output
     assert set(passes(here / "study.yaml")["tasks"]) == {"amazon", "yelp"}
     (here / "study.yaml").unlink()
+    numbers = pd.read_csv("amazon.csv").assign(stars=[float(n) / 7 for n in range(300)])
+    numbers.rename(columns={"stars": "praise"}).to_csv("tweets.csv", index=False)
+    done = init("amazon.csv", "tweets.csv", "--base", tiny_bert, "--minutes", 1)
+    assert done.exit_code == 0, done.output
+    study = passes(here / "study.yaml")
+    assert study["tasks"]["tweets"]["quantity"] == "praise" and study["metric"] == "accuracy_and_r2"
+    (here / "study.yaml").unlink()
     for name, codes in (("amazon", {"negative": 0, "positive": 1}), ("yelp", {"poor": 1, "positive": 2})):
         pd.read_csv(f"{name}.csv").replace({"stars": codes}).to_csv(f"{name}.csv", index=False)
     done = init("amazon.csv", "yelp.csv", "--base", tiny_bert, "--minutes", 1)
-    assert done.exit_code == 2 and "--only" in done.output and "mean something else" in done.output
+    assert done.exit_code == 2 and "--only" in done.output and "may mean something else" in done.output
 
 
 def test_chats_are_for_language_models(here, tiny_gpt):

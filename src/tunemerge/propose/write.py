@@ -13,6 +13,7 @@ import yaml
 from tunemerge.propose.proposal import MADE, Proposal, is_built
 from tunemerge.propose.size import LEAN, Size
 from tunemerge.propose.tasks import CLASSES, TABLES, TARGET_KEY, Draft
+from tunemerge.stats.metrics import BOTH
 from tunemerge.tasks.task import TASKS, is_classes
 
 
@@ -58,8 +59,8 @@ def _lines(p: Proposal, size: Size, name: str, out: Path, time: str) -> Iterator
         yield "metric: accuracy  # `tunemerge list metrics`: macro_f1 where labels are of unequal size"
         yield "margin: 0.01  # differences inside +-margin don't matter in practice"
     else:
-        metric = "r2" if any(t.keys is None for t in p.tasks) else TASKS[p.tasks[0].kind].metric
-        yield f"metric: {metric}  # `tunemerge list metrics`"
+        metrics = list(dict.fromkeys(TASKS[t.kind].metric for t in p.tasks))
+        yield f"metric: {metrics[0] if len(metrics) == 1 else BOTH}  # `tunemerge list metrics`"
         yield "margin: 0.02  # differences inside +-margin don't matter in practice"
 
 
@@ -95,6 +96,8 @@ def _keys(task: Draft, size: Size, out: Path) -> Iterator[tuple[str, Any, str]]:
     if task.keys is None:
         yield "text", task.text, why["text"]
         yield TARGET_KEY.get(task.kind, "label"), task.target, why["label"]
+        if task.kind == "text-regression":
+            yield "quantity", task.target, "what it is; tasks that share a quantity share a head"
     else:
         if task.kind in TABLES.values():
             yield ("label" if task.raw else "value"), task.target, why["label"]
