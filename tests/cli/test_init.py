@@ -186,7 +186,7 @@ def test_other_labels_are_other_heads_and_numbers_that_differ_are_asked_about(he
     assert done.exit_code == 0, done.output
     assert set(passes(here / "study.yaml")["tasks"]) == {"amazon", "yelp"}
     (here / "study.yaml").unlink()
-    numbers = pd.read_csv("amazon.csv").assign(stars=[float(n) / 7 for n in range(300)])
+    numbers = pd.read_csv("yelp.csv").assign(stars=[float(n) / 7 for n in range(300)])
     numbers.rename(columns={"stars": "praise"}).to_csv("tweets.csv", index=False)
     done = init("amazon.csv", "tweets.csv", "--base", tiny_bert, "--minutes", 1)
     assert done.exit_code == 0, done.output
