@@ -8,6 +8,7 @@ import pytest
 
 from small import run
 from tunemerge.checkpoint.preprocessing import preprocessing_findings
+from tunemerge.evaluate.single import evaluate
 from tunemerge.findings import FindingsError
 from tunemerge.graph.private import pooling
 from tunemerge.study.chance import _of_ranks
@@ -51,6 +52,11 @@ def test_a_study_of_tables_hands_back_a_model_that_has_its_preprocessing(tmp_pat
     assert results.metric == "auroc" and {"auprc", "brier", "ece"} <= set(results.arms[0].tasks["a"].metrics)
     fitted = read_fitted(tmp_path / "work/runs/tables/model")
     assert fitted["columns"]["numeric"]["age"]["missing"] and list(fitted["columns"]["categorical"]) == ["sex", "ward"]
+    labels = {"0": "healthy", "1": "ill"}
+    again = evaluate(
+        tmp_path / "work/runs/tables/model", tmp_path / "b.csv", task="table-classification", label="ill", labels=labels
+    )
+    assert again.rows == 200 and again.metrics["brier"].value < 0.3  # its columns are those that the model reads
 
 
 def test_what_is_odd_at_one_site_is_found(tmp_path):

@@ -18,7 +18,7 @@ from tunemerge.registry import listed
 from tunemerge.stats.components import Estimate, estimate
 from tunemerge.stats.metrics import Metric, metrics_of
 from tunemerge.stats.predictions import Predictions
-from tunemerge.tasks.files import rows_of_file, settings_of
+from tunemerge.tasks.files import completed_for, rows_of_file, settings_of
 from tunemerge.tasks.task import TASKS
 
 
@@ -54,8 +54,9 @@ def evaluate(
     """
     kind = TASKS[task]
     (options,) = settings_of([kind.Options], columns)
-    rows = rows_of_file(data, kind, options, unit)
     source = locate(str(model))
+    options = completed_for(kind, options, data, source, unit)
+    rows = rows_of_file(data, kind, options, unit)
     spec = kind.spec(options, [rows])
     labels = kind.own_labels(open_checkpoint(source).config)
     if labels is None:

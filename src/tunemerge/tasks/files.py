@@ -30,6 +30,15 @@ def rows_of_file(path: str | Path, kind: TaskKind, options: BaseModel, unit: str
     return rows
 
 
+def completed_for(
+    kind: TaskKind, options: BaseModel, data: str | Path, model: Path, unit: str | None = None
+) -> BaseModel:
+    """The options with all filled in that the model of a folder says, or that is inferred from the file."""
+    options = kind.complete_for(options, model)
+    completed: BaseModel = kind.complete([options], [read_table(Path(data))], [{unit} if unit else ()])[0]
+    return completed
+
+
 def settings_of(schemas: list[type[BaseModel]], values: Mapping[str, Any]) -> list[Any]:
     """An instance of each schema from settings by name. Raises UsageError with all unknown names and bad values."""
     known = [name for schema in schemas for name in schema.model_fields]

@@ -21,7 +21,7 @@ from tunemerge.progress import Tell, shown
 from tunemerge.registry import listed
 from tunemerge.store.atomic import refuse_foreign, replacing
 from tunemerge.store.digest import digest_file, digest_folder, digest_json
-from tunemerge.tasks.files import rows_of_file, settings_of
+from tunemerge.tasks.files import completed_for, rows_of_file, settings_of
 from tunemerge.tasks.precision import environment
 from tunemerge.tasks.task import TASKS, TaskKind
 from tunemerge.tune.adapter import lora_findings
@@ -60,10 +60,11 @@ def tune(
     unfinished = Path(out).with_name(f".{Path(out).name}.training")
     if not epochs > 0:
         raise UsageError(f"epochs is {epochs}; expected a positive number")
+    source = locate(str(model))
+    options = completed_for(kind, options, data, source)
     rows = rows_of_file(data, kind, options)
     held_out = rows_of_file(validation, kind, options) if validation else None
     spec = kind.spec(options, [rows])
-    source = locate(str(model))
     unfit = unfit_model(kind, open_checkpoint(source).config, str(model)) + no_probe(kind, config)
     refuse_errors(unfit or lora_findings(config, source))
     if kind.prediction == "classes":
