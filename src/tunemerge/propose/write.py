@@ -55,7 +55,7 @@ def _lines(p: Proposal, size: Size, name: str, out: Path, time: str) -> Iterator
     yield f"seeds: {size.seeds}  # under 5 no win is claimed"
     if any(t.kind in TABLES.values() for t in p.tasks):
         yield "tuning: {learning_rate: 1e-3}  # what suits small networks that learn from the start"
-    if all(is_classes(t.kind) for t in p.tasks):
+    if all(TASKS[t.kind].metric == "accuracy" for t in p.tasks):
         yield "metric: accuracy  # `tunemerge list metrics`: macro_f1 where labels are of unequal size"
         yield "margin: 0.01  # differences inside +-margin don't matter in practice"
     else:
