@@ -115,8 +115,9 @@ class ImageClassification(TaskKind):
             try:
                 images[row] = _as_asked(open_image(cell, folder), options)
             except (OSError, ValueError, SyntaxError) as problem:
-                named = f"{cell}: " if isinstance(cell, str) and str(cell) not in str(problem) else ""
-                faults[row] = f"data row {row + 1} ({named}{_said(problem)})"
+                said = _said(problem)
+                named = f"{cell}: " if isinstance(cell, str) and cell not in said else ""
+                faults[row] = f"data row {row + 1} ({named}{said})"
         if faults:
             text = f"{len(faults)} images can't be opened: {listed(faults.values(), 3)}"
             found.append(error("bad-image", text, where, "mend these files, or delete the rows"))
