@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tunemerge.checkpoint.locate import locate
 from tunemerge.checkpoint.model import open_checkpoint
 from tunemerge.errors import UsageError
 from tunemerge.evaluate.predict import predict, write_predictions
@@ -54,8 +53,7 @@ def evaluate(
     """
     kind = TASKS[task]
     (options,) = settings_of([kind.Options], columns)
-    source = locate(str(model))
-    options = completed_for(kind, options, data, source, unit)
+    options, source = completed_for(kind, options, data, model, unit)
     rows = rows_of_file(data, kind, options, unit)
     spec = kind.spec(options, [rows])
     labels = kind.own_labels(open_checkpoint(source).config)

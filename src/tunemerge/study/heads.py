@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from tunemerge.checkpoint.model import Checkpoint, open_checkpoint
 from tunemerge.errors import TunemergeError
@@ -19,23 +20,22 @@ become negative."""
 
 def has_head(setting: Setting) -> bool:
     """Whether the study's base predicts something already."""
-    if setting.base_model is None:
-        return False
-    base = next(_given(setting))
-    return TASKS[setting.task["task"]["kind"]].own_labels(base.config) is not None
+    base = next(_given(setting), None) if setting.base_model is not None else None
+    return base is not None and TASKS[setting.task["task"]["kind"]].own_labels(base.config) is not None
 
 
 def head_names(setting: Setting) -> tuple[str, ...]:
     """Parts of the names of tensors that belong to heads."""
-    model = next(_given(setting))
-    if is_made(model.config):
+    model = next(_given(setting), None)
+    if model is not None and is_made(model.config):
         return tuple(name for name, _ in Description.read(model.folder).head)
     return TASKS[setting.task["task"]["kind"]].head_names
 
 
 def has_statistics(setting: Setting) -> bool:
     """Whether the models have batch norms."""
-    return any(name.endswith(STATISTICS) for name in next(_given(setting)).tensors)
+    model = next(_given(setting), None)
+    return model is not None and any(name.endswith(STATISTICS) for name in model.tensors)
 
 
 def batch_norm_findings(models: Mapping[str, Leaf]) -> list[Finding]:
@@ -56,9 +56,9 @@ def batch_norm_findings(models: Mapping[str, Leaf]) -> list[Finding]:
 
 
 def _given(setting: Setting) -> Iterator[Checkpoint]:
-    """The given models, the base first."""
+    """The given models that are there, the base first."""
     for start in (setting.base_model, *setting.pool.values()):
         if isinstance(start, Step) and "model" in start.inputs:
             (leaf,) = start.inputs["model"]
-            if isinstance(leaf, Leaf):
+            if isinstance(leaf, Leaf) and leaf.path != Path():  # a stand-in for a model that is not there
                 yield open_checkpoint(leaf.path)

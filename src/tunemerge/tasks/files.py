@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 from pydantic import BaseModel, ValidationError
 
+from tunemerge.checkpoint.locate import locate
 from tunemerge.data.load import Columns, read_table, rows_of
 from tunemerge.errors import UsageError
 from tunemerge.findings import refuse_errors
@@ -31,12 +32,13 @@ def rows_of_file(path: str | Path, kind: TaskKind, options: BaseModel, unit: str
 
 
 def completed_for(
-    kind: TaskKind, options: BaseModel, data: str | Path, model: Path, unit: str | None = None
-) -> BaseModel:
-    """The options with all filled in that the model of a folder says, or that is inferred from the file."""
-    options = kind.complete_for(options, model)
-    completed: BaseModel = kind.complete([options], [read_table(Path(data))], [{unit} if unit else ()])[0]
-    return completed
+    kind: TaskKind, options: BaseModel, data: str | Path, model: str | Path, unit: str | None = None
+) -> tuple[Any, Path]:
+    """The options with all filled in that the model says, or that is inferred from the file; and the model's folder."""
+    table = read_table(Path(data))
+    folder = locate(str(model))
+    (completed,) = kind.complete([kind.complete_for(options, folder)], [table], [{unit} if unit else ()])
+    return completed, folder
 
 
 def settings_of(schemas: list[type[BaseModel]], values: Mapping[str, Any]) -> list[Any]:

@@ -12,7 +12,6 @@ from typing import Any
 
 import pandas as pd
 
-from tunemerge.checkpoint.locate import locate
 from tunemerge.checkpoint.model import open_checkpoint
 from tunemerge.data.seen import pass_on
 from tunemerge.errors import UsageError
@@ -60,8 +59,7 @@ def tune(
     unfinished = Path(out).with_name(f".{Path(out).name}.training")
     if not epochs > 0:
         raise UsageError(f"epochs is {epochs}; expected a positive number")
-    source = locate(str(model))
-    options = completed_for(kind, options, data, source)
+    options, source = completed_for(kind, options, data, model)
     rows = rows_of_file(data, kind, options)
     held_out = rows_of_file(validation, kind, options) if validation else None
     spec = kind.spec(options, [rows])
