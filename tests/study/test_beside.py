@@ -1,7 +1,13 @@
 """The model handed back against the best simple model, and against what runs today: what the verdict says of it."""
 
+import csv
+
 import pytest
 
+from corpus import sentences
+from small import SPLITS, run, small_study
+from tunemerge.report.markdown import render_markdown
+from tunemerge.report.page import render_html
 from tunemerge.results import ContrastResult, Interval, Verdict
 from tunemerge.study.beside import with_beside
 
@@ -59,3 +65,33 @@ def test_what_is_handed_back_does_not_replace_what_beats_it_today():
     behind = told(today=contrast("better", 0.05, "incumbent"))
     assert (behind.sentence, behind.handed_back_reason) == (VERDICT.sentence, VERDICT.handed_back_reason)
     assert "joint beats the incumbent by" in behind.details[1]
+
+
+def test_a_study_of_values_tells_its_simple_model_with_cost_and_steps(tmp_path, tiny_bert):
+    texts, labels = sentences(200, 0)
+    with (tmp_path / "values.csv").open("w", newline="") as f:
+        csv.writer(f).writerows(
+            [
+                ("text", "value"),
+                *(
+                    (t, (label == "positive") + i / 1000)
+                    for i, (t, label) in enumerate(zip(texts, labels, strict=True))
+                ),
+            ]
+        )
+    tasks = {"v": {"kind": "text-regression", "data": "values.csv", "splits": SPLITS}}
+    results = run(small_study(tmp_path, tiny_bert, tasks=tasks, strategies=["joint"], seeds=2))
+    arms, steps = {a.name: a for a in results.arms}, {s.key: s for s in results.steps}
+    simple = arms["tfidf_ridge"]
+    assert (results.simple.a, results.simple.b) == ("joint", "tfidf_ridge")
+    assert results.simple.difference.value == pytest.approx(arms["joint"].test.value - simple.test.value)
+    assert "a simple model without a checkpoint" in results.verdict.sentence  # 64 examples teach the tiny model nothing
+    assert simple.simple and not arms["joint"].simple
+    assert {steps[key].op for key in simple.steps} == {"control"} and len(simple.steps) == 2 * 2
+    assert simple.marginal.seconds == pytest.approx(sum(steps[k].cost.seconds for k in simple.steps) / 2) != 0
+    for arm in results.arms:  # a score is traced to the steps whose predictions it comes from
+        assert {split: len(keys) for split, keys in arm.predictions["v"].items()} == {"validation": 2, "test": 2}
+        assert {steps[k].op for k in arm.predictions["v"]["test"]} <= {"predict", "control"}
+        assert all(arm.name in steps[k].arms for k in arm.predictions["v"]["test"])
+    told = "Against the best simple model by validation"
+    assert told in render_markdown(results) and told in render_html(results)
