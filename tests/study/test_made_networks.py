@@ -98,6 +98,14 @@ def test_what_is_wrong_with_a_network_is_a_finding(tmp_path: Path, base: dict[st
     assert said in found[0].message and found[0].where.startswith("base")
 
 
+def test_where_rows_cannot_be_read_the_network_is_not_blamed(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("age,ill\n1,yes\ntwo,no\n3,yes\n4,no\n")
+    task = {"data": "a.csv", "label": "ill", "numeric": ["age"]}
+    config = {"name": "s", "task": "table-classification", "base": {"build": "table_mlp"}, "tasks": {"a": task}}
+    found = [f for f in Study.from_dict(config, tmp_path).check() if f.severity == "error"]
+    assert "not-a-number" in {f.code for f in found} and not any(f.where.startswith("base") for f in found), found
+
+
 def test_weights_are_taken_and_a_head_only_where_its_labels_are_known(tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 

@@ -36,7 +36,8 @@ _TRIED = 4
 
 @dataclass(frozen=True)
 class Sample:
-    """What a network is tried on: what it predicts, and training rows of every task (none where rows can't be read)."""
+    """What a network is tried on: what it predicts, and training rows of every task. Without rows (those given can't be
+    read) it is not tried."""
 
     spec: Spec
     tables: Sequence[pd.DataFrame] = ()
@@ -48,6 +49,8 @@ def built_leaf(
     """The model as a leaf of the graph, whose key is of code, keywords and weights; and what is wrong with it."""
     try:
         described, weights = _described(built, key, folder)
+        if not sample.tables:
+            return None, []  # it is made for rows, and what is wrong with those is said
         place = _scratch() / digest_json([name, described.build, str(folder)])
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir(parents=True)
@@ -95,7 +98,7 @@ def _try(described: Description, weights: Path | None, place: Path, sample: Samp
     for file, table in zip(files, sample.tables, strict=True):
         table.to_parquet(file, index=False)
     fitted = None
-    if kind.fits and files:
+    if kind.fits:
         fitted = kind.fit([kind.summarise(kind.read([file], spec), spec) for file in files], spec)
     if weights is not None:
         _link(weights, place / SINGLE)
@@ -109,21 +112,20 @@ def _try(described: Description, weights: Path | None, place: Path, sample: Samp
     if weights is None:
         (start / SINGLE).replace(place / SINGLE)
         shutil.copyfile(place / SINGLE, start / SINGLE)
-    if files:
-        sample.tables[0].head(_TRIED).to_parquet(files[0], index=False)
-        rows = kind.read([files[0]], spec)
-        model = load(start, spec)
-        batch = {n: torch.from_numpy(a) for n, a in kind.encode(model, rows, 64).batch(range(len(rows))).items()}
-        try:
-            with torch.no_grad():
-                outputs = kind.forward(model, batch)
-        except Exception as problem:
-            shapes = ", ".join(f"{name} {list(values.shape)}" for name, values in batch.items())
-            text = f"{described.build} fails on {shapes}: {type(problem).__name__}: {problem}"
-            raise UsageError(text) from problem
-        if tuple(outputs.shape) != (len(rows), len(spec.labels)):
-            expected = [len(rows), len(spec.labels)]
-            raise UsageError(f"{described.build} returns the shape {list(outputs.shape)}; expected {expected}")
+    sample.tables[0].head(_TRIED).to_parquet(files[0], index=False)
+    rows = kind.read([files[0]], spec)
+    model = load(start, spec)
+    batch = {n: torch.from_numpy(a) for n, a in kind.encode(model, rows, 64).batch(range(len(rows))).items()}
+    try:
+        with torch.no_grad():
+            outputs = kind.forward(model, batch)
+    except Exception as problem:
+        shapes = ", ".join(f"{name} {list(values.shape)}" for name, values in batch.items())
+        text = f"{described.build} fails on {shapes}: {type(problem).__name__}: {problem}"
+        raise UsageError(text) from problem
+    if tuple(outputs.shape) != (len(rows), len(spec.labels)):
+        expected = [len(rows), len(spec.labels)]
+        raise UsageError(f"{described.build} returns the shape {list(outputs.shape)}; expected {expected}")
     for left in (*files, start):
         shutil.rmtree(left) if left.is_dir() else left.unlink()
 
