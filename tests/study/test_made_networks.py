@@ -101,7 +101,8 @@ def test_what_is_wrong_with_a_network_is_a_finding(tmp_path: Path, base: dict[st
 def test_where_rows_cannot_be_read_the_network_is_not_blamed(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("age,ill\n1,yes\ntwo,no\n3,yes\n4,no\n")
     task = {"data": "a.csv", "label": "ill", "numeric": ["age"]}
-    config = {"name": "s", "task": "table-classification", "base": {"build": "table_mlp"}, "tasks": {"a": task}}
+    config = {"name": "s", "task": "table-classification", "base": {"build": "table_mlp"}}
+    config |= {"tasks": {"a": task}, "budget": {"steps": 6}}
     found = [f for f in Study.from_dict(config, tmp_path).check() if f.severity == "error"]
     assert "not-a-number" in {f.code for f in found} and not any(f.where.startswith("base") for f in found), found
 
