@@ -37,6 +37,7 @@ from tunemerge.tune.order import training_order
 from tunemerge.tune.parts import PARTS, free_parts
 from tunemerge.tune.record import write_record
 from tunemerge.tune.resume import Resume
+from tunemerge.tune.together import joined
 from tunemerge.tune.trainer import train
 from tunemerge.tune.training_loss import TrainingLoss
 
@@ -118,10 +119,13 @@ def tune_model(
         keeper = Keeper(loaded, examples, config, validation, progress, average)
         if config.gradient_checkpointing:
             _checkpoint_gradients(net, str(model))
-        with metered(net) as meter:
-            resume = Resume(net, keeper, meter, TrainingLoss(), unfinished, identity)
+        with joined(device) as together, metered(net) as meter:
+            # Where there are several processes none writes checkpoints: each has drawn its own masks.
+            kept = unfinished if together.size == 1 else None
+            resume = Resume(net, keeper, meter, TrainingLoss(together), kept, identity)
             try:
-                train(loaded, lesson, config, seed, device, out, resume, keeper.after_step)
+                train(loaded, lesson, config, seed, device, out, resume, keeper.after_step, together)
+                together.gather(meter)
                 keeper.restore()
                 if not all(bool(torch.isfinite(p).all()) for p in net.parameters()):
                     rate = config.learning_rate

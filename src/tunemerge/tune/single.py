@@ -6,6 +6,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from tunemerge.tune.config import TuneConfig
 from tunemerge.tune.fitting import no_probe, unfit_model
 from tunemerge.tune.model import Tuned, tune_model
 from tunemerge.tune.record import CURVE_FILE, fingerprint_of, read_record, weights_digest, write_record
+from tunemerge.tune.together import launched
 
 
 def tune(
@@ -50,7 +52,8 @@ def tune(
     them the last one is taken. `out` appears when all is done, with a record (`tunemerge_tune.json`) of rows, seed,
     costs and the digests of both models, by which a study elsewhere takes it as a model of its pool.
     A tuning that was killed goes on, when it is asked for again, from its last checkpoint (`.NAME.training` beside
-    `out`). `progress(fraction, message)` is told how far it is; without it a terminal shows a bar. Raises UsageError or
+    `out`). Launched by `torchrun` or `accelerate launch`, processes share every batch, and the first of them writes.
+    `progress(fraction, message)` is told how far it is; without it a terminal shows a bar. Raises UsageError or
     FindingsError before anything is trained.
     """
     kind = TASKS[task]
@@ -69,8 +72,8 @@ def tune(
         _check_labels(kind, options, source, spec.labels, str(data), str(validation), held_out, str(model))
     with (
         tempfile.TemporaryDirectory() as scratch,
-        shown("tuning", progress) as tell,
-        replacing(Path(out)) as folder,
+        shown("tuning", progress if launched().first else _silent) as tell,
+        replacing(Path(out)) if launched().first else nullcontext(Path(scratch) / "out") as folder,
     ):
         start = Path(scratch) / "start"
         start.mkdir()
@@ -109,6 +112,10 @@ def tune(
         )
     shutil.rmtree(unfinished, ignore_errors=True)
     return tuned
+
+
+def _silent(fraction: float, message: str) -> None:
+    """Of several processes one says how far they are."""
 
 
 def _check_labels(

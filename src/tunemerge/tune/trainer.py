@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from math import gcd
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tunemerge.tune.optimizer import Start, parameter_groups
 from tunemerge.tune.resume import Resume
 from tunemerge.tune.schedule import learning_rate_factor
 from tunemerge.tune.sharpness import again_uphill
+from tunemerge.tune.together import Together
 from tunemerge.tune.trackers import reporting
 from tunemerge.tune.training_loss import TrainingLoss
 
@@ -36,13 +38,16 @@ def train(
     scratch: Path,
     resume: Resume,
     after_step: Callable[[int, TrainingLoss], None],
+    together: Together,
 ) -> None:
     """Train `model` in place, one pass over `lesson.order`, in optimizer steps of config.batch_size examples.
 
     The body is kept in evaluation mode if config.method is "head". `after_step(step, loss)` is called after each
-    optimizer step (from 1) that `resume` has not done before. `scratch` is a folder for the Trainer. DivergedError if
+    optimizer step (from 1) that `resume` has not done before. Of every batch this process computes its share, if there
+    are several `together`. `scratch` is a folder for the Trainer. DivergedError if
     the loss is not finite.
     """
+    import torch
     from transformers import PrinterCallback, TrainerCallback
 
     start = Start(model, config.l2_sp) if config.l2_sp else None
@@ -50,6 +55,8 @@ def train(
 
     class Steps(TrainerCallback):
         def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if together.size > 1:
+                torch.manual_seed(seed + together.place)  # masks of its own
             resume.started(trainer.optimizer)
             # The Trainer is given the steps that are left, and counts them from the ones done.
             state.global_step = trainer._globalstep_last_logged = done
@@ -67,10 +74,10 @@ def train(
             resume.after_step(state.global_step)
 
     with _prepared(model.net, lesson, device):
-        trainer = _trainer_class(config, lesson, model, seed, resume, done)(
+        trainer = _trainer_class(config, lesson, model, seed, resume, done, together)(
             model=model.net,
-            args=_arguments(config, seed, device, scratch),
-            train_dataset=lesson.order[done * config.batch_size :].tolist(),
+            args=_arguments(config, seed, device, scratch, together.size),
+            train_dataset=together.own_rows(lesson.order[done * config.batch_size :], config.batch_size).tolist(),
             data_collator=lambda rows: _collate(lesson, np.asarray(rows)),
             callbacks=[Steps()],
         )
@@ -80,7 +87,9 @@ def train(
         trainer.train()
 
 
-def _trainer_class(config: TuneConfig, lesson: Lesson, loaded: Loaded, seed: int, resume: Resume, done: int) -> Any:
+def _trainer_class(
+    config: TuneConfig, lesson: Lesson, loaded: Loaded, seed: int, resume: Resume, done: int, together: Together
+) -> Any:
     import torch
     from transformers import Trainer
 
@@ -117,18 +126,22 @@ def _trainer_class(config: TuneConfig, lesson: Lesson, loaded: Loaded, seed: int
             return learned.sum() / num_items_in_batch
 
         def get_batch_samples(self, *args: Any) -> Any:
+            items: Any
             self._batches, items = super().get_batch_samples(*args)
             self._part = -1
-            return self._batches, items
+            return self._batches, items if together.size == 1 else together.total([float(items)])[0]
 
         def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
             self._part += 1
             loss = super().training_step(model, inputs, num_items_in_batch)
-            if config.sam and self._part == len(self._batches) - 1:
-                self._part, resume.meter.again = -1, True
-                self._model, self._items = model, num_items_in_batch
-                again_uphill(model, config.sam, self._batches, self._backward)
-                resume.meter.again = False
+            if self._part == len(self._batches) - 1:
+                together.sum_gradients(model)
+                if config.sam:
+                    self._part, resume.meter.again = -1, True
+                    self._model, self._items = model, num_items_in_batch
+                    again_uphill(model, config.sam, self._batches, self._backward)
+                    resume.meter.again = False
+                    together.sum_gradients(model)
             return loss
 
         def _backward(self, batch: Any) -> None:
@@ -157,14 +170,15 @@ def _trainer_class(config: TuneConfig, lesson: Lesson, loaded: Loaded, seed: int
     return FixedOrderTrainer
 
 
-def _arguments(config: TuneConfig, seed: int, device: str, scratch: Path) -> Any:
+def _arguments(config: TuneConfig, seed: int, device: str, scratch: Path, processes: int) -> Any:
     from transformers import TrainingArguments
 
-    micro = config.micro_batch or config.batch_size
+    share = config.batch_size // processes
+    micro = gcd(config.micro_batch or share, share)
     arguments = TrainingArguments(
         output_dir=str(scratch),
         per_device_train_batch_size=micro,
-        gradient_accumulation_steps=config.batch_size // micro,
+        gradient_accumulation_steps=share // micro,
         num_train_epochs=1,
         train_sampling_strategy="sequential",
         learning_rate=config.learning_rate,

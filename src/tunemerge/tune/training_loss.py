@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from tunemerge.tune.together import Together
+
 
 class TrainingLoss:
-    """Mean training loss an example (without label smoothing) since it was last taken; `last` is the last batch's."""
+    """Mean training loss an example (without label smoothing) since it was last taken, of all processes; `last` is the
+    last batch's of this one."""
 
-    def __init__(self) -> None:
+    def __init__(self, together: Together | None = None) -> None:
+        self._together = together or Together()
         self._sum, self._examples = 0.0, 0
         self.last = float("nan")
 
@@ -18,7 +22,8 @@ class TrainingLoss:
         self._sum, self._examples, self.last = self._sum + total, self._examples + len(losses), total / len(losses)
 
     def take(self) -> float:
-        mean = self._sum / max(1, self._examples)
+        total, examples = self._together.total([self._sum, float(self._examples)])
+        mean = total / max(1.0, examples)
         self._sum, self._examples = 0.0, 0
         return mean
 
