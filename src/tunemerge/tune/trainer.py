@@ -39,17 +39,25 @@ def train(
     resume: Resume,
     after_step: Callable[[int, TrainingLoss], None],
     together: Together,
+    rate_factor: Callable[[int], float] | None = None,
 ) -> None:
     """Train `model` in place, one pass over `lesson.order`, in optimizer steps of config.batch_size examples.
 
     The body is kept in evaluation mode if config.method is "head". `after_step(step, loss)` is called after each
     optimizer step (from 1) that `resume` has not done before. Of every batch this process computes its share, if there
-    are several `together`. `scratch` is a folder for the Trainer. DivergedError if
-    the loss is not finite.
+    are several `together`. `scratch` is a folder for the Trainer. The learning rate of a step (from 0) is
+    config.learning_rate times `rate_factor(step)`, without it that of the config's schedule. DivergedError if the loss
+    is not finite.
     """
     import torch
     from transformers import PrinterCallback, TrainerCallback
 
+    total = -(-len(lesson.order) // config.batch_size)
+
+    def planned(step: int) -> float:
+        return learning_rate_factor(step, total, config.warmup, config.schedule)
+
+    factor = rate_factor or planned
     start = Start(model, config.l2_sp) if config.l2_sp else None
     done = resume.begin()
 
@@ -74,7 +82,7 @@ def train(
             resume.after_step(state.global_step)
 
     with _prepared(model.net, lesson, device):
-        trainer = _trainer_class(config, lesson, model, seed, resume, done, together)(
+        trainer = _trainer_class(config, lesson, model, seed, resume, done, together, factor)(
             model=model.net,
             args=_arguments(config, seed, device, scratch, together.size),
             train_dataset=together.own_rows(lesson.order[done * config.batch_size :], config.batch_size).tolist(),
@@ -88,17 +96,20 @@ def train(
 
 
 def _trainer_class(
-    config: TuneConfig, lesson: Lesson, loaded: Loaded, seed: int, resume: Resume, done: int, together: Together
+    config: TuneConfig,
+    lesson: Lesson,
+    loaded: Loaded,
+    seed: int,
+    resume: Resume,
+    done: int,
+    together: Together,
+    factor: Callable[[int], float],
 ) -> Any:
     import torch
     from transformers import Trainer
 
     so_far = resume.loss
     total = -(-len(lesson.order) // config.batch_size)
-
-    def factor(step: int) -> float:
-        # Asked once more after the last step, where nothing is left to do.
-        return learning_rate_factor(min(step, total - 1), total, config.warmup, config.schedule)
 
     body = kind_of(loaded.spec).body(loaded) if config.method == "head" else None
 
@@ -159,7 +170,7 @@ def _trainer_class(
         def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
             self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
                 self.optimizer,  # type: ignore[arg-type]
-                lambda step: factor(done + step),
+                lambda step: factor(min(done + step, total - 1)),  # asked once more after the last step
             )
             return self.lr_scheduler
 
