@@ -100,9 +100,10 @@ class Panel:
 
 
 def together(books: Sequence[Book]) -> Book:
-    """An equal part of the money in every book, also on days on which only others trade: no book borrows theirs."""
+    """The money of each day divided equally among the books that trade on it."""
     days, place = np.unique(np.concatenate([b.days for b in books]), return_inverse=True)
-    net = np.bincount(place, np.concatenate([b.net for b in books])) / len(books)
+    number = np.bincount(place)
+    net = np.bincount(place, np.concatenate([b.net for b in books])) / number
     return Book(net, np.ones(len(days)), _per_year(days), days)
 
 

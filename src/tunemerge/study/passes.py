@@ -140,7 +140,7 @@ class Reader:
         lengths = self._all(step.inputs["train"])
         examples, batch = int(step.params["examples"]), config.batch_size
         order = training_order(lengths, examples, batch, step.params["seed"], config.length_grouping)
-        size = config.micro_batch or batch
+        size = config.planned_pass
         train = Counter(self._shape(lengths[order[i : i + size]]) for i in range(0, len(order), size))
         if config.sam:
             train += train

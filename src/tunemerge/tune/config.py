@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -80,11 +80,11 @@ class TuneConfig(BaseModel):
         default=5e-5, gt=0, allow_inf_nan=False, description="peak learning rate of AdamW", examples=[1e-4]
     )
     batch_size: int = Field(default=32, ge=1, description="examples of one optimizer step, whatever fits into memory")
-    micro_batch: int | None = Field(
+    micro_batch: Annotated[int, Field(ge=1)] | Literal["auto"] | None = Field(
         default=None,
-        ge=1,
-        description="examples of one forward pass; gradients are accumulated up to batch_size; absent: batch_size",
-        examples=[8],
+        description="examples of one forward pass; gradients are accumulated up to batch_size; absent: batch_size; "
+        "`auto`: batch_size, halved until the largest pass fits into memory",
+        examples=[8, "auto"],
     )
     weight_decay: float = Field(default=0.01, ge=0, description="decoupled weight decay; not on biases and norms")
     dropout: float | None = Field(
@@ -154,7 +154,7 @@ class TuneConfig(BaseModel):
 
     @model_validator(mode="after")
     def _whole_micro_batches(self) -> Self:
-        if self.micro_batch is not None and self.batch_size % self.micro_batch:
+        if self.batch_size % self.planned_pass:
             raise ValueError(f"micro_batch {self.micro_batch} does not divide batch_size {self.batch_size}")
         return self
 
@@ -165,6 +165,11 @@ class TuneConfig(BaseModel):
         if "layers" in self.model_fields_set and self.layers != 1 and self.method != "last_layers":
             raise ValueError(f"layers goes with method: last_layers, and method is {self.method}")
         return self
+
+    @property
+    def planned_pass(self) -> int:
+        """Examples of one forward pass, as far as it is known before the training: with `auto` it may become less."""
+        return self.micro_batch if isinstance(self.micro_batch, int) else self.batch_size
 
     @property
     def adapter(self) -> LoraConfig | None:

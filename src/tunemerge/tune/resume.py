@@ -34,6 +34,7 @@ class Resume:
     identity: str = ""
     cadence: Cadence = field(default_factory=Cadence)
     seconds_before: float = 0.0
+    micro_batch: int | None = None  # of `micro_batch: auto`: what was found to fit
     _optimizer: Any = None
     _found: Checkpoint | None = None
 
@@ -47,6 +48,7 @@ class Resume:
             return 0
         self._found = found
         self.seconds_before = found.values["seconds"]
+        self.micro_batch = found.values.get("micro_batch")
         self.keeper.set_state(part(found.tensors, "keeper"), found.values["keeper"])
         self.meter.set_state(found.values["meter"])
         self.loss.set_state(found.values["loss"])
@@ -87,6 +89,7 @@ class Resume:
         }
         values = {
             "identity": self.identity,
+            "micro_batch": self.micro_batch,
             "keeper": keeper,
             "meter": self.meter.state(),
             "loss": self.loss.state(),

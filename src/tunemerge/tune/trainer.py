@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from tunemerge.tasks.meter import Meter
 from tunemerge.tasks.task import Loaded, kind_of
 from tunemerge.tune.config import TuneConfig
 from tunemerge.tune.diverged import diverged
+from tunemerge.tune.micro_batch import rows_that_fit
 from tunemerge.tune.mixup import blend
 from tunemerge.tune.objective import Lesson, losses
 from tunemerge.tune.optimizer import Start, parameter_groups
@@ -20,7 +22,7 @@ from tunemerge.tune.resume import Resume
 from tunemerge.tune.schedule import learning_rate_factor
 from tunemerge.tune.sharpness import again_uphill
 from tunemerge.tune.together import Together
-from tunemerge.tune.trackers import reporting
+from tunemerge.tune.trainer_arguments import arguments
 from tunemerge.tune.training_loss import TrainingLoss
 
 # Up to this length plain attention trains faster on a CPU than the fused one (without dropout 1.7 times: the fused
@@ -39,25 +41,17 @@ def train(
     resume: Resume,
     after_step: Callable[[int, TrainingLoss], None],
     together: Together,
-    rate_factor: Callable[[int], float] | None = None,
 ) -> None:
     """Train `model` in place, one pass over `lesson.order`, in optimizer steps of config.batch_size examples.
 
     The body is kept in evaluation mode if config.method is "head". `after_step(step, loss)` is called after each
     optimizer step (from 1) that `resume` has not done before. Of every batch this process computes its share, if there
-    are several `together`. `scratch` is a folder for the Trainer. The learning rate of a step (from 0) is
-    config.learning_rate times `rate_factor(step)`, without it that of the config's schedule. DivergedError if the loss
-    is not finite.
+    are several `together`. `scratch` is a folder for the Trainer. DivergedError if
+    the loss is not finite.
     """
     import torch
     from transformers import PrinterCallback, TrainerCallback
 
-    total = -(-len(lesson.order) // config.batch_size)
-
-    def planned(step: int) -> float:
-        return learning_rate_factor(step, total, config.warmup, config.schedule)
-
-    factor = rate_factor or planned
     start = Start(model, config.l2_sp) if config.l2_sp else None
     done = resume.begin()
 
@@ -81,11 +75,15 @@ def train(
             after_step(state.global_step, resume.loss)
             resume.after_step(state.global_step)
 
+    own, share = together.own_rows(lesson.order, config.batch_size), config.batch_size // together.size
     with _prepared(model.net, lesson, device):
-        trainer = _trainer_class(config, lesson, model, seed, resume, done, together, factor)(
+        if config.micro_batch == "auto" and resume.micro_batch is None:
+            resume.micro_batch = _probed(model, lesson, config, own, share, resume.meter)
+        micro = resume.micro_batch or gcd(config.planned_pass, share)
+        trainer = _trainer_class(config, lesson, model, seed, resume, done, together)(
             model=model.net,
-            args=_arguments(config, seed, device, scratch, together.size),
-            train_dataset=together.own_rows(lesson.order[done * config.batch_size :], config.batch_size).tolist(),
+            args=arguments(config, seed, device, scratch, micro, share),
+            train_dataset=own[done * share :].tolist(),
             data_collator=lambda rows: _collate(lesson, np.asarray(rows)),
             callbacks=[Steps()],
         )
@@ -95,21 +93,34 @@ def train(
         trainer.train()
 
 
+def _probed(model: Loaded, lesson: Lesson, config: TuneConfig, own: np.ndarray, share: int, meter: Meter) -> int:
+    """The rows of a pass with `micro_batch: auto`; nothing of the probe is metered."""
+    place = next(model.net.parameters()).device
+
+    def attempt(rows: np.ndarray) -> None:
+        batch = {name: tensor.to(place) for name, tensor in _collate(lesson, rows).items()}
+        target, answers = batch.pop(_TARGET), batch.pop(_ANSWERS, None)
+        del batch["labels"]
+        losses(model, lesson, config, batch, target, None, answers)[1].sum().backward()
+
+    before = meter.state()
+    found = rows_that_fit(model.net, config, own, lesson.encoded.lengths, share, attempt)
+    meter.set_state(before)
+    return found
+
+
 def _trainer_class(
-    config: TuneConfig,
-    lesson: Lesson,
-    loaded: Loaded,
-    seed: int,
-    resume: Resume,
-    done: int,
-    together: Together,
-    factor: Callable[[int], float],
+    config: TuneConfig, lesson: Lesson, loaded: Loaded, seed: int, resume: Resume, done: int, together: Together
 ) -> Any:
     import torch
     from transformers import Trainer
 
     so_far = resume.loss
     total = -(-len(lesson.order) // config.batch_size)
+
+    def factor(step: int) -> float:
+        # Asked once more after the last step, where nothing is left to do.
+        return learning_rate_factor(min(step, total - 1), total, config.warmup, config.schedule)
 
     body = kind_of(loaded.spec).body(loaded) if config.method == "head" else None
 
@@ -170,7 +181,7 @@ def _trainer_class(
         def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
             self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
                 self.optimizer,  # type: ignore[arg-type]
-                lambda step: factor(min(done + step, total - 1)),  # asked once more after the last step
+                lambda step: factor(done + step),
             )
             return self.lr_scheduler
 
@@ -179,39 +190,6 @@ def _trainer_class(
             return 0
 
     return FixedOrderTrainer
-
-
-def _arguments(config: TuneConfig, seed: int, device: str, scratch: Path, processes: int) -> Any:
-    from transformers import TrainingArguments
-
-    share = config.batch_size // processes
-    micro = gcd(config.micro_batch or share, share)
-    arguments = TrainingArguments(
-        output_dir=str(scratch),
-        per_device_train_batch_size=micro,
-        gradient_accumulation_steps=share // micro,
-        num_train_epochs=1,
-        train_sampling_strategy="sequential",
-        learning_rate=config.learning_rate,
-        weight_decay=config.weight_decay,
-        max_grad_norm=config.max_grad_norm,
-        optim="adamw_torch_fused",
-        seed=seed % 2**32,
-        use_cpu=device == "cpu",
-        eval_strategy="no",
-        save_strategy="no",
-        logging_nan_inf_filter=False,
-        disable_tqdm=True,
-        log_level="error",
-        remove_unused_columns=False,
-        dataloader_pin_memory=False,
-        **reporting(),
-    )
-    # Autocast is ours, so that training and evaluation share it; one GPU, or their number would multiply the batch.
-    arguments.mixed_precision = "no"
-    if arguments.n_gpu > 1:
-        arguments._n_gpu = 1
-    return arguments
 
 
 def _collate(lesson: Lesson, rows: np.ndarray) -> dict[str, Any]:
