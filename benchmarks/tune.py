@@ -157,7 +157,7 @@ def held_out_loss(folder: Path, rows: Path, spec: Any) -> float:
     from tunemerge.stats.metrics import METRICS
 
     found = predict([folder], [rows], task=spec, precision="float32").predictions
-    return METRICS["log_loss"].fn(found.target, found.logits, found.weight)
+    return METRICS["log_loss"].fn(found.target, found.outputs, found.weight)
 
 
 def study(work: Path) -> None:

@@ -117,7 +117,12 @@ def python_page() -> str:
     ]
     parts.append(_member("tunemerge.Study", tunemerge.Study, ("from_yaml", "check", "plan", "run")))
     parts.append(_member("tunemerge.Results", tunemerge.Results, ("table", "flips")))
-    for name, function in (("merge", merge), ("tune", tune), ("evaluate", tunemerge.evaluate)):
+    for name, function in (
+        ("merge", merge),
+        ("tune", tune),
+        ("evaluate", tunemerge.evaluate),
+        ("find_learning_rate", tunemerge.find_learning_rate),
+    ):
         parts.append(_function(f"tunemerge.{name}", function, "##"))
     return "\n".join(parts).rstrip() + "\n"
 

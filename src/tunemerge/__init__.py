@@ -17,19 +17,24 @@ if TYPE_CHECKING:
     from tunemerge.merge.memory import merge
     from tunemerge.results import Results
     from tunemerge.study.study import Study
+    from tunemerge.tune.find_rate import find_learning_rate
     from tunemerge.tune.single import tune
 
-_CLASSES = {"Results": "tunemerge.results", "Study": "tunemerge.study.study"}
+_NAMES = {
+    "Results": "tunemerge.results",
+    "Study": "tunemerge.study.study",
+    "find_learning_rate": "tunemerge.tune.find_rate",
+}
 _CALLABLE_PACKAGES = ("evaluate", "merge", "tune")
-__all__ = ["Results", "Study", "evaluate", "merge", "tune"]
+__all__ = ["Results", "Study", "evaluate", "find_learning_rate", "merge", "tune"]
 
 
 def __getattr__(name: str) -> Any:
     if name in _CALLABLE_PACKAGES:
         return import_module(f"tunemerge.{name}")
-    if name not in _CLASSES:
+    if name not in _NAMES:
         raise AttributeError(f"module 'tunemerge' has no attribute {name!r}")
-    return getattr(import_module(_CLASSES[name]), name)
+    return getattr(import_module(_NAMES[name]), name)
 
 
 def __dir__() -> list[str]:

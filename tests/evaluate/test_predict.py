@@ -43,7 +43,7 @@ def test_logits_are_the_models_own_in_row_order(models: list[Path], rows_parquet
     tokenizer = AutoTokenizer.from_pretrained(models[0])
     with torch.no_grad():
         alone = np.stack([model(**tokenizer(text, return_tensors="pt")).logits[0].numpy() for text in texts])
-    np.testing.assert_allclose(found.logits, alone, atol=1e-6)
+    np.testing.assert_allclose(found.outputs, alone, atol=1e-6)
     assert np.std(alone[:, 0]) > 0.05
     assert found.target.tolist() == [LABELS.index(label) for label in labels]
     assert found.unit.tolist() == [f"d{i // 3}" for i in range(70)]
@@ -52,15 +52,15 @@ def test_logits_are_the_models_own_in_row_order(models: list[Path], rows_parquet
 
 def test_the_same_bits_again(models: list[Path], rows_parquet: RowsFactory) -> None:
     file = rows_parquet(50)
-    one, two = (predict(models, file, task=SPEC).predictions.logits for _ in range(2))
+    one, two = (predict(models, file, task=SPEC).predictions.outputs for _ in range(2))
     assert one.tobytes() == two.tobytes()
 
 
 def test_an_ensemble_is_the_mean_of_probabilities(models: list[Path], rows_parquet: RowsFactory) -> None:
     file = rows_parquet(20)
-    alone = [np.exp(log_softmax(predict([m], file, task=SPEC).predictions.logits)) for m in models]
+    alone = [np.exp(log_softmax(predict([m], file, task=SPEC).predictions.outputs)) for m in models]
     together = predict(models, file, task=SPEC)
-    np.testing.assert_allclose(np.exp(together.predictions.logits), np.mean(alone, axis=0), rtol=1e-12)
+    np.testing.assert_allclose(np.exp(together.predictions.outputs), np.mean(alone, axis=0), rtol=1e-12)
     assert together.cost.forward_examples == 60
     assert together.cost.forward_flops == 3 * predict(models[:1], file, task=SPEC).cost.forward_flops > 0
     assert together.cost.examples == 0 and together.cost.train_flops == 0
@@ -78,7 +78,7 @@ def test_stored_and_read_again(models: list[Path], rows_parquet: RowsFactory, tm
         ("weight", "double"),
     ]
     again = read_predictions(tmp_path / "p.parquet")
-    assert all(np.array_equal(getattr(made, n), getattr(again, n)) for n in ("unit", "target", "logits", "weight"))
+    assert all(np.array_equal(getattr(made, n), getattr(again, n)) for n in ("unit", "target", "outputs", "weight"))
 
 
 def test_logits_keep_their_order_beyond_ten_labels(tmp_path: Path) -> None:
@@ -86,14 +86,14 @@ def test_logits_keep_their_order_beyond_ten_labels(tmp_path: Path) -> None:
 
     made = Predictions(np.array(["a"], object), np.array([11]), np.arange(12.0)[None], np.ones(1))
     write_predictions(made, tmp_path / "p.parquet")
-    assert read_predictions(tmp_path / "p.parquet").logits.tolist() == [list(range(12))]
+    assert read_predictions(tmp_path / "p.parquet").outputs.tolist() == [list(range(12))]
 
 
 def test_several_files_are_one_set(models: list[Path], rows_parquet: RowsFactory) -> None:
     files = [rows_parquet(5, 1, "a"), rows_parquet(6, 2, "b")]
     both = predict(models[:1], files, task=SPEC, precision="float32").predictions
-    parts = [predict(models[:1], f, task=SPEC, precision="float32").predictions.logits for f in files]
-    np.testing.assert_allclose(both.logits, np.concatenate(parts), atol=1e-6)
+    parts = [predict(models[:1], f, task=SPEC, precision="float32").predictions.outputs for f in files]
+    np.testing.assert_allclose(both.outputs, np.concatenate(parts), atol=1e-6)
 
 
 def test_the_step(models: list[Path], rows_parquet: RowsFactory, tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_the_step(models: list[Path], rows_parquet: RowsFactory, tmp_path: Path)
     assert told == [0.5, 1.0]
     with hub.one_thread():
         expected = predict(models[:2], inputs["rows"][0], task=SPEC, max_length=32, precision="float32").predictions
-    assert np.array_equal(read_predictions(out / "predictions.parquet").logits, expected.logits)
+    assert np.array_equal(read_predictions(out / "predictions.parquet").outputs, expected.outputs)
 
 
 def test_no_model_is_refused(rows_parquet: RowsFactory) -> None:

@@ -70,7 +70,7 @@ def test_a_score_is_that_of_the_merge_on_disk(
         values = []
         for rows in validation:
             p = predict([out], rows, task=SPEC, precision="float32").predictions
-            values.append(score(METRICS["log_loss"], p.target, p.logits, p.weight))
+            values.append(score(METRICS["log_loss"], p.target, p.outputs, p.weight))
         assert trial.score == np.mean(values)
 
 

@@ -58,4 +58,4 @@ def _scores(seeds: Sequence[Predictions], metric: Metric, counts: Floats, index:
         sums, weight = unit_sums(seeds, metric)
         return metric.sign * (counts @ sums.T) / (counts @ weight)[:, None]
     weights = counts[:, index] * seeds[0].weight
-    return metric.sign * np.stack([metric.many(p.target, p.logits, weights) for p in seeds], axis=1)
+    return metric.sign * np.stack([metric.many(p.target, p.outputs, weights) for p in seeds], axis=1)

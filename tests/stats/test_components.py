@@ -36,7 +36,7 @@ def study(seed=0, n=300, units=90, seeds=5, skills=(1.2, 0.9), tasks=("x", "y"),
 def over_rows(arm, metric):
     """[S]: mean over tasks of the score over rows."""
     return metric.sign * np.mean(
-        [[metric.fn(p.target, p.logits, p.weight) for p in seeds] for seeds in arm.values()], axis=0
+        [[metric.fn(p.target, p.outputs, p.weight) for p in seeds] for seeds in arm.values()], axis=0
     )
 
 
@@ -199,7 +199,7 @@ def test_order_of_rows_and_tasks_does_not_matter():
 
     def shuffled(arm):
         return {
-            task: [Predictions(p.unit[order], p.target[order], p.logits[order], p.weight[order]) for p in arm[task]]
+            task: [Predictions(p.unit[order], p.target[order], p.outputs[order], p.weight[order]) for p in arm[task]]
             for task in reversed(list(arm))
         }
 
@@ -214,14 +214,14 @@ def test_other_rows_other_seeds_other_tasks_are_refused():
     p = b["y"][2]
     swapped = p.unit.copy()
     swapped[[4, 5]] = ["v", "w"]
-    moved = {**b, "y": [*b["y"][:2], Predictions(swapped, p.target, p.logits, p.weight), *b["y"][3:]]}
+    moved = {**b, "y": [*b["y"][:2], Predictions(swapped, p.target, p.outputs, p.weight), *b["y"][3:]]}
     with pytest.raises(UsageError, match=r"task 'y', seed number 3, row 4: unit is v, expected u"):
         contrast(a, moved, ACCURACY)
     with pytest.raises(UsageError, match="same seeds; found \\[4, 5\\]"):
         contrast(a, {**b, "x": b["x"][:4]}, ACCURACY)
     with pytest.raises(UsageError, match="different tasks"):
         contrast(a, {"x": b["x"]}, ACCURACY)
-    short = Predictions(p.unit[:-1], p.target[:-1], p.logits[:-1], p.weight[:-1])
+    short = Predictions(p.unit[:-1], p.target[:-1], p.outputs[:-1], p.weight[:-1])
     with pytest.raises(UsageError, match="299 rows; expected the first seed's 300"):
         estimate({"y": [b["y"][0], short]}, ACCURACY)
     with pytest.raises(UsageError, match="no tasks"):

@@ -90,7 +90,7 @@ def test_arms_that_held_out_other_rows_are_refused():
 
 def test_a_metric_that_one_fold_does_not_define():
     runs = arm(A)["t"]
-    one = Predictions(runs[4].unit, np.ones(20, int), runs[4].logits, runs[4].weight)
+    one = Predictions(runs[4].unit, np.ones(20, int), runs[4].outputs, runs[4].weight)
     with pytest.raises(UsageError, match=r"task 't', run 5: auroc is undefined .* \(classes found: \[1\]\)"):
         estimate({"t": [*runs[:4], one]}, METRICS["auroc"], Folds(5, 1 / 4))
 

@@ -5,6 +5,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from tunemerge.stats.metrics import METRICS
+from tunemerge.stats.portfolio import Book, together, worth
 
 
 def rows(returns, predicted, cost=0.0, days=None):
@@ -77,3 +78,14 @@ def test_a_missing_asset_is_sold_and_a_day_left_out_leaves_no_trace():
     assert of("sharpe", target, predicted, whole) == pytest.approx(
         of("sharpe", target[kept], predicted[kept], weight[kept])
     )
+
+
+def test_books_of_other_calendars_keep_to_their_part_of_the_money() -> None:
+    weeks = np.arange(0.0, 70.0, 7.0)
+    bonds = Book(np.full(10, 0.01), np.ones(10), 52.0, weeks)
+    coins = Book(np.tile([0.2, -0.2], 5), np.ones(10), 52.0, weeks + 2)
+    both = together([bonds, coins])
+    assert both.days.tolist() == sorted([*weeks, *(weeks + 2)])
+    assert both.net[:3].tolist() == [0.005, 0.1, 0.005]
+    assert worth(both)[-1] == pytest.approx(1.005**10 * (1.1 * 0.9) ** 5)
+    assert together([bonds, bonds]).net.tolist() == bonds.net.tolist()

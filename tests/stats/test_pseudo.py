@@ -41,5 +41,5 @@ def test_their_mean_is_the_score(name):
     metric = METRICS[name]
     values = pseudo_values(seeds, metric)
     assert values.shape[1] == (len(np.unique(seeds[0].unit)) if metric.is_mean else BLOCKS)
-    scores = [metric.sign * metric.fn(p.target, p.logits, p.weight) for p in seeds]
+    scores = [metric.sign * metric.fn(p.target, p.outputs, p.weight) for p in seeds]
     np.testing.assert_allclose(values.mean(axis=1), scores, atol=1e-12)

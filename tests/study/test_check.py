@@ -187,7 +187,7 @@ def test_the_same_test_rows_under_two_names(study, tmp_path):
         "b": {"files": {"adapt": "more.csv", "validation": "still.csv", "test": "test.csv"}},
     }
     found = one(study(tasks=tasks, strategies=["joint"]), "test-twice")
-    assert found.startswith("warning") and "of the 60 test texts of b are test texts of a too" in found
+    assert found.startswith("warning") and "of the 60 test rows of b are test rows of a too" in found
 
 
 def test_weak_evidence_is_said_beforehand(study, tmp_path):

@@ -107,7 +107,7 @@ def test_probabilities_for_all_tasks_in_one_file(tmp_path, tiny_bert):
     plan = study.plan()
     assert plan.incumbent.probabilities
     (p,) = plan.incumbent.predictions["a"]
-    assert set(np.round(np.exp(p.logits[:, 1]), 6)) == {0.1, 0.9} and len(p.unit) == SPLITS["test"]
+    assert set(np.round(np.exp(p.outputs[:, 1]), 6)) == {0.1, 0.9} and len(p.unit) == SPLITS["test"]
     notes = [f.message for f in plan.findings if f.code == "incumbent-extra"]
     assert notes == [f"140 predictions are of rows of {n} that are no test rows: not used" for n in "ab"]
 
@@ -149,7 +149,7 @@ def test_ids_of_a_column_that_both_have(tmp_path, tiny_bert):
         (tmp_path / f"{n}_id.csv").write_bytes((tmp_path / f"{n}.csv").read_bytes())
         tasks[n]["data"] = f"{n}_id.csv"
     plan = small_study(tmp_path, tiny_bert, tasks=tasks, incumbent=incumbent).plan()
-    assert all((p.logits.argmax(axis=1) == p.target).all() for p in plan.incumbent.predictions["a"])
+    assert all((p.outputs.argmax(axis=1) == p.target).all() for p in plan.incumbent.predictions["a"])
     assert "2 predictions are of no row of b: 'x1', 'x2'" in {f.message for f in plan.findings}
 
 

@@ -59,7 +59,7 @@ def test_a_fold_is_held_against_its_own_run_alone(tmp_path, tiny_bert):
     table(tmp_path / "b.csv", rows_of(200, 0))
     found = [f for f in check() if f.code == "test-seen"]
     assert {f.where.split(".")[-1] for f in found} == {"a", "b"}
-    assert all(re.match(r"\d+ test texts of [ab] stand among the \w+ rows of [ab]$", f.message) for f in found)
+    assert all(re.match(r"\d+ test rows of [ab] stand among the \w+ rows of [ab]$", f.message) for f in found)
 
 
 def test_a_unit_in_two_given_files(tmp_path, tiny_bert):

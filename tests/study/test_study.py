@@ -294,7 +294,7 @@ def test_evaluated_tasks_need_the_study_labels_too(tmp_path, tiny_bert):
 def test_two_tasks_on_the_same_rows_leak(tmp_path, tiny_bert):
     tasks = {n: {"data": "a.csv", "splits": SPLITS} for n in "ab"}
     study = small_study(tmp_path, tiny_bert, tasks=tasks)
-    assert "test texts of a stand among the adapt rows of b" in faulty(study, "test-seen")
+    assert "test rows of a stand among the adapt rows of b" in faulty(study, "test-seen")
 
 
 @pytest.mark.parametrize(

@@ -133,7 +133,7 @@ def test_the_export_of_a_task_is_a_usual_model_that_predicts_the_same(finished, 
     table = pd.read_parquet(study.store.get(step.key).path / "predictions.parquet")
     outputs = table[[c for c in table if c.startswith(("logit_", "output_"))]].to_numpy()
     found = predict([tmp_path / "out"], rows, task=spec, max_length=32, precision="float32").predictions
-    np.testing.assert_allclose(found.logits, outputs, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(found.outputs, outputs, rtol=1e-5, atol=1e-5)
 
 
 def test_an_ensemble_asks_the_models_that_have_learned_the_labels(finished):
@@ -143,7 +143,7 @@ def test_an_ensemble_asks_the_models_that_have_learned_the_labels(finished):
     spec = Spec("text-classification", ("negative", "positive"))
     told = {"task": spec, "max_length": 32, "precision": "float32"}
     alone, together = predict([experts["a"]], rows, **told), predict([experts["a"], experts["v"]], rows, **told)
-    np.testing.assert_array_equal(together.predictions.logits, alone.predictions.logits)
+    np.testing.assert_array_equal(together.predictions.outputs, alone.predictions.outputs)
     assert together.cost.forward_examples == alone.cost.forward_examples
 
 

@@ -53,7 +53,7 @@ def test_teachers_of_two_architectures_answer_together(
     KIND.initialise(other, made, SPEC, 3)
     rows, config = rows_parquet(12), TuneConfig(precision="float32", distil=DistilConfig(temperature=3))
     answers, cost = teachers_answers([start, made], KIND.read([rows], SPEC), SPEC, config, "cpu")
-    each = [predict([m], [rows], task=SPEC, precision="float32").predictions.logits / 3 for m in (start, made)]
+    each = [predict([m], [rows], task=SPEC, precision="float32").predictions.outputs / 3 for m in (start, made)]
     expected = np.mean([np.exp(z) / np.exp(z).sum(1, keepdims=True) for z in each], axis=0)
     assert np.allclose(answers, expected, atol=1e-6) and answers.dtype == np.float32
     assert cost.forward_examples == 24 and cost.forward_flops > 0 == cost.train_flops
@@ -74,7 +74,7 @@ def test_a_model_learns_its_teacher_against_the_labels(start: Path, tmp_path: Pa
 
     def accuracy(name: str) -> float:
         found = predict([tmp_path / name], [right], task=SPEC).predictions
-        return float((found.logits.argmax(1) == found.target).mean())
+        return float((found.outputs.argmax(1) == found.target).mean())
 
     assert accuracy("teacher") > 0.8 > 0.3 > accuracy("plain") and accuracy("taught") > 0.8
     assert taught.cost.forward_examples == plain.cost.forward_examples + 48

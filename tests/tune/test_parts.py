@@ -70,7 +70,7 @@ def test_dora_is_folded_into_the_weights(start: Path, tmp_path: Path, rows_parqu
     ends = ("query.weight", "key.weight", "value.weight", "dense.weight")
     matrices = {n for n in load_file(start / "model.safetensors") if ".layer." in n and n.endswith(ends)}
     assert changed == matrices | HEAD and not (out / "adapter").exists()
-    assert np.isfinite(predict([out], [rows_parquet(30)], task=SPEC).predictions.logits).all()
+    assert np.isfinite(predict([out], [rows_parquet(30)], task=SPEC).predictions.outputs).all()
     net = Auto.from_pretrained(start).eval()
     plain = list(net.state_dict())
     adapter = LoraConfig(r=2, use_dora=True, target_modules=["query", "dense"], init_lora_weights=False)

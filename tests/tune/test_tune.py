@@ -184,7 +184,7 @@ def test_the_best_state_is_kept_and_the_budget_spent(tune: Tune, tmp_path: Path)
     assert tuned.cost.optimizer_steps == 20 and tuned.cost.examples == 320
     validation = [tmp_path / "v1.parquet", tmp_path / "v2.parquet"]
     found = predict([out], validation, task=SPEC).predictions
-    assert METRICS["log_loss"].fn(found.target, found.logits, found.weight) == pytest.approx(min(losses), abs=2e-3)
+    assert METRICS["log_loss"].fn(found.target, found.outputs, found.weight) == pytest.approx(min(losses), abs=2e-3)
     last, other = tune(
         "last", examples=320, learning_rate=0.05, evaluations=8, schedule="constant", warmup=0, select="last"
     )

@@ -45,7 +45,7 @@ def test_minilm_learns_and_its_cost_is_the_analytic_one(
     )
     found = predict([out], files[1], task=SPEC)
     p = found.predictions
-    assert METRICS["accuracy"].fn(p.target, p.logits, p.weight) > 0.8
+    assert METRICS["accuracy"].fn(p.target, p.outputs, p.weight) > 0.8
     assert len(AutoModelForSequenceClassification.from_pretrained(out).config.id2label) == 2
 
     # 2 operations a parameter and token, all but the embeddings; attention adds 1.5% at these lengths. Padding counts.

@@ -364,13 +364,16 @@ def merge_lora(
 def tune(
     model: Annotated[str, typer.Argument(help="folder, package:NAME/PATH or Hub id")],
     data: Annotated[Path, typer.Argument(help="training rows: CSV, JSONL or Parquet")],
-    out: Annotated[Path, typer.Argument(help="folder to write", metavar="OUT")],
+    out: Annotated[Path | None, typer.Argument(help="folder to write", metavar="OUT")] = None,
     validation: Annotated[Path | None, typer.Option(help="rows that choose the checkpoint")] = None,
     kind: Annotated[str, typer.Option(help="kind of task (`tunemerge list tasks`)")] = "text-classification",
     text: Annotated[str | None, typer.Option(help="column of the text")] = None,
     label: Annotated[str | None, typer.Option(help="column of the label")] = None,
     epochs: Annotated[float, typer.Option(help="passes over the rows")] = 3.0,
     seed: Annotated[int, typer.Option(help="order, dropout and the head's start")] = 0,
+    find_rate: Annotated[
+        bool, typer.Option("--find-rate", help="tune nothing: raise the learning rate over 100 steps, and suggest one")
+    ] = False,
     plugin: Plugins = None,
     set_: Annotated[
         list[str] | None,
@@ -388,7 +391,7 @@ def tune(
 
     _load(plugin)
     columns = {name: column for name, column in (("text", text), ("label", label)) if column is not None}
-    tune_one(model, data, out, validation, kind, columns, epochs, seed, set_ or [])
+    tune_one(model, data, out, validation, kind, columns, epochs, seed, set_ or [], find_rate)
 
 
 @app.command()

@@ -17,7 +17,6 @@ from tunemerge.cli.output import answer, as_dicts, screen
 from tunemerge.graph.executors.local import LocalExecutor
 from tunemerge.graph.step import Leaf, Node, Step
 from tunemerge.report import format as fmt
-from tunemerge.strategies.setting import name_of
 from tunemerge.study.estimate import Estimate, Forecast, forecast
 from tunemerge.study.plan import StudyPlan, ancestors
 from tunemerge.study.study import Study
@@ -144,7 +143,7 @@ def _arms_table(plan: StudyPlan) -> Table:
 def expression(node: Node, pool: set[str]) -> str:
     """An arm as one line: tune(ties(amazon, imdb), 16), optimizer steps after the model; `pool` are given by name."""
     if isinstance(node, Leaf) or node.op == "init" or node.key in pool:
-        return name_of(node)
+        return node.name
     if node.op == "select":
         return _selected(node, pool)
     models = ", ".join(expression(n, pool) for n in node.inputs["model" if node.op == "tune" else "models"])

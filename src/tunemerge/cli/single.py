@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from rich.table import Table
 
 from tunemerge.cli.bar import bar
+from tunemerge.cli.find_rate import find_rate
 from tunemerge.cli.output import answer, screen
 from tunemerge.errors import UsageError
 from tunemerge.evaluate.single import evaluate
@@ -25,16 +26,22 @@ from tunemerge.yamlfile import parse_yaml
 def tune_one(
     model: str,
     data: Path,
-    out: Path,
+    out: Path | None,
     validation: Path | None,
     kind: str,
     columns: dict[str, str],
     epochs: float,
     seed: int,
     settings: list[str],
+    only_find_rate: bool,
 ) -> None:
-    console = screen()
+    if only_find_rate == (out is not None):
+        raise UsageError("--find-rate writes nothing: leave OUT out" if out else "OUT is missing: the folder to write")
     given = {**columns, **_settings(settings, [TASKS[kind].Options, TuneConfig])}
+    if out is None:
+        find_rate(model, data, kind, seed, given)
+        return
+    console = screen()
     with bar(console, "tuning") as tell:
         tuned = tune(
             model,

@@ -106,11 +106,11 @@ def write_predictions(predictions: Predictions, file: Path) -> None:
     """
     classes = np.issubdtype(predictions.target.dtype, np.integer)
     name = "logit" if classes else "output"
-    logit = {f"{name}_{i}": column for i, column in enumerate(predictions.logits.T)}
+    outputs = {f"{name}_{i}": column for i, column in enumerate(predictions.outputs.T)}
     columns = {
         "unit": pa.array(predictions.unit.tolist(), pa.string()),
         **{n: pa.array(v.astype(np.int32 if classes else np.float64)) for n, v in target_columns(predictions).items()},
-        **{name: pa.array(np.ascontiguousarray(column)) for name, column in logit.items()},
+        **{name: pa.array(np.ascontiguousarray(column)) for name, column in outputs.items()},
         "weight": pa.array(predictions.weight),
     }
     pq.write_table(pa.table(columns), file)

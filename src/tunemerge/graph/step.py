@@ -33,18 +33,29 @@ class Leaf:
     def key(self) -> str:
         return self.digest
 
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return self.label
+
 
 @dataclass(frozen=True, eq=False)
 class Step:
     """One operation applied to inputs. `params` are resolved (defaults filled in) and JSON; inputs are named.
 
-    Two steps with the same key are the same step, whoever asked for them. `label` is for people.
+    Two steps with the same key are the same step, whoever asked for them. `label` is for people: the name of what
+    comes out, and after a colon what it is made of.
     """
 
     op: str
     params: Mapping[str, Any]
     inputs: Mapping[str, tuple[Node, ...]] = field(default_factory=dict)
     label: str = ""
+
+    @property
+    def name(self) -> str:
+        """What people call what comes out."""
+        return self.label.partition(":")[0]
 
     @cached_property
     def key(self) -> str:

@@ -85,8 +85,8 @@ def _of_score(folder: Path) -> Score:
 
 def _of_predictions(folder: Path, metric: str) -> Score:
     p = read_predictions(folder / PREDICTIONS)
-    loss = score(METRICS["log_loss"], p.target, p.logits, p.weight) if p.target.dtype.kind == "i" else 0.0
-    return score(METRICS[metric], p.target, p.logits, p.weight), loss
+    loss = score(METRICS["log_loss"], p.target, p.outputs, p.weight) if p.target.dtype.kind == "i" else 0.0
+    return score(METRICS[metric], p.target, p.outputs, p.weight), loss
 
 
 def _mean(scores: Sequence[Score]) -> Score:

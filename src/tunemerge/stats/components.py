@@ -111,7 +111,7 @@ def contrast(a: Arm, b: Arm, metric: Metric, folds: Folds | None = None) -> Cont
         _check([a, b])
         values = [_pseudo(a, task, metric) - _pseudo(b, task, metric) for task in a]
         parts, units = two_way(values), _fewest(values)
-    same = all(np.array_equal(p.logits, q.logits) for task in a for p, q in zip(a[task], b[task], strict=True))
+    same = all(np.array_equal(p.outputs, q.outputs) for task in a for p, q in zip(a[task], b[task], strict=True))
     # Arms with the very same predictions differ by 0 on any test set: nothing to widen.
     span = 0.0 if same else metric.upper - metric.lower
     low, high = _interval(parts, 0.95, -span, span, units)
@@ -213,10 +213,10 @@ def _check(arms: Sequence[Arm], begin: int = 1) -> None:
             for number, p in enumerate(arm[task], begin - 1):
                 for column in ("unit", "target", "weight"):
                     _same_rows(task, number, column, getattr(reference, column), getattr(p, column))
-                if p.logits.shape[1] != reference.logits.shape[1]:
+                if p.outputs.shape[1] != reference.outputs.shape[1]:
                     raise UsageError(
-                        f"task {task!r}, seed number {number + 1}: {p.logits.shape[1]} classes; "
-                        f"the first seed has {reference.logits.shape[1]}"
+                        f"task {task!r}, seed number {number + 1}: {p.outputs.shape[1]} classes; "
+                        f"the first seed has {reference.outputs.shape[1]}"
                     )
 
 

@@ -39,7 +39,7 @@ class Folds:
 
 def fold_scores(seeds: Sequence[Predictions], metric: Metric) -> Floats:
     """The score (higher is better) of each run on the rows that it held out: [J]; nan where it is undefined."""
-    return np.array([metric.sign * metric.fn(p.target, p.logits, p.weight) for p in seeds])
+    return np.array([metric.sign * metric.fn(p.target, p.outputs, p.weight) for p in seeds])
 
 
 def resampled(by_run: Floats, overlap: float) -> TwoWay:

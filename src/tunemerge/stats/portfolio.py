@@ -100,10 +100,9 @@ class Panel:
 
 
 def together(books: Sequence[Book]) -> Book:
-    """The money of each day divided equally among the books that trade on it."""
+    """An equal part of the money in every book, also on days on which only others trade: no book borrows theirs."""
     days, place = np.unique(np.concatenate([b.days for b in books]), return_inverse=True)
-    number = np.bincount(place)
-    net = np.bincount(place, np.concatenate([b.net for b in books])) / number
+    net = np.bincount(place, np.concatenate([b.net for b in books])) / len(books)
     return Book(net, np.ones(len(days)), _per_year(days), days)
 
 

@@ -30,7 +30,7 @@ def unit_sums(seeds: Sequence[Predictions], metric: Metric) -> tuple[Floats, Flo
     assert metric.per_row is not None
     index, units = unit_index(seeds[0])
     weight = np.bincount(index, seeds[0].weight, units).astype(np.float64)
-    sums = [np.bincount(index, p.weight * metric.per_row(p.target, p.logits), units) for p in seeds]
+    sums = [np.bincount(index, p.weight * metric.per_row(p.target, p.outputs), units) for p in seeds]
     return np.stack(sums).astype(np.float64), weight
 
 
@@ -52,7 +52,7 @@ def pseudo_values(seeds: Sequence[Predictions], metric: Metric) -> Floats:
     weights = np.where(block == np.arange(-1, blocks)[:, None], 0.0, weight)
     rows = []
     for p in seeds:
-        values = metric.many(p.target, p.logits, weights)
+        values = metric.many(p.target, p.outputs, weights)
         # B (1 - share) (whole - without b) is the linearised value where the metric is a mean, whatever the shares.
         influence = blocks * (1 - share) * (values[0] - values[1:])
         rows.append(values[0] + influence - influence.mean())

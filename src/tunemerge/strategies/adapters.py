@@ -54,7 +54,7 @@ def form(models: Sequence[Node]) -> str:
 def _form(model: Node) -> str:
     found = adapted(model)
     if found:
-        return f"adapter r={found.rank} on {found.under.label.split(':')[0]}"
+        return f"adapter r={found.rank} on {found.under.name}"
     steps = Plan.of([model]).steps if isinstance(model, Step) else ()
     if not any(adapted(s) for s in steps):
         return ""

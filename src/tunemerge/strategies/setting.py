@@ -242,9 +242,9 @@ class Setting:
         read = owners((*rows.train, *rows.validation))
         if len(read) > 1 and not self.ceilings:
             raise PooledError(read)
-        name = name or "tuned " + name_of(model)
-        what = f"{name_of(model)}, {budget} step{'s' * (budget != 1)} on {rows.name}"
-        what += f", taught by {' + '.join(map(name_of, teachers))}" if teachers else ""
+        name = name or "tuned " + model.name
+        what = f"{model.name}, {budget} step{'s' * (budget != 1)} on {rows.name}"
+        what += f", taught by {' + '.join(teacher.name for teacher in teachers)}" if teachers else ""
         inputs: dict[str, tuple[Node, ...]] = {"model": (model,), "train": rows.train, "validation": rows.validation}
         before = adapted(model)
         if before is not None and self.tuning["method"] == "lora" and not head_only:
@@ -291,7 +291,7 @@ class Setting:
         merges = [self._merge(models, method) for method in methods]
         if len(merges) == 1:
             return merges[0]
-        names = " + ".join(name_of(m) for m in models)
+        names = " + ".join(m.name for m in models)
         searches = tuple(search for merge in merges for search in merge.inputs["choice"])
         candidates = [{"method": m.method} for m in methods]
         return self._select(merges, candidates, {"searches": searches}, f"best merge: {names}, method by validation")
@@ -300,7 +300,7 @@ class Setting:
         base = () if self.base_model is None else (self.base_model,)
         inputs: dict[str, tuple[Node, ...]] = {"models": tuple(models), "base": base}
         method = {"method": merging.method, "average": list(merging.average), "seed": self.seed}
-        names = " + ".join(name_of(m) for m in models)
+        names = " + ".join(m.name for m in models)
         params = {**method, "candidates": [dict(c) for c in merging.candidates], "metric": self.metric}
         under = under_merge(merging.method, models, self.base_model)
         searched = inputs
@@ -365,7 +365,7 @@ def predict(models: Sequence[Node], rows: Leaf, scoring: Mapping[str, Any], *, f
     params = {**scoring, "final": final}
     if "generate" in scoring:  # what is tested is scored by all metrics
         params["generate"] = scoring["generate"] or final
-    who = " + ".join(name_of(m) for m in models)
+    who = " + ".join(m.name for m in models)
     return Step("predict", params, {"models": tuple(models), "rows": (rows,)}, f"predict {rows.label}: {who}")
 
 
@@ -388,8 +388,3 @@ def with_teachers(tuning: Mapping[str, Any]) -> dict[str, Any]:
 def head_of(tuning: Mapping[str, Any]) -> dict[str, Any]:
     """The same settings for a linear probe, which has no adapter."""
     return {**{key: value for key, value in tuning.items() if key != "lora"}, "method": "head"}
-
-
-def name_of(node: Node) -> str:
-    """What people call a model: the part of its step's label before the colon."""
-    return node.label.split(":")[0]

@@ -70,9 +70,9 @@ def read_incumbent(config: StudyConfig, rows: StudyRows, folder: Path) -> tuple[
 
 @dataclass(frozen=True)
 class _Answers:
-    """Logits by the number of the data row."""
+    """What it said, by the number of the data row: log probabilities, or values."""
 
-    logits: pd.DataFrame
+    outputs: pd.DataFrame
     probabilities: bool
 
 
@@ -219,8 +219,8 @@ def _on(answers: _Answers, spec: Spec, table: pd.DataFrame, lines: np.ndarray) -
     (column,) = TASKS[spec.kind].target
     classes = is_classes(spec.kind)
     target = np.array([spec.labels.index(v) for v in table[column]], np.int32) if classes else table[column].to_numpy()
-    logits = answers.logits.loc[list(lines)].to_numpy()
-    return Predictions(table["unit"].to_numpy(object), target, logits, table["weight"].to_numpy(np.float64))
+    outputs = answers.outputs.loc[list(lines)].to_numpy()
+    return Predictions(table["unit"].to_numpy(object), target, outputs, table["weight"].to_numpy(np.float64))
 
 
 def _first(values: Iterable[object], private: bool) -> str:

@@ -32,5 +32,5 @@ def portfolio(tested: Mapping[str, Sequence[Predictions]], folds: int | None) ->
 
 
 def _book(parts: Sequence[Predictions]) -> Book:
-    target, outputs = (np.concatenate([getattr(p, name) for p in parts]) for name in ("target", "logits"))
+    target, outputs = (np.concatenate([getattr(p, name) for p in parts]) for name in ("target", "outputs"))
     return Panel.of(target, outputs).book(np.concatenate([p.weight for p in parts]))

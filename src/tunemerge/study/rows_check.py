@@ -16,7 +16,7 @@ Frames = Mapping[str, pd.DataFrame]
 Contents = Mapping[str, pd.Series]
 TRAINED = ("source", "adapt")
 
-# More of the test texts than this among the training texts is no accident: the tables are the same.
+# More of the test rows than this among the training rows is no accident: the tables are the same.
 _SAME_ROWS = 0.2
 
 
@@ -43,7 +43,7 @@ def check_leaks(tasks: Mapping[str, Sequence[Contents]], private: Sequence[str] 
                 pairs = zip(tests, others, strict=False)
                 seen = max((len(test & set(parts[split])) for test, parts in pairs if split in parts), default=0)
                 if seen:
-                    text = f"{seen} test texts of {tested} stand among the {split} rows of {name}"
+                    text = f"{seen} test rows of {tested} stand among the {split} rows of {name}"
                     make = error if seen > _SAME_ROWS * most else warning
                     found.append(
                         make("test-seen", text, f"tasks.{tested}", "delete them from one side: they flatter the result")
@@ -52,12 +52,12 @@ def check_leaks(tasks: Mapping[str, Sequence[Contents]], private: Sequence[str] 
 
 
 def _same_tests(tasks: Mapping[str, Sequence[Contents]], private: Sequence[str]) -> list[Finding]:
-    """Texts that are tested as two tasks: they count twice, and the intervals take them for independent."""
+    """Rows that are tested as two tasks: they count twice, and the intervals take them for independent."""
     tests = {name: set(by_seed[0]["test"]) for name, by_seed in tasks.items() if "test" in by_seed[0]}
     found = []
     for (one, first), (other, second) in combinations(tests.items(), 2):
         if not {one, other} <= set(private) and (both := len(first & second)):
-            text = f"{both} of the {len(second)} test texts of {other} are test texts of {one} too: they count twice"
+            text = f"{both} of the {len(second)} test rows of {other} are test rows of {one} too: they count twice"
             found.append(warning("test-twice", text, f"tasks.{other}", "give every task test rows of its own"))
     return found
 

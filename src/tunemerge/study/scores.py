@@ -65,8 +65,8 @@ class Evidence:
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """All predictions of the study: arm, seed, task, split, row (number of the data row), unit, target, logits,
-        weight. Units of private tasks are numbers."""
+        """All predictions of the study: arm, seed, task, split, row (number of the data row), unit, target,
+        outputs, weight. Units of private tasks are numbers."""
         every = [(*where, self._read(step.key)) for where, step in self.plan.predictions.items()]
         if self.plan.incumbent:
             scored = self.plan.config.scored
@@ -77,9 +77,9 @@ class Evidence:
             lines = self.plan.rows.lines[task, seed, split]
             spec = self.plan.rows.tasks[task].spec
             kept = "logit" if spec and is_classes(spec.kind) else "output"
-            logits = {f"{kept}_{i}": p.logits[:, i] for i in range(p.logits.shape[1])}
+            outputs = {f"{kept}_{i}": p.outputs[:, i] for i in range(p.outputs.shape[1])}
             unit = numbered(p.unit) if self.plan.config.tasks[task].private else p.unit
-            columns = {"row": lines + 1, "unit": unit, **target_columns(p), **logits, "weight": p.weight}
+            columns = {"row": lines + 1, "unit": unit, **target_columns(p), **outputs, "weight": p.weight}
             parts.append(pd.DataFrame({"arm": arm, "seed": seed, "task": task, "split": split, **columns}))
         return pd.concat(parts, ignore_index=True)
 
@@ -104,7 +104,7 @@ class Evidence:
     def validation(self, arm: str) -> list[float]:
         """Mean over tasks of the metric on validation, a value a seed."""
         by_task = [
-            [self.metric.fn(p.target, p.logits, p.weight) for p in self.predictions(arm, task, "validation")]
+            [self.metric.fn(p.target, p.outputs, p.weight) for p in self.predictions(arm, task, "validation")]
             for task in self.scored
         ]
         return [float(x) for x in np.mean(by_task, axis=0)]
@@ -205,7 +205,8 @@ def _task_scores(evidence: Evidence, arm: str) -> dict[str, TaskScore]:
         predictions, e = evidence.of_task(arm, task)
         known = metrics_of(TASKS[str(evidence.plan.rows.tasks[task].config.kind)].prediction)
         metrics = {
-            name: float(np.mean([m.fn(p.target, p.logits, p.weight) for p in predictions])) for name, m in known.items()
+            name: float(np.mean([m.fn(p.target, p.outputs, p.weight) for p in predictions]))
+            for name, m in known.items()
         }
         out[task] = TaskScore(score=in_own_unit(e, evidence.metric), metrics=metrics)
     return out

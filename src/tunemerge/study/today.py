@@ -51,7 +51,7 @@ def incumbent_result(evidence: Evidence, handed_back: str | None) -> IncumbentRe
 
 def _metrics(by_seed: list[Predictions], probabilities: bool, metrics: Mapping[str, Metric]) -> dict[str, float]:
     return {
-        name: float(np.mean([m.fn(p.target, p.logits, p.weight) for p in by_seed]))
+        name: float(np.mean([m.fn(p.target, p.outputs, p.weight) for p in by_seed]))
         for name, m in metrics.items()
         if probabilities or not m.probabilities
     }

@@ -99,7 +99,7 @@ def a_saved_model_predicts_identically(case: Case, folder: Path) -> None:
     found = Predictions(np.array(rows.unit, object), rows.target, first, rows.weight)
     known = metrics_of(case.kind.prediction)
     assert METRICS[case.kind.metric].name in known
-    assert np.isfinite(known[case.kind.metric].fn(found.target, found.logits, found.weight))
+    assert np.isfinite(known[case.kind.metric].fn(found.target, found.outputs, found.weight))
 
 
 def the_same_seed_starts_the_same_head(case: Case, folder: Path) -> None:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from tunemerge.checkpoint.adapter import FOLDER
@@ -21,6 +22,7 @@ from tunemerge.graph.cost import Cost
 from tunemerge.tasks import flops, hub
 from tunemerge.tasks.meter import metered
 from tunemerge.tasks.precision import torch_device
+from tunemerge.tasks.rows import Rows
 from tunemerge.tasks.several import specs_of
 from tunemerge.tasks.spec import Spec
 from tunemerge.tasks.task import Loaded, kind_of
@@ -84,7 +86,6 @@ def tune_model(
     then a model in `unfinished`.
     """
     import torch
-    from transformers import set_seed
 
     config = config or TuneConfig()
     if examples < 1:
@@ -98,27 +99,13 @@ def tune_model(
         if teachers:
             refuse_errors(distil_findings(task))
             answers, taught = teachers_answers(teachers, rows, task, config, device)
-        set_seed(seed % 2**32)
-        loaded = kind.load(under or model, task, config.dropout)
-        if under is not None:
-            loaded = replace(loaded, heads=read_heads(model))  # what the adapter has learned already
-        net = loaded.net.to(device)
-        encoded = kind.encode(loaded, rows, config.max_length)
-        order = training_order(encoded.lengths, examples, config.batch_size, seed, config.length_grouping)
-        refuse_errors(class_weight_findings(config, specs_of(task)) + mixup_findings(config, encoded.batch([0])))
-        weights = class_weights(config.class_weights, task.labels, rows.target) if config.class_weights else None
-        lesson = Lesson(encoded, rows.target, order, weights, answers)
-        if config.method in PARTS:
-            free_parts(loaded, config)
-        elif config.adapter is not None:
-            heads = attach(loaded, config.adapter, model / FOLDER if under else None, config.method == "dora")
+        loaded, lesson, heads = prepare(model, rows, task, config, seed, examples, under, answers)
+        net, encoded = loaded.net, lesson.encoded
         validation = None
         if held_out is not None:
             validation = kind.encode(loaded, held_out, config.max_length), held_out
         average = Average(net, config.average, -(-examples // config.batch_size)) if config.average else None
         keeper = Keeper(loaded, examples, config, validation, progress, average)
-        if config.gradient_checkpointing:
-            _checkpoint_gradients(net, str(model))
         with joined(device) as together, metered(net) as meter:
             # Where there are several processes none writes checkpoints: each has drawn its own masks.
             kept = unfinished if together.size == 1 else None
@@ -162,6 +149,41 @@ def tune_model(
         write_record(out, micro_batch=resume.micro_batch)
     write_record(out, chosen_step=tuned.chosen_step, curve=[asdict(point) for point in tuned.curve])
     return tuned
+
+
+def prepare(
+    model: Path,
+    rows: Rows,
+    task: Spec,
+    config: TuneConfig,
+    seed: int,
+    examples: int,
+    under: Path | None = None,
+    answers: np.ndarray | None = None,
+) -> tuple[Loaded, Lesson, list[str]]:
+    """The model with what learns set free, what it learns, and what `take_out` needs where an adapter is trained.
+
+    All chance is seeded here. Raises UsageError or FindingsError for settings that model or rows don't allow.
+    """
+    from transformers import set_seed
+
+    kind, heads = kind_of(task), list[str]()
+    set_seed(seed % 2**32)
+    loaded = kind.load(under or model, task, config.dropout)
+    if under is not None:
+        loaded = replace(loaded, heads=read_heads(model))  # what the adapter has learned already
+    net = loaded.net.to(torch_device())
+    encoded = kind.encode(loaded, rows, config.max_length)
+    order = training_order(encoded.lengths, examples, config.batch_size, seed, config.length_grouping)
+    refuse_errors(class_weight_findings(config, specs_of(task)) + mixup_findings(config, encoded.batch([0])))
+    weights = class_weights(config.class_weights, task.labels, rows.target) if config.class_weights else None
+    if config.method in PARTS:
+        free_parts(loaded, config)
+    elif config.adapter is not None:
+        heads = attach(loaded, config.adapter, model / FOLDER if under else None, config.method == "dora")
+    if config.gradient_checkpointing:
+        _checkpoint_gradients(net, str(model))
+    return loaded, Lesson(encoded, rows.target, order, weights, answers), heads
 
 
 def _checkpoint_gradients(net: Any, where: str) -> None:

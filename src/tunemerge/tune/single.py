@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from tunemerge.store.atomic import refuse_foreign, replacing
 from tunemerge.store.digest import digest_file, digest_folder, digest_json
 from tunemerge.tasks.files import completed_for, rows_of_file, settings_of
 from tunemerge.tasks.precision import environment
+from tunemerge.tasks.spec import Spec
 from tunemerge.tasks.task import TASKS, TaskKind
 from tunemerge.tune.adapter import lora_findings
 from tunemerge.tune.config import TuneConfig
@@ -56,31 +57,18 @@ def tune(
     `progress(fraction, message)` is told how far it is; without it a terminal shows a bar. Raises UsageError or
     FindingsError before anything is trained.
     """
-    kind = TASKS[task]
-    options, config = settings_of([kind.Options, TuneConfig], settings)
     refuse_foreign(Path(out), CURVE_FILE)
     unfinished = Path(out).with_name(f".{Path(out).name}.training")
     if not epochs > 0:
         raise UsageError(f"epochs is {epochs}; expected a positive number")
-    options, source = completed_for(kind, options, data, model)
-    rows = rows_of_file(data, kind, options)
-    held_out = rows_of_file(validation, kind, options) if validation else None
-    spec = kind.spec(options, [rows])
-    unfit = unfit_model(kind, open_checkpoint(source).config, str(model)) + no_probe(kind, config)
-    refuse_errors(unfit or lora_findings(config, source))
-    if kind.prediction == "classes":
-        _check_labels(kind, options, source, spec.labels, str(data), str(validation), held_out, str(model))
+    asked = read_asked(model, data, validation, task, settings)
+    config, source, rows, held_out, spec = asked.config, asked.source, asked.rows, asked.held_out, asked.spec
     with (
         tempfile.TemporaryDirectory() as scratch,
         shown("tuning", progress if launched().first else _silent) as tell,
         replacing(Path(out)) if launched().first else nullcontext(Path(scratch) / "out") as folder,
     ):
-        start = Path(scratch) / "start"
-        start.mkdir()
-        train = _write(rows, Path(scratch) / "train.parquet")
-        fitted = kind.fit([kind.summarise(kind.read([train], spec), spec)], spec) if kind.fits else None
-        kind.initialise(source, start, spec, seed, config.dropout, fitted)
-        pass_on([source], start)
+        start, train = write_start(asked, Path(scratch), seed)
         began = time.perf_counter()
         held_out_file = [] if held_out is None else [_write(held_out, Path(scratch) / "validation.parquet")]
         parts = {f.name: digest_file(f) for f in (train, *held_out_file)}
@@ -116,6 +104,46 @@ def tune(
 
 def _silent(fraction: float, message: str) -> None:
     """Of several processes one says how far they are."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A tuning that a person asked for, read and found possible: `source` is the model's folder."""
+
+    kind: TaskKind
+    spec: Spec
+    config: TuneConfig
+    source: Path
+    rows: pd.DataFrame
+    held_out: pd.DataFrame | None
+
+
+def read_asked(
+    model: str | Path, data: str | Path, validation: str | Path | None, task: str, settings: Mapping[str, Any]
+) -> Asked:
+    """Raises UsageError or FindingsError with what makes the tuning impossible."""
+    kind = TASKS[task]
+    options, config = settings_of([kind.Options, TuneConfig], settings)
+    options, source = completed_for(kind, options, data, model)
+    rows = rows_of_file(data, kind, options)
+    held_out = rows_of_file(validation, kind, options) if validation else None
+    spec = kind.spec(options, [rows])
+    unfit = unfit_model(kind, open_checkpoint(source).config, str(model)) + no_probe(kind, config)
+    refuse_errors(unfit or lora_findings(config, source))
+    if kind.prediction == "classes":
+        _check_labels(kind, options, source, spec.labels, str(data), str(validation), held_out, str(model))
+    return Asked(kind, spec, config, source, rows, held_out)
+
+
+def write_start(asked: Asked, folder: Path, seed: int) -> tuple[Path, Path]:
+    """The model that the tuning starts from, and its training rows, both in `folder`."""
+    start, kind, spec = folder / "start", asked.kind, asked.spec
+    start.mkdir()
+    train = _write(asked.rows, folder / "train.parquet")
+    fitted = kind.fit([kind.summarise(kind.read([train], spec), spec)], spec) if kind.fits else None
+    kind.initialise(asked.source, start, spec, seed, asked.config.dropout, fitted)
+    pass_on([asked.source], start)
+    return start, train
 
 
 def _check_labels(

@@ -41,17 +41,25 @@ def train(
     resume: Resume,
     after_step: Callable[[int, TrainingLoss], None],
     together: Together,
+    rate_factor: Callable[[int], float] | None = None,
 ) -> None:
     """Train `model` in place, one pass over `lesson.order`, in optimizer steps of config.batch_size examples.
 
     The body is kept in evaluation mode if config.method is "head". `after_step(step, loss)` is called after each
     optimizer step (from 1) that `resume` has not done before. Of every batch this process computes its share, if there
-    are several `together`. `scratch` is a folder for the Trainer. DivergedError if
-    the loss is not finite.
+    are several `together`. `scratch` is a folder for the Trainer. The learning rate of a step (from 0) is
+    config.learning_rate times `rate_factor(step)`, without it that of the config's schedule. DivergedError if the loss
+    is not finite.
     """
     import torch
     from transformers import PrinterCallback, TrainerCallback
 
+    total = -(-len(lesson.order) // config.batch_size)
+
+    def planned(step: int) -> float:
+        return learning_rate_factor(step, total, config.warmup, config.schedule)
+
+    factor = rate_factor or planned
     start = Start(model, config.l2_sp) if config.l2_sp else None
     done = resume.begin()
 
@@ -80,7 +88,7 @@ def train(
         if config.micro_batch == "auto" and resume.micro_batch is None:
             resume.micro_batch = _probed(model, lesson, config, own, share, resume.meter)
         micro = resume.micro_batch or gcd(config.planned_pass, share)
-        trainer = _trainer_class(config, lesson, model, seed, resume, done, together)(
+        trainer = _trainer_class(config, lesson, model, seed, resume, done, together, factor)(
             model=model.net,
             args=arguments(config, seed, device, scratch, micro, share),
             train_dataset=own[done * share :].tolist(),
@@ -110,17 +118,20 @@ def _probed(model: Loaded, lesson: Lesson, config: TuneConfig, own: np.ndarray, 
 
 
 def _trainer_class(
-    config: TuneConfig, lesson: Lesson, loaded: Loaded, seed: int, resume: Resume, done: int, together: Together
+    config: TuneConfig,
+    lesson: Lesson,
+    loaded: Loaded,
+    seed: int,
+    resume: Resume,
+    done: int,
+    together: Together,
+    factor: Callable[[int], float],
 ) -> Any:
     import torch
     from transformers import Trainer
 
     so_far = resume.loss
     total = -(-len(lesson.order) // config.batch_size)
-
-    def factor(step: int) -> float:
-        # Asked once more after the last step, where nothing is left to do.
-        return learning_rate_factor(min(step, total - 1), total, config.warmup, config.schedule)
 
     body = kind_of(loaded.spec).body(loaded) if config.method == "head" else None
 
@@ -181,7 +192,7 @@ def _trainer_class(
         def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
             self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
                 self.optimizer,  # type: ignore[arg-type]
-                lambda step: factor(done + step),
+                lambda step: factor(min(done + step, total - 1)),  # asked once more after the last step
             )
             return self.lr_scheduler
 

@@ -1,1 +1,1 @@
-"""Metrics that ship, beside those of classes and values in `stats/metrics.py`: one file for each kind of prediction."""
+"""The metrics that ship: a file for each kind of prediction, which says what outputs are."""
