@@ -223,3 +223,20 @@ def test_adapters_of_different_heads_are_merged_and_exported_with_all_outputs(tr
         under = Auto.from_pretrained(tmp_path / "lora" / "base").eval()
         adapted = PeftModel.from_pretrained(under, tmp_path / "lora").eval()(input_ids=ids).logits
     assert whole.shape == (1, 3) and torch.allclose(whole, adapted, atol=1e-5)
+
+
+def test_a_simple_model_is_fitted_for_every_head(tiny_bert, tmp_path):
+    values = write_study(tmp_path, tiny_bert, strategies=["joint"], seeds=1)
+    tables(tmp_path)
+    pd.read_csv(tmp_path / "v.csv").assign(text=lambda rows: rows["text"] + " too").to_csv(tmp_path / "w.csv")
+    task = {"kind": "text-regression", "splits": SPLITS, "value": "value"}
+    numbers = {n: {**task, "data": f"{n}.csv", "quantity": q} for n, q in (("v", "value"), ("w", "price"))}
+    plan = Study.from_dict({**values, "tasks": numbers, "metric": "r2"}, tmp_path, tmp_path / "work").plan()
+    for name, other in ("vw", "wv"):
+        step = plan.predictions["tfidf_ridge", 0, name, "test"]
+        parts = plan.rows.tasks[name].parts[0]
+        assert {leaf.key for leaf in step.inputs["train"]} == {parts["source"].key, parts["adapt"].key}
+        assert step.params["task"]["labels"] == [numbers[name]["quantity"]] != [numbers[other]["quantity"]]
+    both = {**numbers, "a": {"data": "a.csv", "splits": SPLITS}}
+    mixed = Study.from_dict({**values, "tasks": both}, tmp_path, tmp_path / "work").plan()
+    assert "text-classification too" in dict(mixed.unavailable)["tfidf_ridge"]

@@ -194,6 +194,19 @@ class Setting:
         return {n: self.source[n] + rows if n in self.source else rows for n, rows in self.adapt.items()}
 
     @property
+    def by_head(self) -> dict[str, Rows]:
+        """All training rows of the seed, by task: those of all tasks that share its head."""
+        out = {}
+        for name, own in self.adapt.items():
+            alike = [r for r in (*self.adapt.values(), *self.source.values()) if self._head(r) == self._head(own)]
+            out[name] = sum(alike[1:], alike[0])
+        return out
+
+    def _head(self, rows: Rows) -> Spec | None:
+        """What the rows of one task are for; None where all are for one thing."""
+        return self.specs.get(rows.train[0].key)
+
+    @property
     def pairs(self) -> list[Pair]:
         """Each task with the pool's model of the same name (else the base); with one target, each pool model with it.
 

@@ -62,21 +62,22 @@ def build_arms(
 
 
 def _controls(config: StudyConfig, settings: Mapping[int, Setting]) -> tuple[list[Arm], list[tuple[str, str]]]:
-    """The simple models that the kind of task adds to every study, fitted to all training rows of a seed, or to each
-    task's own."""
+    """The simple models that the kind of task adds to every study, fitted to all training rows of a seed (of those
+    that share a head, where there are several), or to each task's own."""
     setting = next(iter(settings.values()))
     kinds = dict.fromkeys(spec.kind for spec in setting.specs.values()) or [setting.task["task"]["kind"]]
     arms, unavailable = [], []
-    for name, control in [one for kind in kinds for one in TASKS[kind].controls.items()]:
-        if setting.specs:
-            unavailable.append((name, "it answers one head, and the tasks have several"))
+    for kind, (name, control) in [(kind, one) for kind in kinds for one in TASKS[kind].controls.items()]:
+        if len(kinds) > 1:
+            others = listed(other for other in kinds if other != kind)
+            unavailable.append((name, f"it answers tasks of kind {kind}, and there are {others} too"))
             continue
         pooled = len(config.private) > 1 and not control.own
         without = [*config.retention, *config.unseen]
         if pooled and not config.ceilings:
             unavailable.append((name, "it would pool the rows of private tasks"))
             continue
-        if control.own and without:
+        if (control.own or setting.specs) and without:
             unavailable.append((name, f"no training rows of {listed(without)}"))
             continue
         strategy = Strategy(name, _fitting(name, control, pooled), "control", None, False, False, "nothing")
@@ -86,7 +87,8 @@ def _controls(config: StudyConfig, settings: Mapping[int, Setting]) -> tuple[lis
 
 def _fitting(name: str, control: KindControl, ceiling: bool) -> Callable[[Setting], Answer]:
     def build(setting: Setting) -> Answer:
-        return Fitted(name, control.version, setting.each if control.own else setting.everything, ceiling)
+        pooled = setting.by_head if setting.specs else setting.everything
+        return Fitted(name, control.version, setting.each if control.own else pooled, ceiling)
 
     build.__doc__ = control.description
     return build
