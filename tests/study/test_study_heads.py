@@ -1,12 +1,16 @@
 """Tasks with other labels, or values, have heads of their own on one merged body; heads that overlap share rows."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
+from commands import command
 from corpus import SPEC, sentences
 from small import SPLITS, TUNING, run, write_study
-from tunemerge.checkpoint.heads import read_heads
+from tunemerge.checkpoint.heads import heads_findings, read_heads, write_heads
 from tunemerge.checkpoint.model import open_checkpoint
 from tunemerge.checkpoint.reader import read_tensor
 from tunemerge.errors import UsageError
@@ -223,6 +227,22 @@ def test_adapters_of_different_heads_are_merged_and_exported_with_all_outputs(tr
         under = Auto.from_pretrained(tmp_path / "lora" / "base").eval()
         adapted = PeftModel.from_pretrained(under, tmp_path / "lora").eval()(input_ids=ids).logits
     assert whole.shape == (1, 3) and torch.allclose(whole, adapted, atol=1e-5)
+
+
+def test_a_merge_by_hand_keeps_the_record_and_says_which_rows_were_not_learned(finished, tmp_path):
+    study, results = finished
+    experts = models(study, results, "experts")
+    listed = [{"model": str(experts[name]), "parameters": {"weight": 0.5}} for name in "av"]
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({"merge_method": "linear", "models": listed}))
+    said = command("merge", "recipe.yaml", "merged", cwd=tmp_path)
+    assert said.returncode == 0 and "heads-unlearned" in said.stdout and "tunemerge_heads" not in said.stdout
+    record, (a, v) = read_heads(tmp_path / "merged"), (read_heads(experts[name]) for name in "av")
+    assert record.learned == {"negative", "positive", "value"} and (record.labels, record.heads) == (a.labels, a.heads)
+    found = heads_findings({"a": experts["a"], "v": experts["v"]})
+    assert [(f.code, f.severity) for f in found] == [("heads-unlearned", "warning")]
+    write_heads(tmp_path / "merged", replace(v, labels=v.labels[::-1]))
+    (found,) = heads_findings({"a": experts["a"], "other": tmp_path / "merged"})
+    assert (found.code, found.severity, found.where) == ("heads-differ", "error", "other")
 
 
 def test_a_simple_model_is_fitted_for_every_head(tiny_bert, tmp_path):

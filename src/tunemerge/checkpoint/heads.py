@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from tunemerge.errors import UsageError
+from tunemerge.findings import Finding, error, warning
 from tunemerge.registry import listed
 
 RECORD = "tunemerge_heads.json"
@@ -76,3 +77,24 @@ def write_heads(folder: Path, heads: Heads) -> None:
         "learned": [label for label in heads.labels if label in heads.learned],
     }
     (folder / RECORD).write_text(json.dumps(known, indent=1, allow_nan=False) + "\n", "utf-8")
+
+
+def heads_findings(folders: Mapping[str, Path]) -> list[Finding]:
+    """What the records say against merging these models row by row: an error where their output layers list other
+    labels, a warning where some models never learned a label that others did."""
+    known = {name: heads for name, folder in folders.items() if (heads := read_heads(folder)) is not None}
+    if len(known) < 2:
+        return []
+    (first, expected), *others = known.items()
+    found = []
+    for name, own in others:
+        if own.labels != expected.labels:
+            text = f"its output layer has rows for {listed(own.labels)}, that of {first} for {listed(expected.labels)}"
+            fix = "merge models of one study, or export each with --task"
+            found.append(error("heads-differ", text, name, fix))
+    partly = [label for label in expected.labels if 0 < sum(label in h.learned for h in known.values()) < len(known)]
+    if partly and not found:
+        text = f"not all models have learned {listed(partly)}; these rows are merged with rows as they were drawn"
+        fix = "a study merges each row from the models that have learned it"
+        found.append(warning("heads-unlearned", text, first, fix))
+    return found

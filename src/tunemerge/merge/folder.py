@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tunemerge.checkpoint.dtypes import TORCH_NAMES
+from tunemerge.checkpoint.heads import RECORD as HEADS
 from tunemerge.checkpoint.model import Checkpoint, inside, write_json
 
 RECORD = "tunemerge_merge.json"
@@ -24,7 +25,7 @@ _TOKENIZER = (
     "*.tiktoken",
     "chat_template*",
 )
-_OTHER = (GENERATION, "*processor_config.json", "tunemerge_fitted.json")
+_OTHER = (GENERATION, "*processor_config.json", "tunemerge_fitted.json", HEADS)
 
 
 def copy_tokenizer(model: Checkpoint, folder: Path) -> None:

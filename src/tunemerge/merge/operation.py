@@ -46,7 +46,7 @@ def _load_kernels(name: str) -> None:
 @operation("merge", version=3, prepare=prepare, uses=uses)
 def merge(job: Job) -> Cost:
     """Costs nothing but seconds and memory: a merge sees no examples."""
-    from tunemerge.merge.heads import merge_head_files, pass_on_heads
+    from tunemerge.merge.heads import merge_head_files
     from tunemerge.merge.recipe.options import Options
     from tunemerge.merge.recipe.plain import plain_document
     from tunemerge.merge.recipe.steps import merge_places
@@ -68,7 +68,6 @@ def merge(job: Job) -> Cost:
     under = base[0] if base else None
     settled = merge_head_files(models, under, method, parameters, seed=seed, average=job.params["average"])
     merge_places(document, places, Options(seed=seed), job, settled)
-    pass_on_heads(models, job.out)
     if job.inputs.get("under"):
         from tunemerge.merge.lora.weighted import write_sum
 

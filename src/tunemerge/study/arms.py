@@ -67,10 +67,10 @@ def _controls(config: StudyConfig, settings: Mapping[int, Setting]) -> tuple[lis
     setting = next(iter(settings.values()))
     kinds = dict.fromkeys(spec.kind for spec in setting.specs.values()) or [setting.task["task"]["kind"]]
     arms, unavailable = [], []
-    for kind, (name, control) in [(kind, one) for kind in kinds for one in TASKS[kind].controls.items()]:
+    for own, name, control in [(kind, *one) for kind in kinds for one in TASKS[kind].controls.items()]:
         if len(kinds) > 1:
-            others = listed(other for other in kinds if other != kind)
-            unavailable.append((name, f"it answers tasks of kind {kind}, and there are {others} too"))
+            others = listed(kind for kind in kinds if kind != own)
+            unavailable.append((name, f"it answers tasks of kind {own}, and there are {others} too"))
             continue
         pooled = len(config.private) > 1 and not control.own
         without = [*config.retention, *config.unseen]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from tunemerge.checkpoint.architecture import architecture_findings
 from tunemerge.checkpoint.dtypes import Array
+from tunemerge.checkpoint.heads import heads_findings
 from tunemerge.checkpoint.preprocessing import preprocessing_findings
 from tunemerge.checkpoint.source import ArrayModel, Model
 from tunemerge.checkpoint.tokenizers import tokenizer_findings
@@ -179,9 +180,12 @@ def companion_findings(document: Document, opened: Mapping[ModelRef, Opened]) ->
     whole = {opened[ref].label: opened[ref].checkpoint for ref in document.merged if ref in opened}
     sliced = any(s.layers for m in document.modules for part in m.slices for s in part.everyone)
     findings = architecture_findings(whole, layers=not sliced)
-    findings += preprocessing_findings({label: c.folder for label, c in whole.items() if c.has_config})
+    folders = {label: c.folder for label, c in whole.items() if c.has_config}
+    findings += preprocessing_findings(folders)
+    tuned = [opened[ref].label for ref in document.merged if ref in opened and ref != document.base]
+    findings += heads_findings({label: folders[label] for label in tuned if label in folders})
     if document.tokenizer.source is None:
-        found = tokenizer_findings({label: c.folder for label, c in whole.items() if c.has_config})
+        found = tokenizer_findings(folders)
         lacking = [f for f in found if f.code == "tokenizer-missing"]
         # networks that read no text have none, and that is no news
         kept = [f for f in found if f not in lacking or len(lacking) < len(whole)]

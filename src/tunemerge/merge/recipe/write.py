@@ -19,6 +19,7 @@ from tunemerge.merge.folder import (
     without_code,
     write_record,
 )
+from tunemerge.merge.heads import pass_on_heads
 from tunemerge.merge.recipe.config import follow_layers
 from tunemerge.merge.recipe.options import Options
 from tunemerge.merge.recipe.prepare import Prepared
@@ -77,6 +78,8 @@ def _write_config(ready: Prepared, folder: Path) -> None:
     if not giver.has_config:
         return
     copy_others(giver, folder)
+    merged = dict.fromkeys(i.model for t in ready.plan.tensors for i in t.inputs if i.model < len(ready.refs))
+    pass_on_heads([ready.opened[ready.refs[i]].checkpoint.folder for i in merged], folder)
     write_json(folder / CONFIG, output_config(ready)[0])
     changes = ready.vocabulary.config_changes(str(ready.giver)).get(GENERATION) if ready.vocabulary else None
     if changes:
