@@ -6,16 +6,15 @@ import hashlib
 import io
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from tunemerge.data.load import Columns, content_of, rows_of
-from tunemerge.findings import Finding, error
+from tunemerge.data.load import content_of
+from tunemerge.findings import Finding
 from tunemerge.graph.step import Leaf, Role
 from tunemerge.store.digest import digest_file, digest_json
 from tunemerge.store.sealed import write_sealed
@@ -31,19 +30,15 @@ from tunemerge.study.leaks import (
 )
 from tunemerge.study.look_ahead import look_ahead
 from tunemerge.study.private import undeclared, without_values
-from tunemerge.study.rows_check import check_leaks, check_specs, check_splits
-from tunemerge.study.splitting import TaskTables, split_tasks
+from tunemerge.study.roles import TaskRole, role_of
+from tunemerge.study.rows_check import check_leaks, check_specs
+from tunemerge.study.splits_check import check_splits
+from tunemerge.study.splitting import split_tasks
+from tunemerge.study.tables import read_tables
 from tunemerge.tasks.spec import Spec
 from tunemerge.tasks.task import TASKS
 
-TaskRole = Literal["task", "target", "source", "retention", "unseen"]
 Frames = dict[str, pd.DataFrame]
-
-NEEDS: Mapping[TaskRole, tuple[str, ...]] = {
-    "source": ("source", "validation"),  # nothing where the pool is given
-    "retention": ("test",),
-    "unseen": ("test",),
-}
 
 
 @dataclass(frozen=True)
@@ -100,27 +95,17 @@ class StudyRows:
                 write_sealed(leaf.path, buffer.getvalue())
 
 
-def role_of(name: str, config: StudyConfig) -> TaskRole:
-    if name in config.retention:
-        return "retention"
-    if name in config.unseen:
-        return "unseen"
-    if config.target is None:
-        return "task"
-    return "target" if name == config.target else "source"
-
-
 def read_rows(config: StudyConfig, folder: Path, store_root: Path) -> tuple[StudyRows, list[Finding]]:
     """Read and split every task's rows. Nothing is written. `folder` is what paths are relative to."""
     cache = Cache()
     config = completed(config, folder, cache)
-    given, columns, found = _read_all(config, folder, cache)
+    given, columns, found = read_tables(config, folder, cache)
     only_trained = frozenset(n for n in config.tasks if role_of(n, config) == "source")
     splitting = split_tasks(config, given, only_trained, folder)
     found += splitting.findings
     frames = {n: splitting.parts.get(n) or {run: {} for run in config.seed_list} for n in config.tasks}
     for name in splitting.parts:
-        found += _check_runs(name, config, frames[name])
+        found += check_splits(name, config, frames[name])
     contents = {name: [_contents(p, config.tasks[name]) for p in by.values()] for name, by in frames.items()}
     found += check_leaks(contents, config.private) + near_duplicates(contents, config.private)
     found += units_on_both_sides(config, given) + telling_columns(config, given)
@@ -138,13 +123,11 @@ def read_rows(config: StudyConfig, folder: Path, store_root: Path) -> tuple[Stud
     lines: dict[tuple[str, int, str], np.ndarray] = {}
     tasks = {}
     for name, by_seed in frames.items():
-        leaves = {
-            seed: {split: _leaf(rows, split, config.tasks[name], name, store_root) for split, rows in parts.items()}
-            for seed, parts in by_seed.items()
-        }
+        leaves: dict[int, dict[str, Leaf]] = {seed: {} for seed in by_seed}
         for seed, parts in by_seed.items():
             for split, rows in parts.items():
-                tables[leaves[seed][split].digest] = rows.reset_index(drop=True)
+                leaf = leaves[seed][split] = _leaf(rows, split, config.tasks[name], name, store_root)
+                tables[leaf.digest] = rows.reset_index(drop=True)
                 lines[name, seed, split] = rows.index.to_numpy()
         first = next(iter(by_seed.values()))
         sizes = {split: len(rows) for split, rows in first.items()}
@@ -158,26 +141,6 @@ def read_rows(config: StudyConfig, folder: Path, store_root: Path) -> tuple[Stud
     return StudyRows(tasks, tables, splitting.overlap, digest, lines, scored), found
 
 
-def _read_all(
-    config: StudyConfig, folder: Path, cache: Cache
-) -> tuple[dict[str, TaskTables], dict[str, list[str]], list[Finding]]:
-    """The tables of every task whose rows can be used, the columns of all that could be read, and what is wrong. Files
-    are read once."""
-    found: list[Finding] = []
-    given: dict[str, TaskTables] = {}
-    for name, task in config.tasks.items():
-        if role_of(name, config) == "source" and config.pool and config.target in config.tasks:
-            continue
-        if task.options is None:  # no such kind: said elsewhere
-            continue
-        tables, problems = _read(name, task, folder, cache)
-        found += problems
-        if not any(f.severity == "error" for f in problems):
-            given[name] = tables
-    columns = {name: cache.tables(task, folder)[1] for name, task in config.tasks.items()}
-    return given, columns, found
-
-
 def _kind_findings(spec: Spec, by_seed: Iterable[Frames], where: str) -> list[Finding]:
     """What the kind of task finds, each fault once: what is wrong for one seed is mostly wrong for all."""
     found: dict[tuple[str, str], list[Finding]] = {}
@@ -187,62 +150,6 @@ def _kind_findings(spec: Spec, by_seed: Iterable[Frames], where: str) -> list[Fi
             own.setdefault((finding.code, finding.where), []).append(finding)
         found = {**own, **found}
     return [finding for same in found.values() for finding in same]
-
-
-def _check_runs(name: str, config: StudyConfig, by_run: Mapping[int, Frames]) -> list[Finding]:
-    """What is wrong with a task's splits. What is wrong for one run is mostly wrong for all, with other counts: the
-    first is enough."""
-    found: list[Finding] = []
-    for parts in by_run.values():
-        known = {(f.code, f.where) for f in found}
-        problems = [*_missing(name, config, parts), *check_splits(parts, f"tasks.{name}")]
-        found += [f for f in problems if (f.code, f.where) not in known]
-    return found
-
-
-def _read(name: str, task: TaskConfig, folder: Path, cache: Cache) -> tuple[TaskTables, list[Finding]]:
-    """Every table of a task (by split, or "data"), as rows and as it is, and what is wrong with them."""
-    kind = TASKS[str(task.kind)]
-    source = kind.source(task.options)
-    columns = Columns(
-        source.columns, source.required, task.unit, task.weight, {k: str(v) for k, v in task.where.items()}
-    )
-    tables, _, problems = cache.tables(task, folder)
-    found = [replace(f, where=f"tasks.{name}") for f in problems]
-    rows: Frames = {}
-    raw: Frames = {}
-    for split, whole in tables.items():
-        where = f"tasks.{name} ({task.tables[split]})"
-        raw[split] = table = kind.unfold(whole, task.options)
-        remedy = f"name it: `{{role}}: COLUMN` in tasks.{name}"
-        convert = partial(kind.convert, options=task.options, where=where)
-        rows[split], problems = rows_of(table, columns, convert, kind.target, where, remedy)
-        found += problems
-    return TaskTables(rows, raw), found
-
-
-def needs(role: TaskRole, config: StudyConfig) -> tuple[str, ...]:
-    """The splits that a task of this role needs."""
-    if role in ("task", "target"):
-        return ("adapt", "validation", config.scored)
-    return NEEDS[role]
-
-
-def _missing(name: str, config: StudyConfig, parts: Frames) -> list[Finding]:
-    """Splits that the task's role needs and that aren't there."""
-    found = []
-    role, task = role_of(name, config), config.tasks[name]
-    for split in needs(role, config):
-        if split not in parts:
-            key = "splits" if task.data else "files"
-            where = f"tasks.{name}.{key}" if task.splits or task.files else "splits"
-            text = f"{role} {name!r} needs {split} rows"
-            found.append(error("missing-split", text, where, f"add `{split}:`"))
-    for split in dict.fromkeys([*needs(role, config), *([] if config.pool else ["source"])]):
-        if split in parts and parts[split].empty:
-            fix = "take fewer folds, other sizes or a shorter gap" if config.splits else ""
-            found.append(error("empty-split", f"the {split} split has no rows", f"tasks.{name}", fix))
-    return found
 
 
 def _spec(task: TaskConfig, by_seed: Iterable[Frames]) -> Spec | None:

@@ -1,4 +1,4 @@
-"""What is wrong with the rows of a study: labels, units, and test rows that training has seen."""
+"""What is wrong with the rows of a study: labels, and test rows that training has seen."""
 
 from __future__ import annotations
 
@@ -18,15 +18,6 @@ TRAINED = ("source", "adapt")
 
 # More of the test rows than this among the training rows is no accident: the tables are the same.
 _SAME_ROWS = 0.2
-
-
-def check_splits(parts: Frames, where: str) -> list[Finding]:
-    """One task's splits, whatever its kind: what is tested needs two units."""
-    return [
-        error("one-unit", f"all {split} rows belong to one unit; intervals need two", where)
-        for split, rows in parts.items()
-        if split in ("test", "held_out") and len(rows) and rows["unit"].nunique() < 2
-    ]
 
 
 def check_leaks(tasks: Mapping[str, Sequence[Contents]], private: Sequence[str] = ()) -> list[Finding]:

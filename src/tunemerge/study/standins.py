@@ -9,7 +9,8 @@ from pathlib import Path
 from tunemerge.graph.step import Leaf, Role
 from tunemerge.study.config import StudyConfig
 from tunemerge.study.config_task import TaskConfig
-from tunemerge.study.rows import StudyRows, TaskRows, needs
+from tunemerge.study.roles import needs
+from tunemerge.study.rows import StudyRows, TaskRows
 
 # For splits whose size nobody knows: no budget in epochs is too small for it.
 _ROWS = 10_000
