@@ -27,7 +27,10 @@ _ROLES = {
 }
 _SPENDS = {"budget": "the budget", "nothing": "nothing", "more": "more than the budget: stands apart"}
 _TYPES = {"str": "TEXT", "int": "NUMBER", "float": "NUMBER"}
-_PREDICTIONS = {"classes": "of classes", "value": "of values", "likelihood": "of texts", "completion": "of answers"}
+_PREDICTIONS = {
+    "classes": "of classes", "value": "of values", "likelihood": "of texts", "completion": "of answers",
+    "harness": "of documents",
+}  # fmt: skip
 
 
 def commands_page() -> str:

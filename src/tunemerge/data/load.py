@@ -31,6 +31,8 @@ READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
 FOLDER = "folder"
 """The attribute of a table that says where it lies: paths in its cells are relative to that."""
 
+HARNESS = "lm-eval:"
+
 Convert = Callable[[pd.DataFrame], tuple[pd.DataFrame, list[Finding]]]
 """From a table with all columns to a kind's own columns of rows, and what is wrong with them."""
 
@@ -55,8 +57,10 @@ def table_path(folder: Path, file: str) -> Path:
 def read_table(path: Path) -> pd.DataFrame:
     """The table at `path`; values stay as written ('None' and 'NA' are texts). Raises UsageError.
 
-    A folder is one of images, a folder a class.
+    A folder is one of images, a folder a class; `lm-eval:NAME` is a task of the harness, which its kind reads.
     """
+    if path.name.startswith(HARNESS):
+        return _placed(pd.DataFrame({"task": [path.name.removeprefix(HARNESS)]}), path.parent)
     if not path.exists():
         unset = re.search(r"\$\{?(\w+)\}?/", str(path))
         why = f"the environment variable {unset[1]} is not set" if unset else "no such file"

@@ -1,5 +1,6 @@
 """Of texts: outputs [n, 3] are minus the log likelihood of a text in nats, its tokens, its bytes. Of completions the
-same and, where an answer was generated, two columns more: its exact match and ROUGE-L."""
+same and, where an answer was generated, two columns more: its exact match and ROUGE-L. Of documents
+of the evaluation harness one column more: its own score."""
 
 from __future__ import annotations
 
@@ -26,6 +27,10 @@ def _exact_match(target: Floats, completion: Floats) -> Floats:
     return completion[:, 3]
 
 
+def _harness_score(target: Floats, answers: Floats) -> Floats:
+    return answers[:, 3]
+
+
 def _rouge_l(target: Floats, completion: Floats) -> Floats:
     return completion[:, 4]
 
@@ -38,5 +43,9 @@ for _metric in (
     Metric("completion_nll", False, _nll, upper=np.inf, prediction="completion"),
     Metric("exact_match", True, mean_of(_exact_match), _exact_match, prediction="completion", generated=True),
     Metric("rouge_l", True, mean_of(_rouge_l), _rouge_l, prediction="completion", generated=True),
+    Metric("lm_eval_nll", False, _nll, upper=np.inf, prediction="harness"),
+    Metric(
+        "lm_eval", True, mean_of(_harness_score), _harness_score, -np.inf, np.inf, prediction="harness", generated=True
+    ),
 ):
     METRICS.add(_metric.name, _metric)

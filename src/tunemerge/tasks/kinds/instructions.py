@@ -123,23 +123,9 @@ class Instructions(CausalKind):
             parts = [parts_of(chat, render, f"data row {i + 1}") for chat, i in zip(chats, rows.index, strict=True)]
         except UsageError as e:
             return [error("bad-template", str(e), where)]
-        found = []
-        pairs = [tokens_of(part, tokenizer) for part in parts]
-        ids, learned = pairs[0]
-        sample = (
-            f"a model learns what stands between ⟦ and ⟧ ({sum(learned)} of {len(ids)} tokens of data row "
-            f"{rows.index[0] + 1}): {shown(ids, learned, tokenizer)}"
+        return supervised_findings(
+            [tokens_of(part, tokenizer) for part in parts], list(rows.index), limit, tokenizer, where
         )
-        found.append(note("supervised", sample, where))
-        nothing = [i + 1 for i, (_, flags) in zip(rows.index, pairs, strict=True) if not any(flags[-limit:][1:])]
-        if nothing:
-            text = f"of {len(nothing)} rows nothing would be learned (data rows {listed(nothing, 5)})"
-            found.append(error("nothing-supervised", text, where, "raise tuning.max_length, or delete these rows"))
-        cut = sum(len(tokens) > limit for tokens, _ in pairs)
-        if cut:
-            text = f"{cut} of {len(pairs)} rows have more than {limit} tokens: their beginning is not read"
-            found.append(warning("rows-cut", text, where, "raise tuning.max_length, or shorten the prompts"))
-        return found
 
     def texts(self, rows: pd.DataFrame) -> list[str]:
         pairs = zip(rows["prompt"], rows["completion"], strict=True)
@@ -208,6 +194,28 @@ def tokens_of(parts: Sequence[Part], tokenizer: Any) -> tuple[list[int], list[in
     if parts[-1].learned and tokenizer.eos_token not in parts[-1].text:
         ids, learned = [*ids, tokenizer.eos_token_id], [*learned, 1]
     return ids, learned
+
+
+def supervised_findings(
+    pairs: Sequence[tuple[list[int], list[int]]], index: Sequence[Any], limit: int, tokenizer: Any, where: str
+) -> list[Finding]:
+    """What is learned of rows (as `tokens_of` gives them, with their numbers in the data): the first as a sample, rows
+    of which nothing is learned, how many are longer than `limit` tokens."""
+    ids, learned = pairs[0]
+    sample = (
+        f"a model learns what stands between ⟦ and ⟧ ({sum(learned)} of {len(ids)} tokens of data row {index[0] + 1}): "
+        f"{shown(ids, learned, tokenizer)}"
+    )
+    found = [note("supervised", sample, where)]
+    nothing = [i + 1 for i, (_, flags) in zip(index, pairs, strict=True) if not any(flags[-limit:][1:])]
+    if nothing:
+        text = f"of {len(nothing)} rows nothing would be learned (data rows {listed(nothing, 5)})"
+        found.append(error("nothing-supervised", text, where, "raise tuning.max_length, or delete these rows"))
+    cut = sum(len(tokens) > limit for tokens, _ in pairs)
+    if cut:
+        text = f"{cut} of {len(pairs)} rows have more than {limit} tokens: their beginning is not read"
+        found.append(warning("rows-cut", text, where, "raise tuning.max_length, or shorten the prompts"))
+    return found
 
 
 def shown(ids: Sequence[int], learned: Sequence[int], tokenizer: Any) -> str:
