@@ -156,7 +156,8 @@ def test_shards_are_cut_by_size() -> None:
 
 
 def test_bfloat16_rounds_to_nearest_even_like_torch() -> None:
-    torch = pytest.importorskip("torch")
+    import torch
+
     rng = np.random.default_rng(0)
     bits = rng.integers(0, 2**32, 50_000, dtype=np.uint64).astype(np.uint32)
     halfway = (bits & np.uint32(0xFFFF0000)) | np.uint32(0x8000)

@@ -52,7 +52,8 @@ def test_nonsense_is_refused() -> None:
 
 
 def test_torch_modules_state_dicts_bfloat16_and_the_callable_package() -> None:
-    torch = pytest.importorskip("torch")
+    import torch
+
     torch.manual_seed(0)
     nets = [torch.nn.Linear(4, 3).bfloat16() for _ in range(3)]
     by_module = tunemerge.merge("task_arithmetic", nets[:2], base=nets[2], weight=[0.5, 0.25], lambda_=0.5)
@@ -66,7 +67,7 @@ def test_torch_modules_state_dicts_bfloat16_and_the_callable_package() -> None:
 
 
 def test_tied_weights_stay_tied() -> None:
-    torch = pytest.importorskip("torch")
+    import torch
 
     def tied() -> dict[str, object]:
         weight = torch.randn(20, 8)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from tunemerge.merge import runner
@@ -17,8 +18,6 @@ from tunemerge.merge.method import METHODS
 from tunemerge.merge.plan import Input, MergePlan, TensorPlan
 from tunemerge.merge.spectral import MATRIX_BYTES, one_thread, polar, svd
 from tunemerge.testing.methods import by_kernel
-
-torch = pytest.importorskip("torch")
 
 SPECTRAL = ("iso_c", "iso_cts", "tsv_m", "wudi")
 Matrix = NDArray[np.float64]
