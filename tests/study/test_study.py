@@ -12,7 +12,7 @@ from tunemerge.errors import StoreError, UsageError
 from tunemerge.findings import FindingsError
 from tunemerge.results import Results
 from tunemerge.study.export import export_arm
-from tunemerge.study.study import read_results
+from tunemerge.study.run_folder import read_results
 from tunemerge.tune.single import tune
 
 

@@ -172,7 +172,7 @@ def run(
 def report(run: RunFolder, json: Json = False) -> None:
     """Write the HTML page and the Markdown summary again, from results.json alone."""
     from tunemerge.report import write_report
-    from tunemerge.study.study import read_results
+    from tunemerge.study.run_folder import read_results
 
     folder = run if run.is_dir() else run.parent
     write_report(read_results(run), folder)

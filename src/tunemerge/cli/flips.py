@@ -11,7 +11,7 @@ from rich.text import Text
 
 from tunemerge.cli.output import answer, screen
 from tunemerge.report.clean import clean_text
-from tunemerge.study.study import read_results
+from tunemerge.study.run_folder import read_results
 
 _SHOWN = 10
 

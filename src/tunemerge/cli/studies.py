@@ -20,7 +20,8 @@ from tunemerge.study.estimate import forecast
 from tunemerge.study.export import export_arm, is_at_hand, needed_keys
 from tunemerge.study.plan import StudyPlan
 from tunemerge.study.restore import restore, restoring_plan, steps_to_run
-from tunemerge.study.study import STUDY_FILE, Study, read_results, store_of
+from tunemerge.study.run_folder import STUDY_FILE, read_results, store_of
+from tunemerge.study.study import Study
 from tunemerge.study.uses import RESULTS_FILE
 
 # Of an arm, in the document of `tunemerge run --json`; all of it stands in results.json.

@@ -19,7 +19,7 @@ from tunemerge.stats.components import contrast
 from tunemerge.stats.folds import Folds
 from tunemerge.stats.metrics import METRICS
 from tunemerge.stats.predictions import Predictions
-from tunemerge.study.study import STUDY_FILE, read_results
+from tunemerge.study.run_folder import STUDY_FILE, read_results
 from tunemerge.yamlfile import parse_yaml
 
 PREDICTIONS_FILE = "predictions.parquet"

@@ -14,10 +14,9 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from tunemerge.errors import TunemergeError, UsageError
 from tunemerge.findings import Finding, FindingsError, refuse_errors, warning
 from tunemerge.graph.attempts import failed_attempts
-from tunemerge.graph.events import Event, StepFinished, StepStarted
+from tunemerge.graph.events import Event
 from tunemerge.graph.executors.base import Executor
 from tunemerge.graph.executors.local import LocalExecutor
 from tunemerge.graph.plan import Plan
@@ -35,6 +34,7 @@ from tunemerge.store.holds import holding, is_live
 from tunemerge.store.journal import Journal
 from tunemerge.study.collect import RunFacts, collect
 from tunemerge.study.config import StudyConfig
+from tunemerge.study.events import noting_cached, told
 from tunemerge.study.examine import LeftOut, examine
 from tunemerge.study.export import export_arm, is_at_hand, model_key
 from tunemerge.study.places import Places, in_order
@@ -42,11 +42,11 @@ from tunemerge.study.plan import StudyPlan
 from tunemerge.study.read import StudyFileError, load_study, register_kinds
 from tunemerge.study.rebase import differing_keys, rebased
 from tunemerge.study.restore import restore, restoring_plan
+from tunemerge.study.run_folder import STUDY_FILE
 from tunemerge.study.scores import Evidence
 from tunemerge.study.uses import RESULTS_FILE, by_rule, read_uses, write_plan
 from tunemerge.tune.trackers import tracking
 
-STUDY_FILE = "study.yaml"
 _NO_RESULT = ("keep", "trackers")  # keys on which no result depends
 
 
@@ -167,7 +167,7 @@ class Study:
             stack.enter_context(tracking(plan.config.trackers, plan.config.name, self.run_folder / "trackers"))
             if on_event is None:
                 on_event = told(len(plan.graph.steps), stack.enter_context(shown(self.config.name, progress)))
-            heard = _noting_cached(cached, on_event)
+            heard = noting_cached(cached, on_event)
             workers = stack.enter_context(LocalExecutor()) if executor is None else executor
             artifacts = run_plan(plan.graph, self.store, workers, journal, heard)
         failed, seconds = failed_attempts(journal, partial(is_live, self.store.root))
@@ -177,7 +177,7 @@ class Study:
         with self._run_folder_locked():
             write_file(self.run_folder / RESULTS_FILE, results.model_dump_json(indent=1).encode())
             for name, table in ((PREDICTIONS_FILE, evidence.table), (TEXTS_FILE, evidence.texts)):
-                write_file(self.run_folder / name, as_parquet(table))
+                write_file(self.run_folder / name, _as_parquet(table))
             write_report(results, self.run_folder)
             if results.verdict.handed_back:
                 out, key = self.run_folder / "model", model_key(results)
@@ -209,52 +209,7 @@ class Study:
         return plans.index(plan) + 1
 
 
-def _noting_cached(keys: set[str], on_event: Callable[[Event], None]) -> Callable[[Event], None]:
-    """Hand events on, and note the steps that this run did not have to compute."""
-
-    def heard(event: Event) -> None:
-        if isinstance(event, StepFinished) and event.cached:
-            keys.add(event.step.key)
-        on_event(event)
-
-    return heard
-
-
-def as_parquet(table: pd.DataFrame) -> bytes:
+def _as_parquet(table: pd.DataFrame) -> bytes:
     buffer = io.BytesIO()
     table.to_parquet(buffer, index=False)
     return buffer.getvalue()
-
-
-def told(total: int, tell: Tell) -> Callable[[Event], None]:
-    """A run's events as a share of its steps and the step last begun."""
-    done: set[str] = set()
-    label = ""
-
-    def on_event(event: Event) -> None:
-        nonlocal label
-        if isinstance(event, StepFinished):
-            done.add(event.step.key)
-        elif isinstance(event, StepStarted):
-            label = event.label
-        else:
-            return
-        tell(len(done) / max(1, total), f"{len(done)} of {total} steps{f', {label}' if label else ''}")
-
-    return on_event
-
-
-def read_results(run: Path) -> Results:
-    """The results of a run folder (or the results.json itself). Raises TunemergeError."""
-    file = run / RESULTS_FILE if run.is_dir() else run
-    if not file.exists():
-        raise UsageError(f"{file}: no such file: has the study finished? `tunemerge run STUDY.YAML` finishes it")
-    try:
-        return Results.model_validate_json(file.read_bytes()).at(file.resolve().parent)
-    except ValueError as e:
-        raise TunemergeError(f"{file}: not a results.json of this version: {e}") from None
-
-
-def store_of(run: Path) -> Store:
-    """The store that a run folder's study used: beside `runs/`."""
-    return Store((run if run.is_dir() else run.parent).resolve().parent.parent / STORE)

@@ -6,13 +6,15 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from tunemerge.errors import TunemergeError
 from tunemerge.store.atomic import write_file
 from tunemerge.store.collect import Choice
 from tunemerge.store.inventory import Entry
-from tunemerge.study.plan import StudyPlan
+
+if TYPE_CHECKING:
+    from tunemerge.study.plan import StudyPlan
 
 PLAN_FILE, RESULTS_FILE = "plan.json", "results.json"
 Keep = Literal["all", "models", "winner"]
