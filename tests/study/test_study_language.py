@@ -54,6 +54,18 @@ def test_an_adapter_in_every_order(tiny_llama: Path, tmp_path: Path) -> None:
     assert forms["tune_then_merge/ties"] == "adapters folded into the weights for ties"
 
 
+def test_adapters_that_are_kept(tiny_llama: Path, tmp_path: Path) -> None:
+    tuning = {**TUNING, "method": "lora", "lora": {"rank": 2}}
+    orders = ["tune_then_merge", "merge_then_tune"]
+    kept: dict[str, Any] = {"strategies": orders, "seeds": 1, "adapters": "keep"}
+    plan = language_study(tmp_path, tiny_llama, tuning=tuning, **kept).plan()
+    why = "adapters: keep, and ties would fold adapters into the weights"
+    assert dict(plan.unavailable) == {"tune_then_merge/ties": why, "merge_then_tune/ties": why}
+    assert {"tune_then_merge/linear", "merge_then_tune/linear"} <= {arm.name for arm in plan.arms}
+    with pytest.raises(FindingsError, match="tuning by full leaves no adapter"):
+        language_study(tmp_path, tiny_llama, **kept).plan()
+
+
 def test_a_classifier_is_no_language_model(tiny_bert: Path, tmp_path: Path) -> None:
     with pytest.raises(FindingsError) as found:
         language_study(tmp_path, tiny_bert).plan()

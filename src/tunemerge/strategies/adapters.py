@@ -45,6 +45,13 @@ def under_merge(method: str, models: Sequence[Node], base: Node | None) -> Node 
     return found.under
 
 
+def folding(models: Sequence[Node]) -> str | None:
+    """The first method on the way to these models that folds adapters into the weights; None where all stay."""
+    steps = Plan.of([m for m in models if isinstance(m, Step)]).steps
+    merges = (s for s in steps if s.op == "merge" and "under" not in s.inputs)
+    return next((str(s.params["method"]) for s in merges if any(adapted(m) for m in s.inputs["models"])), None)
+
+
 def form(models: Sequence[Node]) -> str:
     """How an arm's models are had, in words; empty where no adapter was trained."""
     said = dict.fromkeys(_form(model) for model in models)

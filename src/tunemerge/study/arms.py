@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from tunemerge.findings import Finding, error
 from tunemerge.registry import listed, nearest
+from tunemerge.strategies.adapters import folding
 from tunemerge.strategies.setting import Answer, BudgetError, Fitted, Setting, UnavailableError, UnpairedError
 from tunemerge.strategies.strategy import STRATEGIES, Strategy
 from tunemerge.strategies.written import WrittenStrategy, as_strategy
@@ -46,6 +47,9 @@ def build_arms(
         unavailable += [(f"{name}/{method}", why) for method, why in refused.items()]
         able = [m for m in methods if m not in refused]
         arm = Arm(name, strategy, able[0] if len(able) == 1 else None, answers)
+        if config.adapters == "keep" and (folds := _first_fold(arm)):
+            unavailable.append((name, f"adapters: keep, and {folds} would fold adapters into the weights"))
+            continue
         graph = tuple(k for seed in settings for k in (type(answers[seed]).__name__, *(n.key for n in arm.nodes(seed))))
         if graph in by_graph:
             unavailable.append((name, f"the same graph as {by_graph[graph]}: reported as that arm"))
@@ -59,6 +63,10 @@ def build_arms(
     if too_dear:
         found.append(budget_too_small(asked, too_dear, config, next(iter(settings.values()))))
     return arms, unavailable, found
+
+
+def _first_fold(arm: Arm) -> str | None:
+    return next((method for seed in arm.answers if (method := folding(arm.nodes(seed)))), None)
 
 
 def _controls(config: StudyConfig, settings: Mapping[int, Setting]) -> tuple[list[Arm], list[tuple[str, str]]]:

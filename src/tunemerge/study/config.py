@@ -73,6 +73,10 @@ class StudyConfig(Part):
         "afterwards; or merge with all, tune the merge that scores best on validation (each seed for itself)",
         examples=["before_tuning"],
     )  # fmt: skip
+    adapters: Literal["fold", "keep"] = Field(
+        "fold", description="where a merge of adapters is no adapter: fold them into the weights first, or leave out "
+        "every arm that would, with its reason; `keep` wants `tuning: {method: lora}`", examples=["keep"],
+    )  # fmt: skip
     candidates: int = Field(
         5, ge=1, le=100,
         description="most coefficients tried on validation in every merge; fewer where one more would favour a model "

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tunemerge.compat import check_models
 from tunemerge.errors import TunemergeError
-from tunemerge.findings import Finding, FindingsError
+from tunemerge.findings import Finding, FindingsError, error
 from tunemerge.graph.step import Leaf
 from tunemerge.merge.method import METHODS
 from tunemerge.store.artifacts import Store
@@ -91,6 +91,9 @@ def _fit_together(models: Mapping[str, Leaf]) -> list[Finding]:
 def _adapter_findings(config: StudyConfig, models: Mapping[str, Leaf]) -> list[Finding]:
     """What speaks against the adapter that tuning asks for; models are of one architecture, so each thing once."""
     found: dict[str, Finding] = {}
+    if config.adapters == "keep" and config.tuning.method != "lora":
+        text = f"adapters: keep, and tuning by {config.tuning.method} leaves no adapter that could be merged"
+        found["keep"] = error("no-adapters", text, "adapters", "tuning: {method: lora}, or leave `adapters` out")
     for leaf in models.values():
         try:
             found |= {f.code + f.where: f for f in lora_findings(config.tuning, leaf.path)}
