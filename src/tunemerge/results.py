@@ -277,8 +277,20 @@ class Trial(_Model):
     chosen: bool
 
 
+class TuningTrial(_Model):
+    """One trial of a search over the settings of a tuning: finished, pruned or diverged. `loss` is that on validation,
+    of a pruned one where it ended; `examples` what it was trained on."""
+
+    parameters: dict[str, Any]
+    state: Literal["finished", "pruned", "diverged"]
+    loss: float | None
+    examples: int
+    chosen: bool
+
+
 class StepResult(_Model):
-    """One step. `cached`: its cost was paid in an earlier run. `curve` for tune steps, `trials` for search steps."""
+    """One step. `cached`: its cost was paid in an earlier run. `curve` for tune steps, `trials` for search steps,
+    `tuning_trials` for tune steps that are searches."""
 
     key: str
     op: str
@@ -292,6 +304,7 @@ class StepResult(_Model):
     curve: list[CurvePoint] = []
     chosen_step: int | None = None
     trials: list[Trial] = []
+    tuning_trials: list[TuningTrial] = []
 
 
 class FindingResult(_Model):
@@ -304,7 +317,8 @@ class FindingResult(_Model):
 
 class BudgetInfo(_Model):
     """What every tuned arm spends on adaptation, in training examples a seed; `asked` is what the study file says. It
-    is spent with each of several `learning_rates`: `spent_by_arm` counts all of these trials."""
+    is spent with each of several `learning_rates`, and at most with each of the `search_trials` of every tuning:
+    `spent_by_arm` counts all that was spent."""
 
     unit: str
     asked: float
@@ -312,6 +326,7 @@ class BudgetInfo(_Model):
     steps: int
     batch_size: int
     learning_rates: list[float] = []
+    search_trials: int = 0
     spent_by_arm: dict[str, int]
 
 

@@ -150,7 +150,8 @@ def expression(node: Node, pool: set[str]) -> str:
     probe = node.params.get("tuning", {}).get("method") == "head"
     name = "probe" if probe else node.params.get("method", node.op)
     steps = f", {node.params['examples'] // node.params['tuning']['batch_size']}" if node.op == "tune" else ""
-    return f"{name}({models}{steps})"
+    trials = node.params.get("search", {}).get("trials")
+    return f"best of {trials} {name}({models}{steps})" if trials else f"{name}({models}{steps})"
 
 
 def _selected(node: Step, pool: set[str]) -> str:

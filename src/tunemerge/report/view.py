@@ -8,7 +8,16 @@ from statistics import mean
 
 from tunemerge.report import format as fmt
 from tunemerge.report.curves import seedless
-from tunemerge.results import ArmResult, ContrastResult, FindingResult, Results, StepResult, TaskInfo
+from tunemerge.results import (
+    ArmResult,
+    ContrastResult,
+    FindingResult,
+    Results,
+    StepResult,
+    TaskInfo,
+    Trial,
+    TuningTrial,
+)
 
 ROLES = {"order": "Orders of merging and tuning", "alternative": "Same budget, no merge", "control": "Controls"}
 KINDS = {
@@ -73,7 +82,9 @@ def chosen_here(results: Results, arm: ArmResult, seed: int | None) -> list[str]
     """What was chosen in making the arm's model of one seed, choice by choice."""
     keys = set(arm.steps)
     steps = [s for s in results.steps if s.op == "pick" and s.key in keys and s.seed in (None, seed)]
-    trials = [(s, t) for s in steps for t in s.trials if t.chosen]
+    trials: list[tuple[StepResult, Trial | TuningTrial]] = [(s, t) for s in steps for t in s.trials if t.chosen]
+    searched = [s for s in results.steps if s.key in keys and s.seed in (None, seed)]
+    trials += [(s, t) for s in searched for t in s.tuning_trials if t.chosen]
     return [f"{fmt.parameters(t.parameters)} ({s.label.partition(': ')[2]})" for s, t in trials]
 
 
@@ -239,7 +250,9 @@ def baseline(results: Results) -> str:
 
 
 def times(results: Results) -> str:
-    """How often the budget was spent, where several learning rates were tried."""
+    """How often the budget was spent, where several learning rates or settings were tried."""
+    if results.budget.search_trials:
+        return f", × up to {results.budget.search_trials} trials of settings"
     tried = len(results.budget.learning_rates)
     return f", × {tried} learning-rate trials" if tried > 1 else ""
 

@@ -129,7 +129,8 @@ class Setting:
 
     `budget` is in optimizer steps of `batch_size` examples; every tuned arm spends exactly all of it. `pool` maps a
     name to a model, `adapt` and `source` a task's name to its rows, in the study file's order. Where there is one
-    `target`, `adapt` has only that task. Where there are several learning `rates`, every tuning is a trial of each.
+    `target`, `adapt` has only that task. Where there are several learning `rates`, every tuning is a trial of each;
+    with a `search` (`TuningSearch.params()`) every tuning is a search over its settings.
     `merging(n)` says by which methods n models are merged (of several, one is chosen), or why they can't be.
     `ceilings`: whether steps may read the rows of several private tasks. `specs`: what the rows of a leaf are for, by
     its key, where tasks have heads of their own; else all are for `task`.
@@ -148,6 +149,7 @@ class Setting:
     tuning: Mapping[str, Any]
     metric: str
     rates: tuple[float, ...] = ()
+    search: Mapping[str, Any] | None = None
     merging: Callable[[int], Sequence[Merging] | str] | None = None
     ceilings: bool = False
     specs: Mapping[str, Spec] = field(default_factory=dict)
@@ -247,6 +249,7 @@ class Setting:
         `teachers` answer on the rows.
 
         With several learning rates: one whole tuning with each, and the best of them on the validation part of `rows`.
+        With a search: one step, which tries settings on the validation part of `rows`.
         """
         if head_only and not TASKS[self.task["task"]["kind"]].head_names:
             raise UnavailableError("a model of this kind has no head of its own, which a linear probe would train")
@@ -270,6 +273,9 @@ class Setting:
             tuning = with_teachers(tuning) if teachers else {k: v for k, v in tuning.items() if k != "distil"}
             task = self.task_of(rows.train)
             params = {**task, "seed": self.seed, "examples": budget * self.batch_size, "tuning": tuning}
+            if self.search is not None:
+                params["search"] = dict(self.search)
+                label += f", best of {self.search['trials']} trials"
             return Step("tune", params, inputs, label)
 
         if len(self.rates) < 2:

@@ -21,7 +21,7 @@ from tunemerge.results import (
 from tunemerge.study import verdict as verdicts
 from tunemerge.study.beside import against_simple, as_result, with_beside
 from tunemerge.study.chance import at_chance
-from tunemerge.study.hindsight import control_ahead, overfitting, rates_at_edge
+from tunemerge.study.hindsight import control_ahead, overfitting, pruned_trials, rates_at_edge
 from tunemerge.study.ledger import arm_cost, line, union_cost
 from tunemerge.study.plan import StudyPlan
 from tunemerge.study.scores import Evidence, score_arms
@@ -51,9 +51,12 @@ def collect(plan: StudyPlan, evidence: Evidence, facts: RunFacts) -> Results:
     steps = step_results(plan, evidence, facts.cached)
     arms = [arm.model_copy(update={"chosen": choices(arm, steps)}) for arm in score_arms(evidence, costs)]
     summaries = [_summary(arm, evidence.metric.sign) for arm in arms if not arm.ceiling]
-    rates = config.learning_rates or [config.tuning.learning_rate]
+    search = config.tuning_search
+    searched = search is not None and search.learning_rate is not None
+    rates = [] if searched else config.learning_rates or [config.tuning.learning_rate]
     judged = verdicts.judge(summaries, evidence.contrast, config.margin, len(plan.settings))
-    decision = verdicts.verdict(summaries, judged, config.margin, config.seed_list, config.metric, rates)
+    trials = search.trials if search else 0
+    decision = verdicts.verdict(summaries, judged, config.margin, config.seed_list, config.metric, rates, trials)
     chosen = {s.name for s in verdicts.chosen_by_validation(summaries)}
     arms = [
         arm.model_copy(update={"method_chosen": arm.name in chosen, "handed_back": arm.name == decision.handed_back})
@@ -63,7 +66,7 @@ def collect(plan: StudyPlan, evidence: Evidence, facts: RunFacts) -> Results:
     simple = against_simple(evidence, arms, decision.handed_back)
     decision = with_beside(decision, incumbent.against if incumbent else None, simple, config.metric, config.margin)
     findings = [*plan.findings, *_exploratory(facts), *overfitting(steps), *at_chance(plan, steps)]
-    findings += rates_at_edge(arms, rates)
+    findings += rates_at_edge(arms, rates) + pruned_trials(arms, steps)
     findings += control_ahead(arms, decision.handed_back, config.metric, evidence.metric.sign)
     return Results(
         name=config.name,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from tunemerge.stats.metrics import BOTH
 from tunemerge.strategies.written import WrittenStrategy
@@ -15,6 +15,7 @@ from tunemerge.study.config_task import TaskConfig
 from tunemerge.study.config_tuning import Budget, Rates
 from tunemerge.tasks.task import TASKS
 from tunemerge.tune.config import TuneConfig
+from tunemerge.tune.search_config import TuningSearch
 
 DEFAULT_KIND = "text-classification"
 
@@ -106,6 +107,11 @@ class StudyConfig(Part):
         "`tuning.learning_rate`, at which the pool is made in any case",
         examples=[[2e-5, 5e-5, 1e-4]],
     )  # fmt: skip
+    tuning_search: TuningSearch | None = Field(
+        None, description="every tuning of every arm is a search over settings with this many trials, all charged; the "
+        "pool is made with `tuning`",
+        examples=[{"trials": 8, "learning_rate": {"low": 1e-5, "high": 3e-4, "log": True}}],
+    )  # fmt: skip
     task: str = Field(
         DEFAULT_KIND, description="kind of the tasks that name none (`tunemerge list tasks`)",
         examples=["text-classification"],
@@ -142,6 +148,16 @@ class StudyConfig(Part):
         kinds = [t["kind"] for t in tasks.values() if isinstance(t, dict) and t["kind"] in TASKS]
         metrics = list(dict.fromkeys(TASKS[kind].metric for kind in kinds))
         return {"metric": metrics[0] if len(metrics) == 1 else BOTH, **values} if kinds else values
+
+    @field_validator("tuning_search")
+    @classmethod
+    def _one_way_of_trying(cls, search: TuningSearch | None, info: ValidationInfo) -> TuningSearch | None:
+        tuning = info.data.get("tuning")
+        if search is not None and info.data.get("learning_rates"):
+            raise ValueError("learning_rates and tuning_search both try settings: give tuning_search.learning_rate")
+        if search is not None and search.pruning and tuning and tuning.evaluations < 2:
+            raise ValueError("pruning looks at evaluations before the last: raise tuning.evaluations to 2 or more")
+        return search
 
     @field_validator("seeds")
     @classmethod

@@ -28,6 +28,7 @@ from tunemerge.study.standins import models_with_stand_ins, rows_with_stand_ins
 from tunemerge.study.sunk import read_records
 from tunemerge.tune.adapter import lora_findings
 from tunemerge.tune.class_weights import class_weight_findings
+from tunemerge.tune.search import missing_optuna
 from tunemerge.tune.trackers import missing_packages
 
 
@@ -58,6 +59,7 @@ def examine(
         found = [f for f in found if f.code != "labels-differ"]
     found += missing_packages(config.trackers) + _adapter_findings(config, models)
     found += seen_by_models(models, rows.scored, {name: key_of(name) for name in models})
+    found += missing_optuna() if config.tuning_search else []
     found += problems + check_heads(models, rows) + unfit_models(config, models, rows.spec)
     found += batch_norm_findings({key_of(name): leaf for name, leaf in models.items()})
     found += weak_evidence(config, rows) + class_weight_findings(config.tuning, rows.specs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from tunemerge.findings import Finding, warning
+from tunemerge.findings import Finding, note, warning
 from tunemerge.registry import listed
 from tunemerge.report import format as fmt
 from tunemerge.results import OPENED, ArmResult, StepResult
@@ -64,6 +64,22 @@ def rates_at_edge(arms: Iterable[ArmResult], rates: Sequence[float]) -> list[Fin
             text = f"the best learning rate is the {word} tried ({edge:g}) for {listed(there)}"
             found.append(warning("rate-at-edge", text, "learning_rates", f"try a {further} one too"))
     return found
+
+
+def pruned_trials(arms: Iterable[ArmResult], steps: Iterable[StepResult]) -> list[Finding]:
+    """What every arm's search spent, where trials ended early or diverged: no longer exactly the same."""
+    every = {s.key: s for s in steps if s.tuning_trials}
+    told = []
+    for arm in arms:
+        trials = [t for key in dict.fromkeys(arm.steps) if key in every for t in every[key].tuning_trials]
+        ended = sum(t.state != "finished" for t in trials)
+        if trials:
+            spent = fmt.count(arm.marginal.examples)
+            told.append((ended, f"{arm.name} {spent} examples a seed ({ended} of {len(trials)} trials ended early)"))
+    if not any(ended for ended, _ in told):
+        return []
+    text = f"trials that ended early cost what they used, so arms spent: {listed((t for _, t in told), len(told))}"
+    return [note("trials-pruned", text, "tuning_search")]
 
 
 def control_ahead(arms: Iterable[ArmResult], handed_back: str | None, metric: str, sign: float) -> list[Finding]:

@@ -20,6 +20,7 @@ from tunemerge.study.config_task import TaskConfig
 from tunemerge.study.config_tuning import Budget
 from tunemerge.tasks.task import TASKS
 from tunemerge.tune.config import AverageConfig, DistilConfig, LoraConfig, TuneConfig
+from tunemerge.tune.search_config import Between, TuningSearch
 
 _INTRO = """\
 # study.yaml, key by key
@@ -50,6 +51,8 @@ _SECTIONS: tuple[tuple[str, type[BaseModel], str], ...] = (
     ("A LoRA adapter", LoraConfig, "tuning.lora"),
     ("An average of weights", AverageConfig, "tuning.average"),
     ("Teachers", DistilConfig, "tuning.distil"),
+    ("A search over settings", TuningSearch, "tuning_search"),
+    ("A range of it", Between, "tuning_search.KEY"),
 )
 _ROLES = """\
 ## Which splits a task needs
@@ -126,6 +129,7 @@ Each seed chooses for itself, on its own validation rows, and what a choice trie
 | the coefficients of a merge | `candidates` of its method, merged in memory | `metric`, a mean over all tasks |
 | the method of a merge that is tuned, with `choose_method` | `methods` | the score of the merge with its coefficients |
 | the learning rate, with `learning_rates` | a whole tuning at each | `metric` on the validation rows of that tuning |
+| settings of a tuning, with `tuning_search` | its `trials` | log loss on the validation rows of that tuning |
 
 Where several score the same, the first of them is taken; of tunings, the one with the lowest log loss.
 
@@ -141,6 +145,13 @@ tuning of it that has a share of the budget is done k times with that share. Tun
 after the other: what is merged or tuned further is the chosen model of the step before. An expert of `tune_then_merge`
 is chosen by its own rows, not by the merge that it becomes a part of. So an order of several tunings may take another
 rate in each, and one of a single tuning can't; both pay the same for it. The pool is made at `tuning.learning_rate`.
+
+`tuning_search`: the same with trials that optuna proposes (`pip install tunemerge[search]`), the first half (at most
+ten) at random and the same in every arm of a seed, the others by what was seen (TPE, seeded). All trials of a tuning
+are one step, which a killed run goes on with at the trial that it was in. Without `pruning` each tuned arm spends
+exactly `trials` times the budget. With `pruning: asha` a trial that is not among the best third so far ends after the
+first of its `tuning.evaluations` (the third, the ninth ...): it costs what it used. Then arms have the same number of
+trials but may spend differently, and a finding tells what each spent. A trial that diverges counts as tried.
 """
 _WORDS = {str: "text", int: "whole number", float: "number", bool: "true or false", Any: "value"}
 _LIMITS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}

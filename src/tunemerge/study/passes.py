@@ -146,12 +146,14 @@ class Reader:
             train += train
         checks = len(evaluation_steps(-(-examples // batch), config.evaluations))
         taught = self._forward(step.inputs["train"], len(step.inputs.get("teachers", ())))
-        return Passes(train, self._forward(step.inputs.get("validation", ()), checks) + taught)
+        held_out = self._forward(step.inputs.get("validation", ()), checks)
+        trials = int(step.params.get("search", {}).get("trials", 1))  # none of them pruned
+        return Passes(_times(train, trials), _times(held_out + taught, trials))
 
     def _forward(self, leaves: Sequence[Any], times: int) -> Counter[Shape]:
         lengths = self._all(leaves)
         once = Counter(self._shape(lengths[rows]) for rows in by_length(lengths, BATCH))
-        return Counter({shape: times * count for shape, count in once.items()})
+        return _times(once, times)
 
     def _shape(self, lengths: np.ndarray) -> Shape:
         longest = int(lengths.max())
@@ -170,6 +172,10 @@ class Reader:
             found = [1] * len(table) if texts is None else self._tokens(texts)
             self._lengths[leaf.key] = np.minimum(np.array(found, np.int64), self._limit)
         return self._lengths[leaf.key]
+
+
+def _times(shapes: Mapping[Shape, int], times: int) -> Counter[Shape]:
+    return Counter({shape: times * count for shape, count in shapes.items()})
 
 
 def _tokenizer(folder: Path) -> tuple[Callable[[list[str]], list[int]], int]:

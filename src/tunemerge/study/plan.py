@@ -61,8 +61,9 @@ class StudyPlan:
         return [s for s in self.making(arm, seed) if s.key not in existed]
 
     def examples(self, arm: Arm, seed: int) -> int:
-        """Training examples that the arm spends on adaptation."""
-        return sum(s.params["examples"] for s in self.adaptation(arm, seed) if s.op == "tune")
+        """Training examples that the arm spends on adaptation; where trials are pruned, the most that it may spend."""
+        steps = (s for s in self.adaptation(arm, seed) if s.op == "tune")
+        return sum(s.params["examples"] * trials_of(s) for s in steps)
 
     def users(self) -> dict[str, tuple[list[str], int | None]]:
         """For every step the arms that it is for, and its seed; None where it serves several seeds."""
@@ -78,6 +79,11 @@ class StudyPlan:
 def ancestors(nodes: Iterable[Node]) -> list[Step]:
     """The steps among `nodes` and everything above them, inputs before what uses them, each once."""
     return list(Plan.of(n for n in nodes if isinstance(n, Step)).steps)
+
+
+def trials_of(tuning: Step) -> int:
+    """How many tunings a step is."""
+    return int(tuning.params.get("search", {}).get("trials", 1))
 
 
 def make_plan(
@@ -162,6 +168,8 @@ def _rounded(config: StudyConfig, setting: Setting) -> list[Finding]:
 
 def _trials(config: StudyConfig, setting: Setting) -> list[Finding]:
     """What several learning rates make of the budget."""
+    if setting.search is not None:
+        return [_searches(config, setting)]
     if len(setting.rates) < 2:
         return []
     rates, budget = listed(f"{rate:g}" for rate in setting.rates), setting.budget * setting.batch_size
@@ -173,14 +181,33 @@ def _trials(config: StudyConfig, setting: Setting) -> list[Finding]:
     return [note("learning-rate-trials", text, "learning_rates")]
 
 
+def _searches(config: StudyConfig, setting: Setting) -> Finding:
+    """What a search over settings makes of the budget."""
+    assert setting.search is not None
+    search, budget = setting.search, setting.budget * setting.batch_size
+    upto = "at most " if search["pruning"] else ""
+    text = (
+        f"every tuning of an arm is a search over {listed(search['space'])} with {search['trials']} trials, by its own "
+        f"validation rows: each tuned arm spends {upto}{search['trials']} x {budget} examples a seed, whatever its "
+        "order; the pool is made with `tuning`"
+    )
+    pruned = "; a pruned trial costs what it used, so arms may spend differently: see their examples"
+    return note("tuning-search", text + pruned * bool(search["pruning"]), "tuning_search")
+
+
 def _unequal_budgets(plan: StudyPlan) -> list[Finding]:
-    """Arms that should spend the budget, with every learning rate that is tried, and don't, within 1%."""
+    """Arms that should spend the budget, with all that is tried, and don't, within 1%."""
     found = []
     for arm in plan.arms:
         if arm.strategy.spends != "budget":
             continue
         for seed, setting in plan.settings.items():
-            budget = setting.budget * setting.batch_size * max(1, len(setting.rates))
+            budget = (
+                setting.budget
+                * setting.batch_size
+                * max(1, len(setting.rates))
+                * (setting.search or {}).get("trials", 1)
+            )
             spent = plan.examples(arm, seed)
             if abs(spent - budget) > 0.01 * budget:
                 found.append(

@@ -23,6 +23,7 @@ from tunemerge.study.config_tuning import Budget
 from tunemerge.study.places import Places, dotted
 from tunemerge.tasks.task import TASKS
 from tunemerge.tune.config import LoraConfig, TuneConfig
+from tunemerge.tune.search_config import Between, TuningSearch
 from tunemerge.yamlfile import KeyPath, Lines, load_yaml, parse_yaml
 
 _PARTS: dict[str, type[BaseModel]] = {
@@ -34,6 +35,7 @@ _PARTS: dict[str, type[BaseModel]] = {
     "pool_budget": Budget,
     "tuning": TuneConfig,
     "tuning.lora": LoraConfig,
+    "tuning_search": TuningSearch,
     "splits": SplitsConfig,
 }
 # The keys that arms are made of.
@@ -162,6 +164,8 @@ def _seems(value: Any, branch: str) -> str:
     """The branch of pydantic's union that a value was meant for."""
     if branch in ("PoolModel", "BuiltModel", "WrittenStrategy") or branch.startswith("dict"):
         return branch if isinstance(value, dict) else "str"
+    if "Between" in branch:
+        return "" if isinstance(value, list) else branch
     if branch in ("str", "int"):
         return "" if isinstance(value, dict) else "str"
     return branch if branch.startswith("list") == isinstance(value, list) else ""
@@ -175,7 +179,7 @@ def _branch_at(loc: tuple[Any, ...]) -> int:
         return 2
     if loc[:1] in (("seeds",), ("base",)):
         return 1
-    if loc[:2] == ("incumbent", "predictions"):
+    if loc[:2] == ("incumbent", "predictions") or (loc[:1] == ("tuning_search",) and loc[1:2] != ("schedule",)):
         return 2
     if loc[:1] == ("tasks",) and loc[2:3] == ("data",):
         return 3
@@ -199,6 +203,8 @@ def _known_at(loc: KeyPath, data: Mapping[str, Any]) -> list[str]:
     model = _PARTS.get(dotted(loc)) or (_PARTS.get(str(loc[0]), StudyConfig) if loc else StudyConfig)
     if loc[:1] == ("strategies",) and len(loc) > 1:
         model = WrittenStep if "steps" in loc else WrittenStrategy
+    if loc[:1] == ("tuning_search",) and len(loc) > 1:
+        model = Between
     known = list(model.model_fields)
     if model is TaskConfig:
         task = _value(data, loc)

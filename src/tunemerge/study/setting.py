@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -174,16 +175,20 @@ def make_setting(
         ceilings=config.ceilings,
         specs={} if len(rows.specs) == 1 else _specs(rows, seed),
     )
-    rates = tuple(config.learning_rates)
+    searching = config.tuning_search
+    trials: dict[str, Any] = {
+        "rates": tuple(config.learning_rates),
+        "search": searching.params() if searching else None,
+    }
     if given:
         pool: dict[str, Node] = {n: s for n, leaf in given.items() if (s := init(leaf, n)) is not None}
         known = given_examples(config, records).values()
-        return replace(setting, pool=pool, source={}, pool_examples=sum(known), rates=rates)
+        return replace(setting, pool=pool, source={}, pool_examples=sum(known), **trials)
     if start is None:
-        return replace(setting, rates=rates)
+        return replace(setting, **trials)
     steps = {n: config.pool_budget.in_steps(setting.batch_size, r.size) for n, r in source.items()}
     pool = {n: setting.tune(start, r, steps[n], name=n) for n, r in source.items()}
-    return replace(setting, pool=pool, pool_examples=sum(steps.values()) * setting.batch_size, rates=rates)
+    return replace(setting, pool=pool, pool_examples=sum(steps.values()) * setting.batch_size, **trials)
 
 
 def _specs(rows: StudyRows, seed: int) -> dict[str, Spec]:

@@ -78,5 +78,6 @@ def budget_info(plan: StudyPlan, arms: Sequence[ArmResult], rates: Sequence[floa
         steps=setting.budget,
         batch_size=setting.batch_size,
         learning_rates=list(rates),
+        search_trials=plan.config.tuning_search.trials if plan.config.tuning_search else 0,
         spent_by_arm={arm.name: arm.marginal.examples for arm in arms},
     )

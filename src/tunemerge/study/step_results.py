@@ -8,12 +8,13 @@ from typing import Any
 
 from tunemerge.graph.cost import Cost
 from tunemerge.graph.step import Step
-from tunemerge.results import ArmResult, CurvePoint, StepResult, Trial
+from tunemerge.results import ArmResult, CurvePoint, StepResult, Trial, TuningTrial
 from tunemerge.search.operation import FILE as CHOICE_FILE
 from tunemerge.study.ledger import line
 from tunemerge.study.plan import StudyPlan
 from tunemerge.study.scores import Evidence
 from tunemerge.tune.record import CURVE_FILE
+from tunemerge.tune.search import TRIALS_FILE
 
 
 def step_results(plan: StudyPlan, evidence: Evidence, cached: frozenset[str]) -> list[StepResult]:
@@ -25,8 +26,11 @@ def _step(step: Step, seed: int | None, arms: list[str], evidence: Evidence, cac
     artifact = evidence.artifacts[step.key]
     tuned: dict[str, Any] = {"curve": [], "chosen_step": None}
     chosen: dict[str, Any] = {"trials": [], "chosen": None}
+    searched = chosen
     if step.op == "tune":
         tuned = json.loads(evidence.store.read(artifact, CURVE_FILE))
+    if "search" in step.params:
+        searched = json.loads(evidence.store.read(artifact, TRIALS_FILE))
     if step.op in ("search", "choose", "pick"):
         chosen = json.loads(evidence.store.read(artifact, CHOICE_FILE))
     return StepResult(
@@ -45,15 +49,19 @@ def _step(step: Step, seed: int | None, arms: list[str], evidence: Evidence, cac
             Trial(parameters=t["parameters"], score=t["score"], chosen=i == chosen["chosen"])
             for i, t in enumerate(chosen["trials"])
         ],
+        tuning_trials=[TuningTrial(**t, chosen=i == searched["chosen"]) for i, t in enumerate(searched["trials"])],
     )
 
 
 def choices(arm: ArmResult, steps: Sequence[StepResult]) -> dict[str, dict[str, int]]:
     """What the arm's choices fell on, in the order in which it was tried, with how often; what was never chosen too."""
     keys, found = set(arm.steps), dict[str, dict[str, int]]()
-    for trial in (t for s in steps if s.op == "pick" and s.key in keys for t in s.trials):
+    picked: list[Trial | TuningTrial] = [t for s in steps if s.op == "pick" and s.key in keys for t in s.trials]
+    searched = [t for s in steps if s.key in keys for t in s.tuning_trials if t.chosen]
+    for trial in [*picked, *searched]:
         for what, value in trial.parameters.items():
-            name = f"{value:g}" if isinstance(value, float) else str(value)
+            digits = ".2g" if isinstance(trial, TuningTrial) else "g"
+            name = f"{value:{digits}}" if isinstance(value, float) else str(value)
             counts = found.setdefault(what, {})
             counts[name] = counts.get(name, 0) + trial.chosen
     return found

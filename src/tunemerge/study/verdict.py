@@ -101,9 +101,10 @@ def verdict(
     seeds: Sequence[int],
     metric: str,
     rates: Sequence[float] = (),
+    trials: int = 0,
 ) -> Verdict:
     """The study's verdict in words; `metric` says how its differences are written, `rates` at which learning rates the
-    arms were tuned.
+    arms were tuned, `trials` how many settings every tuning tried.
 
     `details` are the contrasts that the headline does not tell already, and where winner and handed-back arm differ.
     """
@@ -111,7 +112,7 @@ def verdict(
     among_orders = [j for j in judged if by_name[j.b].role == "order"]
     against = next((j for j in judged if by_name[j.b].role == "alternative"), None)
     handed = hand_back(arms, margin)
-    at = wording.at_rates(rates)
+    at = wording.at_rates(rates, trials)
 
     def result(kind: str, sentence: str, winner: str | None, told: Judged | None = None) -> Verdict:
         details = wording.but(by_name.get(winner or ""), handed[0] if handed else None, against)

@@ -96,8 +96,10 @@ def inconclusive(j: Judged, seeds: int, metric: str) -> str:
     )
 
 
-def at_rates(rates: Sequence[float]) -> str:
-    """How far a claim goes: the learning rates behind it."""
+def at_rates(rates: Sequence[float], trials: int = 0) -> str:
+    """How far a claim goes: the learning rates behind it, or the trials of settings."""
+    if trials:
+        return f", each tuning the best of {trials} trials of settings by validation{at_rates(rates)}"
     if not rates:
         return ""
     if len(rates) == 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -22,6 +22,7 @@ from tunemerge.tune.schedule import evaluation_steps, learning_rate_factor
 from tunemerge.tune.training_loss import TrainingLoss
 
 Progress = Callable[[float, str], None]
+Watch = Callable[[Sequence["Point"]], bool]
 _SECONDS_BETWEEN_MESSAGES = 0.25
 
 
@@ -41,8 +42,13 @@ class Point:
     validation_score: float | None = None
 
 
+class PrunedError(Exception):
+    """Who watches a training has seen enough of it."""
+
+
 class Keeper:
-    """`chosen` is the step (from 1) whose state `restore` puts into the model: the best or the last one."""
+    """`chosen` is the step (from 1) whose state `restore` puts into the model: the best or the last one. `watch` is
+    shown the curve after each evaluation, and may end the training there (PrunedError)."""
 
     def __init__(
         self,
@@ -52,6 +58,7 @@ class Keeper:
         validation: tuple[Inputs, Rows] | None,
         progress: Progress,
         average: Average | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self.total = -(-examples // config.batch_size)
         self.chosen = self.total
@@ -60,7 +67,7 @@ class Keeper:
         self._validation, self._average = validation, average
         self._marks = set(evaluation_steps(self.total, config.evaluations))
         self._best_loss, self._best_state = float("inf"), dict[str, Any]()
-        self._told = 0.0
+        self._told, self._watch = 0.0, watch
 
     def after_step(self, step: int, loss: TrainingLoss) -> None:
         if self._average is not None:
@@ -68,6 +75,8 @@ class Keeper:
         if step in self._marks:
             with self._average.applied() if self._average else nullcontext():
                 self.curve.append(self._evaluate(step, loss.take()))
+            if self._watch is not None and self._watch(self.curve):
+                raise PrunedError
         now = time.monotonic()
         if now - self._told > _SECONDS_BETWEEN_MESSAGES or step == self.total:
             self._told = now

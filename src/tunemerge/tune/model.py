@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -32,7 +32,7 @@ from tunemerge.tune.class_weights import class_weight_findings, class_weights
 from tunemerge.tune.config import TuneConfig
 from tunemerge.tune.distil import distil_findings, teachers_answers
 from tunemerge.tune.diverged import DivergedError, diverged
-from tunemerge.tune.keeper import Keeper, Point, Progress
+from tunemerge.tune.keeper import Keeper, Point, Progress, PrunedError, Watch
 from tunemerge.tune.mixup import mixup_findings
 from tunemerge.tune.objective import Lesson
 from tunemerge.tune.order import training_order
@@ -49,11 +49,12 @@ LAST_GOOD = "last_good"
 @dataclass(frozen=True)
 class Tuned:
     """What a tuning did: its curve, the step whose state was kept, and its cost (`tune_model` leaves seconds and memory
-    to its caller; its seconds are those of an attempt that it went on with)."""
+    to its caller; its seconds are those of an attempt that it went on with). One that was `stopped` has no model."""
 
     curve: tuple[Point, ...]
     chosen_step: int
     cost: Cost
+    stopped: Literal["", "pruned", "diverged"] = ""
 
 
 def tune_model(
@@ -71,6 +72,7 @@ def tune_model(
     progress: Progress = lambda fraction, message: None,
     unfinished: Path | None = None,
     identity: str = "",
+    watch: Watch | None = None,
 ) -> Tuned:
     """Train the model of a folder on exactly `examples` examples and write the chosen state to the folder `out`.
 
@@ -82,6 +84,8 @@ def tune_model(
     With `teachers` (models of the same task, of any architecture) it also learns what they answer (`config.distil`).
     Now and then a checkpoint is written to the folder `unfinished`; where one is there, of a tuning of this `identity`,
     that one is gone on with. Who calls removes the folder in the end.
+    `watch` is shown the curve after every evaluation, and may end the training; a training that it ended, or that
+    diverged while it was watched, is returned without a model.
     Raises UsageError for bad rows, labels or targets, DivergedError when the training diverges; the last good state is
     then a model in `unfinished`.
     """
@@ -105,7 +109,8 @@ def tune_model(
         if held_out is not None:
             validation = kind.encode(loaded, held_out, config.max_length), held_out
         average = Average(net, config.average, -(-examples // config.batch_size)) if config.average else None
-        keeper = Keeper(loaded, examples, config, validation, progress, average)
+        keeper = Keeper(loaded, examples, config, validation, progress, average, watch)
+        stopped: Literal["", "pruned", "diverged"] = ""
         with joined(device) as together, metered(net) as meter:
             # Where there are several processes none writes checkpoints: each has drawn its own masks.
             kept = unfinished if together.size == 1 else None
@@ -117,11 +122,27 @@ def tune_model(
                 if not all(bool(torch.isfinite(p).all()) for p in net.parameters()):
                     rate = config.learning_rate
                     raise diverged("the weights are no numbers any more", keeper.total, keeper.total, rate, rate, [])
+            except PrunedError:
+                stopped = "pruned"
             except DivergedError as problem:
-                raise problem.with_kept(_keep_last_good(loaded, resume, unfinished)) from None
+                if watch is None:
+                    raise problem.with_kept(_keep_last_good(loaded, resume, unfinished)) from None
+                stopped = "diverged"
         once = config.trainable + " again" * config.gradient_checkpointing
         train_flops = flops.flops(meter.train_shapes, flops.measure(loaded, encoded, once, True))
         forward_flops = flops.flops(meter.forward_shapes, flops.measure(loaded, encoded, once, False))
+        cost = taught + Cost(
+            optimizer_steps=-(-meter.examples // config.batch_size) if stopped else keeper.total,
+            examples=meter.examples,
+            tokens=meter.tokens,
+            train_flops=train_flops,
+            forward_examples=meter.forward_examples,
+            forward_flops=forward_flops,
+            seconds=resume.seconds_before,
+        )
+        tuned = Tuned(tuple(keeper.curve), keeper.chosen, cost, stopped)
+        if stopped:
+            return tuned
         if config.gradient_checkpointing:
             net.gradient_checkpointing_disable()
         if config.method == "dora":
@@ -130,20 +151,6 @@ def tune_model(
             (out / FOLDER).mkdir()
             write_adapter(take_out(loaded, heads, under or model), out / FOLDER)
         kind.save(loaded, out)
-    tuned = Tuned(
-        tuple(keeper.curve),
-        keeper.chosen,
-        Cost(
-            optimizer_steps=keeper.total,
-            examples=meter.examples,
-            tokens=meter.tokens,
-            train_flops=train_flops,
-            forward_examples=meter.forward_examples,
-            forward_flops=forward_flops,
-            seconds=resume.seconds_before,
-        )
-        + taught,
-    )
     pass_on([model], out, _hashes([*train_rows, *validation_rows], kind.target))
     if resume.micro_batch is not None:
         write_record(out, micro_batch=resume.micro_batch)
