@@ -279,7 +279,7 @@ class Trial(_Model):
 
 class TuningTrial(_Model):
     """One trial of a search over the settings of a tuning: finished, pruned or diverged. `loss` is that on validation,
-    of a pruned one where it ended; `examples` what it was trained on."""
+    of a pruned one up to there; `examples` what it was trained on."""
 
     parameters: dict[str, Any]
     state: Literal["finished", "pruned", "diverged"]

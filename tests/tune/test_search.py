@@ -4,11 +4,17 @@ import json
 
 import pytest
 
+from small import TUNING, write_table
 from tunemerge.errors import TunemergeError
 from tunemerge.graph.cost import Cost
+from tunemerge.graph.operation import Job
 from tunemerge.store.digest import digest_folder
+from tunemerge.tasks.files import completed_for, rows_of_file
+from tunemerge.tasks.task import TASKS
+from tunemerge.tune.config import TuneConfig
 from tunemerge.tune.keeper import Point
 from tunemerge.tune.model import Tuned
+from tunemerge.tune.operation import tune
 from tunemerge.tune.search import TRIALS_FILE, search_tunings
 from tunemerge.tune.search_config import TuningSearch
 
@@ -56,7 +62,7 @@ def trial(kill_at=None, seen=None):
 
 def search(out, unfinished, run, values=SEARCH):
     out.mkdir(exist_ok=True)
-    tuned = search_tunings(values, 0, EVALUATIONS, run, out, unfinished, lambda done, text: None)
+    tuned = search_tunings(values, 0, EVALUATIONS, True, run, out, unfinished, lambda done, text: None)
     return tuned, json.loads((out / TRIALS_FILE).read_text())
 
 
@@ -99,3 +105,40 @@ def test_where_every_trial_diverges_it_says_so(tmp_path):
     high = TuningSearch(trials=2, learning_rate=[0.05, 0.1]).params()
     with pytest.raises(TunemergeError, match="every trial of the search diverged"):
         search(tmp_path / "out", None, trial(), high)
+
+
+def test_a_step_that_was_killed_in_a_trial_ends_with_the_bits_of_an_undisturbed_one(tmp_path, tiny_bert):
+    write_table(tmp_path / "rows.csv", 48, 1)
+    kind = TASKS["text-classification"]
+    options, _ = completed_for(kind, kind.Options(), tmp_path / "rows.csv", tiny_bert)
+    rows = rows_of_file(tmp_path / "rows.csv", kind, options)
+    rows.to_parquet(tmp_path / "rows.parquet")
+    spec, start = kind.spec(options, [rows]), tmp_path / "start"
+    start.mkdir()
+    kind.initialise(tiny_bert, start, spec, 0, None, None)
+    values = TuningSearch(trials=3, learning_rate={"low": 1e-4, "high": 1e-2, "log": True}, pruning="asha").params()
+    params = {
+        "task": spec.as_dict(),
+        "seed": 0,
+        "examples": 32,
+        "tuning": TuneConfig(**TUNING).params(),
+        "search": values,
+    }
+    table = (tmp_path / "rows.parquet",)
+
+    def step(name, unfinished, progress=lambda done, text: None):
+        out = tmp_path / name
+        out.mkdir(exist_ok=True)
+        inputs = {"model": (start,), "train": table, "validation": table}
+        return out, tune(Job(params, inputs, out, progress, unfinished))
+
+    def kill(done, text):
+        if text.startswith("trial 2"):
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        step("killed", tmp_path / "unfinished", kill)
+    assert (tmp_path / "unfinished" / "trials").exists() and not any((tmp_path / "killed").iterdir())
+    (resumed, paid), (whole, undisturbed) = step("killed", tmp_path / "unfinished"), step("whole", None)
+    assert digest_folder(resumed) == digest_folder(whole)
+    assert paid.examples == undisturbed.examples and paid.trials == 3 and paid.train_flops == undisturbed.train_flops

@@ -76,7 +76,6 @@ def _searched(job: Job) -> Tuned:
     config = TuneConfig.model_validate(job.params["tuning"])
     steps = -(-job.params["examples"] // config.batch_size)
     evaluations = len(evaluation_steps(steps, config.evaluations))
-    trial = partial(_tuned, job)
-    return search_tunings(
-        job.params["search"], job.params["seed"], evaluations, trial, job.out, job.unfinished, job.progress
-    )
+    search, seed, trial = job.params["search"], job.params["seed"], partial(_tuned, job)
+    best = config.select == "best"
+    return search_tunings(search, seed, evaluations, best, trial, job.out, job.unfinished, job.progress)

@@ -39,8 +39,8 @@ Run = Callable[[Mapping[str, Any], Path, Path, str, Watch, Progress], Tuned]
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """One finished trial; `state` is finished, pruned or diverged, `loss` that on validation of the state that it kept,
-    or where it was pruned, None where it diverged."""
+    """One finished trial; `state` is finished, pruned or diverged, `loss` that on validation of the state that it kept
+    or would have kept, None where it diverged."""
 
     parameters: Mapping[str, Any]
     state: str
@@ -79,6 +79,7 @@ def search_tunings(
     search: Mapping[str, Any],
     seed: int,
     evaluations: int,
+    best_state: bool,
     run: Run,
     out: Path,
     unfinished: Path | None,
@@ -86,16 +87,17 @@ def search_tunings(
 ) -> Tuned:
     """The best of several tunings, each of at most `evaluations` evaluations: its model and `TRIALS_FILE` in `out`.
 
-    `search` is `TuningSearch.params()`. The validation loss decides, as on the checkpoint of a tuning; of equals the
-    first. The cost is that of all trials. TunemergeError where every one of them diverged.
+    `search` is `TuningSearch.params()`. `best_state` says whether a tuning keeps its best state, or the last. The
+    validation loss decides, as on the checkpoint of a tuning; of equals the first. The cost is that of all trials.
+    TunemergeError where every one of them diverged.
     """
     with TemporaryDirectory() if unfinished is None else nullcontext(str(unfinished)) as place:
         folder = Path(place)
         make_folder(folder)
-        identity = digest_json([dict(search), seed, evaluations, optuna_version()])
+        identity = digest_json([dict(search), seed, evaluations, best_state, optuna_version()])
         so_far = _read(folder, identity)
         before = sum(record.cost.seconds for record in so_far.records)
-        spent = _all_trials(search, seed, evaluations, run, folder, identity, so_far, progress)
+        spent = _all_trials(search, seed, evaluations, best_state, run, folder, identity, so_far, progress)
         if so_far.best is None:
             tried = "; ".join(json.dumps(dict(r.parameters)) for r in so_far.records)
             raise TunemergeError(f"every trial of the search diverged: {tried}; lower tuning_search.learning_rate")
@@ -118,6 +120,7 @@ def _all_trials(
     search: Mapping[str, Any],
     seed: int,
     evaluations: int,
+    best_state: bool,
     run: Run,
     folder: Path,
     identity: str,
@@ -134,7 +137,7 @@ def _all_trials(
     study = optuna.create_study(sampler=sampler, pruner=pruner)
     for number in range(trials):
         trial = study.ask(_distributions(search["space"]))
-        watch = _reporter(trial, evaluations)
+        watch = _reporter(trial, evaluations, best_state)
         if number < len(so_far.records):
             record = so_far.records[number]
             for end in range(len(record.curve)):  # as it was told then: pruning writes down what it is asked
@@ -147,7 +150,7 @@ def _all_trials(
             gc.collect()  # the Trainer and what it holds, optimizer states included, refer to each other
             spent += tuned.cost.seconds
             seconds = tuned.cost.seconds + time.perf_counter() - begun
-            record = _record(trial.params, tuned, seconds)
+            record = _record(trial.params, tuned, seconds, best_state)
             _keep(folder, identity, so_far, record)
         states = {"finished": None, "pruned": optuna.trial.TrialState.PRUNED, "diverged": optuna.trial.TrialState.FAIL}
         study.tell(trial, record.loss if record.state == "finished" else None, state=states[record.state])
@@ -158,16 +161,16 @@ def _tell(progress: Progress, number: int, trials: int, done: float, text: str) 
     progress((number + done) / trials, f"trial {number + 1} of {trials}, {text}")
 
 
-def _reporter(trial: Any, evaluations: int) -> Watch:
+def _reporter(trial: Any, evaluations: int, best_state: bool) -> Watch:
     """Tells optuna every evaluation once, and asks it whether to go on; a checkpoint may bring several at once."""
     told = 0
 
     def watch(curve: Sequence[Point]) -> bool:
         nonlocal told
         prune = False
-        for point in curve[told:]:
+        while told < len(curve):
             told += 1
-            trial.report(point.validation_loss, told)
+            trial.report(_loss(curve[:told], best_state), told)
             prune = told < evaluations and trial.should_prune()
         return prune
 
@@ -183,12 +186,15 @@ def _distributions(space: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _record(parameters: Mapping[str, Any], tuned: Tuned, seconds: float) -> TrialRecord:
+def _loss(curve: Sequence[Point], best_state: bool) -> float:
+    """The validation loss of the state that is kept after these evaluations."""
+    losses = [point.validation_loss or 0.0 for point in curve]
+    return min(losses) if best_state else losses[-1]
+
+
+def _record(parameters: Mapping[str, Any], tuned: Tuned, seconds: float, best_state: bool) -> TrialRecord:
     state = tuned.stopped or "finished"
-    losses = {p.step: p.validation_loss for p in tuned.curve}
-    loss = None if state == "diverged" else tuned.curve[-1].validation_loss
-    if state == "finished":
-        loss = losses[tuned.chosen_step]
+    loss = None if state == "diverged" else _loss(tuned.curve, best_state)
     return TrialRecord(
         dict(parameters), state, loss, tuned.curve, tuned.chosen_step, replace(tuned.cost, seconds=seconds)
     )
