@@ -8,8 +8,6 @@ from tunemerge.findings import FindingsError
 from tunemerge.report.markdown import render_markdown
 from tunemerge.study.study import Study
 
-pytest.importorskip("optuna")
-
 RATES = {"low": 1e-9, "high": 3e-3, "log": True}
 SEARCH = {"trials": 3, "learning_rate": RATES, "weight_decay": [0, 0.01]}
 STUDY = {"strategies": ["tune_then_merge", "joint"], "methods": ["linear"], "candidates": 1, "seeds": 1}

@@ -18,8 +18,6 @@ from tunemerge.tune.operation import tune
 from tunemerge.tune.search import TRIALS_FILE, search_tunings
 from tunemerge.tune.search_config import TuningSearch
 
-pytest.importorskip("optuna")
-
 RATE = {"low": 1e-5, "high": 1e-1, "log": True}
 SEARCH = TuningSearch(trials=12, learning_rate=RATE, dropout=[0, 0.1], pruning="asha").params()
 EVALUATIONS = 4

@@ -72,7 +72,7 @@ def find_learning_rate(
     `steps` optimizer steps of `batch_size` examples, the rate growing by the same factor in each; the test ends early
     where the loss is twice its lowest (means of five batches), or no number. `settings` are those of
     `tunemerge.tune`; schedule and warm-up play no part. The suggestion is a place to start from, read off one noisy
-    curve on training rows: `learning_rates` of a study chooses on validation. Raises UsageError or
+    curve on training rows: `learning_rates` or `tuning_search` of a study choose on validation. Raises UsageError or
     FindingsError for what a tuning would be refused for.
     """
     if not 0 < low < high < float("inf"):
