@@ -10,7 +10,7 @@ has it (float32, no grouping by length). Examples a second of the training loop 
 machine that slows down slows all. Printed is also the log loss on 600 other reviews, computed in one way for all.
 
 `study`: a study of about 20 short steps from the start of the process to its report, in one process on one thread:
-the share of the wall time outside training steps and forward passes of evaluations.
+the share of the wall time outside training steps (clipping and optimizer too) and forward passes of evaluations.
 """
 
 from __future__ import annotations
@@ -161,11 +161,16 @@ def held_out_loss(folder: Path, rows: Path, spec: Any) -> float:
 
 
 def study(work: Path) -> None:
+    from tunemerge.tasks import hub
+
+    hub.prepare({})
+    imported = time.perf_counter() - BEGAN
     import torch
     import transformers
 
     from tunemerge.evaluate import predict as evaluating
     from tunemerge.graph.executors.inline import InlineExecutor
+    from tunemerge.merge import memory
     from tunemerge.search import coefficients
     from tunemerge.study.study import Study
     from tunemerge.tune import keeper
@@ -193,16 +198,21 @@ def study(work: Path) -> None:
     with contextlib.ExitStack() as stack:
         parts = {
             "training steps": stack.enter_context(timed(transformers.Trainer, "training_step")),
+            "gradients freed": stack.enter_context(timed(torch.nn.Module, "zero_grad")),
+            "clipping": stack.enter_context(timed(transformers.Trainer, "_clip_grad_norm")),
             "optimizer": stack.enter_context(timed(torch.optim.AdamW, "step")),
             "validation": stack.enter_context(timed(keeper, "predictions")),
             "search": stack.enter_context(timed(coefficients, "predictions")),
             "predictions": stack.enter_context(timed(evaluating, "predictions")),
         }
+        merging = stack.enter_context(timed(memory, "merge_state"))
         results = small.run(executor=InlineExecutor())
     wall, steps = time.perf_counter() - BEGAN, len(results.steps)
     inside = sum(map(sum, parts.values()))
     print(f"{steps} steps, {wall:.1f} s from the start of the process; outside models {100 * (1 - inside / wall):.1f}%")
     print(", ".join(f"{name} {sum(seconds):.1f} s" for name, seconds in parts.items()))
+    merges = sum(merging) + sum(step.cost.seconds for step in results.steps if step.op == "merge")
+    print(f"of what is outside: until torch and transformers are imported {imported:.1f} s, merging {merges:.1f} s")
     for step in sorted(results.steps, key=lambda s: -s.cost.seconds):
         print(f"  {step.cost.seconds:6.2f} s  {step.op:8} {step.label}")
 

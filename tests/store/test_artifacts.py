@@ -130,7 +130,7 @@ def test_what_cannot_be_read_just_now_is_neither_missing_nor_removed(tmp_path, m
     for failed, act in [
         (MANIFEST, lambda: store.get(KEY)),
         (MANIFEST, lambda: published(store)),
-        ("weights.bin", lambda: store.verify_input(made.path)),
+        ("weights.bin", lambda: Store(tmp_path / "store").verify_input(made.path)),
     ]:
         with monkeypatch.context() as patch:
             patch.setattr(io, "open", failing)

@@ -17,6 +17,7 @@ from tunemerge.registry import listed
 from tunemerge.stats.components import Estimate, estimate
 from tunemerge.stats.metrics import Metric, metrics_of
 from tunemerge.stats.predictions import Predictions
+from tunemerge.tasks import hub
 from tunemerge.tasks.files import completed_for, rows_of_file, settings_of
 from tunemerge.tasks.task import TASKS
 
@@ -65,6 +66,7 @@ def evaluate(
     if rows["unit"].nunique() < 2:
         raise UsageError(f"{data}: all rows belong to one unit; intervals need at least 2 units")
     with tempfile.TemporaryDirectory() as scratch, shown("evaluating", progress) as tell:
+        hub.prepare({})
         path = Path(scratch) / "rows.parquet"
         rows.to_parquet(path, index=False)
         predicted = predict([source], path, task=replace(spec, labels=labels), progress=tell)

@@ -20,7 +20,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -148,7 +148,8 @@ class Store:
         return out
 
     def verify_input(self, path: Path) -> None:
-        """Verify the artifact that `path` lies in, once a process; nothing to do for paths outside the store.
+        """Verify the artifact that `path` lies in, once a process (publishing counts); nothing to do for paths outside
+        the store.
 
         A damaged artifact is removed, so that the next run makes it again, and reported (DamagedError).
         """
@@ -160,7 +161,7 @@ class Store:
         try:
             if artifact is None:
                 raise DamagedError(f"{self.path(key)}: the artifact is missing or incomplete")
-            stamp = tuple((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in sorted(artifact.path.rglob("*")))
+            stamp = _stamp(artifact.path)
             if self._trusted.get(key) != stamp:
                 self.verify(artifact)
                 self._trusted[key] = stamp
@@ -182,7 +183,10 @@ class Store:
             for name in (MANIFEST, MARK):
                 if name in files:
                     raise StoreError(f"{folder / name}: a step may not write a file of this name, it is the store's")
-        return self._publish(key, op, folder, digest, files, cost, meta)
+        made = self._publish(key, op, folder, digest, files, cost, meta)
+        with suppress(OSError):  # published it is, and otherwise verified once more
+            self._trusted[key] = _stamp(made.path)
+        return made
 
     def _publish(
         self,
@@ -256,6 +260,11 @@ class Store:
                 away = self.scratch(key) / "discarded"
                 path.rename(away)
                 shutil.rmtree(away.parent, ignore_errors=True)
+
+
+def _stamp(path: Path) -> tuple[Any, ...]:
+    """What differs once a file in this folder was written to."""
+    return tuple((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in sorted(path.rglob("*")))
 
 
 def _manifest(path: Path, key: str) -> dict[str, Any]:

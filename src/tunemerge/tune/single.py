@@ -21,6 +21,7 @@ from tunemerge.progress import Tell, shown
 from tunemerge.registry import listed
 from tunemerge.store.atomic import refuse_foreign, replacing
 from tunemerge.store.digest import digest_file, digest_folder, digest_json
+from tunemerge.tasks import hub
 from tunemerge.tasks.files import completed_for, rows_of_file, settings_of
 from tunemerge.tasks.precision import environment
 from tunemerge.tasks.spec import Spec
@@ -139,6 +140,7 @@ def write_start(asked: Asked, folder: Path, seed: int) -> tuple[Path, Path]:
     """The model that the tuning starts from, and its training rows, both in `folder`."""
     start, kind, spec = folder / "start", asked.kind, asked.spec
     start.mkdir()
+    hub.prepare({})
     train = _write(asked.rows, folder / "train.parquet")
     fitted = kind.fit([kind.summarise(kind.read([train], spec), spec)], spec) if kind.fits else None
     kind.initialise(asked.source, start, spec, seed, asked.config.dropout, fitted)
