@@ -18,6 +18,7 @@ import numpy as np
 from tunemerge.stats.metrics import Floats, Metric
 
 ROWS = 60
+_OF_TEXTS = {"likelihood": 3, "harness": 4, "completion": 5}  # columns of predictions
 Sample = tuple[np.ndarray, Floats, Floats]
 
 
@@ -28,10 +29,10 @@ def samples(metric: Metric) -> Iterator[Sample]:
     for number, classes in enumerate((2, 4)):
         rng = np.random.default_rng(number)
         weights = rng.integers(1, 4, ROWS).astype(float)
-        if metric.prediction in ("likelihood", "completion"):
+        if metric.prediction in _OF_TEXTS:
             size, near = rng.integers(3, 90, ROWS).astype(float), rng.uniform(0, 1, ROWS)
             columns = [rng.uniform(1, 5, ROWS) * size, size, 4 * size, near > 0.5, near]
-            yield 4 * size, np.stack(columns[: 3 if metric.prediction == "likelihood" else 5], axis=1), weights
+            yield 4 * size, np.stack(columns[: _OF_TEXTS[metric.prediction]], axis=1), weights
         elif metric.prediction == "classes":
             target = np.arange(ROWS) % classes
             yield target, rng.normal(size=(ROWS, classes)) + 1.5 * np.eye(classes)[target], weights
@@ -112,7 +113,7 @@ def better_predictions_score_better(metric: Metric) -> None:
     """What is nearer to the truth scores no worse than noise, in the direction that `higher_is_better` says."""
     for target, predictions, weights in samples(metric):
         noise = np.random.default_rng(9).permutation(predictions)
-        if metric.prediction in ("likelihood", "completion"):  # rows in another order are as good; worse ones are not
+        if metric.prediction in _OF_TEXTS:  # rows in another order are as good; worse ones are not
             noise = predictions * np.array([1.5, 1, 1, 0.5, 0.5])[: predictions.shape[1]]
         good, bad = (metric.sign * metric.fn(target, p, weights) for p in (predictions, noise))
         assert good > bad, f"{metric.name}: {good} for predictions that know something, {bad} for shuffled ones"
