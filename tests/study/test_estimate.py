@@ -38,6 +38,8 @@ def test_every_step_that_is_missing_is_estimated(plan, store):
         one = costs.steps[step.key]
         assert one.seconds > 0 and (one.disk > 0) == (step.op in ("init", "tune", "merge"))
         assert (one.flops > 0) == (step.op in ("tune", "search", "predict"))
+    most = {s.op: costs.steps[s.key].memory for s in plan.graph.steps}
+    assert 1e9 < most["merge"] < most["predict"] < most["tune"]  # a tuning has gradients and moments too
     publish(store, plan.graph.steps[0], 1.0)
     assert plan.graph.steps[0].key not in forecast(plan, store).steps
 

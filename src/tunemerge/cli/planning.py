@@ -47,10 +47,12 @@ def show_dry_run(path: Path, overrides: list[str]) -> None:
     print_findings(findings, console)
     left = [s for s in plan.graph.steps if s.key in costs.steps]
     if left:
-        table = _table("Would run", ("#", "right"), ("step", "left"), ("seconds", "right"), ("disk", "right"))
+        columns = [("#", "right"), ("step", "left"), ("seconds", "right"), ("disk", "right"), ("memory", "right")]
+        table = _table("Would run", *columns)
         for number, step in enumerate(left, 1):
             e = costs.steps[step.key]
-            table.add_row(str(number), Text(step.label), fmt.seconds(e.seconds), fmt.memory(e.disk) if e.disk else "")
+            disk = fmt.memory(e.disk) if e.disk else ""
+            table.add_row(str(number), Text(step.label), fmt.seconds(e.seconds), disk, fmt.memory(e.memory))
         console.print(table)
     for line in totals(plan, costs, LocalExecutor().slots, study.store.root):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -114,6 +116,8 @@ def totals(plan: StudyPlan, costs: Forecast, workers: int, store: Path) -> Itera
     keep = plan.config.keep
     stays = f" while it runs, then {fmt.memory(_stays(plan, costs))} (keep: {keep})" * (keep != "all")
     yield f"about {fmt.flops(flops)}; {time}; {fmt.memory(disk)} of disk in {store}{stays}"
+    most = max(e.memory for e in costs.steps.values())
+    yield f"about {fmt.memory(most)} of memory a worker at most, and what a batch takes on its way through the layers"
 
 
 def _stays(plan: StudyPlan, costs: Forecast) -> int:

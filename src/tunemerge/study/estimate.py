@@ -29,6 +29,8 @@ _EFFICIENCY = {False: (0.42, 0.55), True: (1.2, 1.65)}
 _IMPORTS, _PER_UPDATE, _PER_BATCH = 5.0, 0.006, 0.002
 # Bytes a second: read from files, written with digests and fsync, merged in memory.
 _READ, _WRITE, _MERGE = 1.5e9, 2.5e8, 1.2e9
+# Bytes of a worker beside what grows with the model: 470 steps on a model of 4 MB peaked at 0.9 to 1.37 GB.
+_WORKER = 1_300_000_000
 # What the truth may be of the estimate: where nothing has run here, and where steps of this study have.
 _GUESSED, _MEASURED = (0.6, 1.7), (0.8, 1.3)
 _ENOUGH = 3
@@ -36,11 +38,13 @@ _ENOUGH = 3
 
 @dataclass(frozen=True)
 class Estimate:
-    """Of one step: floating-point operations, seconds of one worker, bytes on disk."""
+    """Of one step: floating-point operations, seconds of one worker, bytes on disk; bytes of memory, without what
+    passes through the layers, which follows from the batch."""
 
     flops: float
     seconds: float
     disk: int
+    memory: int = 0
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ def forecast(plan: StudyPlan, store: Store) -> Forecast:
     pace = {op: median(ratios) for op, ratios in took.items() if len(ratios) >= _ENOUGH}
     otherwise = median(every) if len(every) >= _ENOUGH else 1.0
     op = {s.key: s.op for s in plan.graph.steps}
-    steps = {k: Estimate(e.flops, e.seconds * pace.get(op[k], otherwise), e.disk) for k, e in guesses.items()}
+    steps = {k: Estimate(e.flops, e.seconds * pace.get(op[k], otherwise), e.disk, e.memory) for k, e in guesses.items()}
     spread = _MEASURED if len(every) >= _ENOUGH else _GUESSED if device() == "cpu" else None
     return Forecast(steps, _longest(plan, steps), spread)
 
@@ -92,7 +96,23 @@ def _guess(step: Step, passes: Passes, net: Network, speed: tuple[float, float])
     seconds = 0.05 + train / speed[0] + forward / speed[1]
     seconds += _PER_UPDATE * sum(passes.train.values()) + _PER_BATCH * sum(passes.forward.values())
     seconds += net.bytes * (models / _READ + writes / _WRITE + merges * (models + 1) / _MERGE)
-    return Estimate(train + forward, seconds, net.bytes if writes else 0)
+    return Estimate(train + forward, seconds, net.bytes if writes else 0, memory_of(step, net.bytes))
+
+
+def memory_of(step: Step, size: int) -> int:
+    """Bytes that a worker needs for a step with models of this size.
+
+    Tuning all weights: weights, gradients, AdamW's two moments, the state that is kept. A search holds its models, the
+    start, a merge and the network that is scored; adapters are tried on one network. Merges go block by block.
+    """
+    models = 1
+    if step.op == "tune":
+        models = 5 if step.params["tuning"]["method"] == "full" else 2
+    elif step.op == "search" and not step.inputs.get("under"):
+        models = len(step.inputs["models"]) + 3
+    elif step.op == "merge":
+        models = 0
+    return _WORKER + models * size
 
 
 def _longest(plan: StudyPlan, steps: Mapping[str, Estimate]) -> float:
@@ -134,8 +154,9 @@ def enough_disk(plan: StudyPlan, store: Store) -> list[Finding]:
 
 
 def enough_memory(plan: StudyPlan) -> list[Finding]:
-    """A warning when two workers' tunings (weights, gradients, AdamW's two moments, the kept state) may not fit."""
-    each = 5 * _network(plan).bytes + 1_000_000_000
+    """A warning when a worker on every core, each at the step that needs the most, may not fit."""
+    size = _network(plan).bytes
+    each = max((memory_of(step, size) for step in plan.graph.steps), default=0)
     need, free = each * cores(), free_memory()
     if free is None or need <= free:
         return []
