@@ -82,7 +82,11 @@ ensure_plugin(**told[0])
             "broken.py:3): can't be loaded: ZeroDivision",
         ),
         (["a = own_package.nowhere", "half = own_package.metric"], "half", "No module named 'own_package.nowhere'"),
-        (["auroc = own_package.metric"], "auroc", "there is a metric 'auroc' already, in tunemerge.stats.metrics"),
+        (
+            ["auroc = own_package.metric"],
+            "auroc",
+            "there is a metric 'auroc' already, in tunemerge.stats.measures.classes",
+        ),
     ],
 )
 def test_what_is_broken_is_a_warning_and_the_rest_is_there(package, points, name, said):

@@ -109,7 +109,7 @@ def test_a_failing_edit_keeps_what_was_there(write):
 
 def test_a_name_that_is_taken_is_refused_with_both_places(write):
     (finding,) = load_plugins({"plugins.0": write("mine.py", METRIC.format(name="accuracy", factor=1))})
-    assert "there is a metric 'accuracy' already, in tunemerge.stats.metrics (built in)" in finding.message
+    assert "there is a metric 'accuracy' already, in tunemerge.stats.measures.classes (built in)" in finding.message
     assert finding.message.endswith("mine.py:4 needs another name") and METRICS["accuracy"].is_mean
     one = write("one.py", METRIC.format(name="mine", factor=1))
     load_plugin(one)
