@@ -28,6 +28,7 @@ from tunemerge.merge.method import METHODS
 from tunemerge.merge.recipe.documents import parse_recipe
 from tunemerge.merge.recipe.plain import plain_document
 from tunemerge.merge.recipe.run import merge_recipe
+from tunemerge.tasks.spec import Spec
 from tunemerge.tasks.task import TASKS
 from tunemerge.tune.single import tune
 
@@ -55,7 +56,7 @@ def run(work: Path, wanted: list[str]) -> None:
     base = work / "base"
     if not base.exists():
         base.mkdir()
-        TASK.initialise(locate(BASE), base, list(LABELS), 0, None)
+        TASK.initialise(locate(BASE), base, Spec(TASK.name, LABELS), 0)
     experts = []
     for site in SITES:
         experts.append(work / site)
