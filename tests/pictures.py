@@ -89,6 +89,32 @@ def tiny_resnet(folder: Path) -> Path:
     return folder
 
 
+def tiny_clip(folder: Path, words: str = "a photo of lying standing") -> Path:
+    """A CLIPModel for 8 x 8 grey images, whose tokenizer knows these words and ends a text with <end>."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerFast
+
+    marks = ["<pad>", "<unk>", "<start>", "<end>"]
+    tokens = {word: i for i, word in enumerate([*marks, *dict.fromkeys(words.split())])}
+    tokenizer = Tokenizer(models.WordLevel(tokens, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    ends = [(mark, tokens[mark]) for mark in ("<start>", "<end>")]
+    tokenizer.post_processor = processors.TemplateProcessing(single="<start> $A <end>", special_tokens=ends)
+    named = {"bos_token": "<start>", "eos_token": "<end>", "pad_token": "<pad>", "unk_token": "<unk>"}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=16, **named).save_pretrained(folder)
+    tower = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    ids = {"bos_token_id": 2, "eos_token_id": 3, "pad_token_id": 0}
+    config = CLIPConfig(
+        text_config={**tower, **ids, "vocab_size": len(tokens), "max_position_embeddings": 16},
+        vision_config={**tower, "image_size": 8, "patch_size": 4, "num_channels": 1},
+        projection_dim=16,
+    )
+    torch.manual_seed(0)
+    CLIPModel(config).save_pretrained(folder)
+    return folder
+
+
 def made_base(folder: Path, more: str = "") -> Path:
     """The folder of a made base, as a study writes it, its function's file loaded."""
     from tunemerge.plugins import load_plugin

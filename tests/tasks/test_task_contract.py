@@ -175,6 +175,13 @@ def image_made(base: Path) -> Case:
     return _images(base, "made_base", pictures.made_base, 1)
 
 
+def image_text(base: Path) -> Case:
+    case = _images(base, "tiny_clip", pictures.tiny_clip, 1)
+    return dataclasses.replace(
+        case, kind=TASKS["image-text"], options={**case.options, "caption": "a photo of {label}"}
+    )
+
+
 CASES = {
     text_classification: "tiny_bert",
     text_pairs: "tiny_bert",
@@ -190,6 +197,7 @@ CASES = {
     image_vit: "made_bases",
     image_resnet: "made_bases",
     image_made: "made_bases",
+    image_text: "made_bases",
 }
 
 

@@ -57,7 +57,10 @@ def evaluate(
     options, source = completed_for(kind, options, data, model, unit)
     rows = rows_of_file(data, kind, options, unit)
     spec = kind.spec(options, [rows])
-    labels = kind.own_labels(open_checkpoint(source).config)
+    config = open_checkpoint(source).config
+    labels = kind.own_labels(config)
+    if labels is None and not kind.head_names and not kind.refuses(config, spec):
+        labels = spec.labels  # such a model answers any
     if labels is None:
         raise UsageError(f"{source}: config.json tells of no head for {task}: `tunemerge tune` makes one")
     strange = [name for name in spec.labels if name not in labels]

@@ -82,7 +82,9 @@ def _heads(trained: Mapping[str, Spec]) -> list[Finding]:
         return []
     heads = [(names, trained[names[0]]) for names in by_spec.values()]
     (first, expected), *_ = heads
-    for names, spec in heads:
+    sorts = {TASKS[spec.kind].shares_body for _, spec in heads}
+    headless = len(sorts) == 1 and sorts != {""} and not any(TASKS[spec.kind].head_names for _, spec in heads)
+    for names, spec in heads if not headless else ():
         if (spec.kind, spec.labels) == (expected.kind, expected.labels) and spec is not expected:
             keys = {*spec.options, *expected.options}
             key = min(k for k in keys if spec.options.get(k) != expected.options.get(k))
@@ -90,13 +92,15 @@ def _heads(trained: Mapping[str, Spec]) -> list[Finding]:
             text = f"tasks of a study share one model; {names[0]} has {key} {here}, {first[0]} has {there}"
             return [error("options-differ", text, f"tasks.{names[0]}.{key}", "say the same in both")]
     for names, spec in heads:
-        if not TASKS[spec.kind].shares_body:
+        if not TASKS[spec.kind].shares_body or len(sorts) > 1:
             text = (
                 f"tasks of kind {spec.kind} share no body with others; {names[0]} differs in kind, labels or template"
             )
             fix = "rename labels with `labels:` where they are the same, else make a study for each"
             return [error("label-sets-differ", text, f"tasks.{names[0]}", fix)]
     told = "; ".join(f"{' and '.join(names)} ({_told(spec)})" for names, spec in heads)
+    if headless:
+        return [note("several-label-sets", f"{len(heads)} sets of labels, one model without heads: {told}", "tasks")]
     found = [note("several-heads", f"{len(heads)} heads on one merged body: {told}", "tasks")]
     for ((one, *_), a), ((other, *_), b) in combinations(heads, 2):
         both = [label for label in a.labels if label in b.labels]

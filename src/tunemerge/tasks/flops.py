@@ -35,7 +35,9 @@ def measure(model: Loaded, encoded: Inputs, trainable: str, training: bool) -> C
     Measured once per process, architecture and `trainable` (a name for the set of parameters that get gradients).
     Leaves parameters, gradients (none), random state, mode and attention implementation as they were.
     """
-    key = (f"{model.spec.kind} {_network(model.net)}", trainable if training else "", training)
+    # What goes beside the rows costs too: captions that they are scored over.
+    shapes = {name: array.shape for name, array in encoded.batch([0], _SHAPES[0][1]).items()}
+    key = (f"{model.spec.kind} {shapes} {_network(model.net)}", trainable if training else "", training)
     if key not in _measured:
         _measured[key] = _solve([count(model, encoded, batch, length, training) for batch, length in _SHAPES])
     return _measured[key]

@@ -16,6 +16,7 @@ from tunemerge.checkpoint.model import read_json
 from tunemerge.errors import UsageError
 
 PREPROCESSOR = "preprocessor_config.json"
+_PROCESSOR = "processor_config.json"  # of models of images and texts: the same, under "image_processor"
 
 
 def open_image(cell: Any, folder: str) -> np.ndarray:
@@ -129,6 +130,7 @@ class Preprocessing:
             "do_resize": True,
             "size": {"height": self.height, "width": self.width},
             "resample": self.resample,
+            "do_center_crop": False,
             "do_rescale": True,
             "rescale_factor": self.scale,
             "do_normalize": True,
@@ -140,22 +142,24 @@ class Preprocessing:
 
 def write_preprocessing(source: Path, out: Path, size: tuple[int, int], channels: int) -> None:
     """The preprocessor's file of a model as it is, or what `preprocessing_of` says where there is none."""
-    if (source / PREPROCESSOR).is_file():
-        (out / PREPROCESSOR).write_bytes((source / PREPROCESSOR).read_bytes())
-    else:
+    files = [name for name in (PREPROCESSOR, _PROCESSOR) if (source / name).is_file()]
+    for name in files:
+        (out / name).write_bytes((source / name).read_bytes())
+    if not files:
         preprocessing_of(source, size, channels).write(out)
 
 
 def preprocessing_of(folder: Path, size: tuple[int, int], channels: int) -> Preprocessing:
     """What the model's folder asks for. Where it has no preprocessor: the size and channels that its config.json names,
     else those given, and values from -1 to 1."""
-    if not (folder / PREPROCESSOR).is_file():
+    found = _asked_for(folder)
+    if found is None:
         config = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
+        config = config.get("vision_config", config)
         side = config.get("image_size")
         height, width = (side, side) if isinstance(side, int) else tuple(side) if side else size
         count = int(config.get("num_channels") or channels)
         return Preprocessing(height, width, (0.5,) * count, (0.5,) * count)
-    found = read_json(folder / PREPROCESSOR)
     size_key, crop = found.get("size") or {}, found.get("crop_size") if found.get("do_center_crop") else None
     asked = {"height": size_key, "width": size_key} if isinstance(size_key, int) else dict(size_key)
     shortest = asked.get("shortest_edge")
@@ -175,6 +179,14 @@ def preprocessing_of(folder: Path, size: tuple[int, int], channels: int) -> Prep
         int(found.get("resample", 2)),
         float(found.get("rescale_factor", 1 / 255)) if found.get("do_rescale", True) else 1.0,
     )
+
+
+def _asked_for(folder: Path) -> dict[str, Any] | None:
+    """What the file of a preprocessor says, where there is one."""
+    if (folder / PREPROCESSOR).is_file():
+        return dict(read_json(folder / PREPROCESSOR))
+    found = read_json(folder / _PROCESSOR).get("image_processor") if (folder / _PROCESSOR).is_file() else None
+    return None if found is None else dict(found)
 
 
 @dataclass(frozen=True)

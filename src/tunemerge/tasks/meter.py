@@ -23,7 +23,10 @@ class Meter:
     again: bool = False  # rows of this optimizer step that were counted before
 
     def see(self, training: bool, inputs: Mapping[str, Any]) -> None:
-        """One forward pass; tokens are those that the mask does not hide. Inputs without tokens are of length 1."""
+        """One forward pass; tokens are those that the mask does not hide. Inputs without tokens are of length 1, and so
+        are images: the captions beside them are no rows."""
+        if "pixel_values" in inputs:
+            inputs = {"pixel_values": inputs["pixel_values"]}
         first = inputs["input_ids"] if "input_ids" in inputs else next(iter(inputs.values()))
         batch, length = first.shape if "input_ids" in inputs else (len(first), 1)
         if training:

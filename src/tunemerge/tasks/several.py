@@ -1,9 +1,10 @@
 """Rows of several heads in one tuning: every row goes through the body once, and is judged by its own head.
 
-A kind that no study names: `kind_of` gives it for a spec of kind "several", whose options list the specs of the heads
-and, split by split, the number of the head that the split's rows are for. The loss is the mean over all rows:
-cross-entropies of classes beside squared errors of standardised values, which are of one size (log of the number of
-classes, or 1, for a model that knows nothing), without further weights.
+A kind that no study names: `kind_of` gives it, or what the heads' own kind says (`TaskKind.several`), for a spec of
+kind "several", whose options list the specs of the heads and, split by split, the number of the head that the split's
+rows are for. The loss is the mean over all rows: cross-entropies of classes beside squared errors of standardised
+values, which are of one size (log of the number of classes, or 1, for a model that knows nothing), without further
+weights.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from tunemerge.tasks.batching import Encoded
+from tunemerge.tasks.batching import Encoded, Inputs
 from tunemerge.tasks.rows import Rows
 from tunemerge.tasks.spec import Spec
 from tunemerge.tasks.task import SEVERAL, TASKS, Loaded
 from tunemerge.tasks.text_model import TextKind, save_model
 
-_HEAD = "head"  # the input that says which head a row is for
+HEAD = "head"
+"""The input that says which head a row is for."""
 
 
 def several(heads: Sequence[Spec], rows: Sequence[int] = ()) -> Spec:
@@ -63,7 +65,7 @@ class SeveralInputs:
         return len(self.head)
 
     def batch(self, rows: Sequence[int] | np.ndarray, length: int | None = None) -> dict[str, np.ndarray]:
-        return {**self.inner.batch(rows, length), _HEAD: self.head[np.asarray(rows)]}
+        return {**self.inner.batch(rows, length), HEAD: self.head[np.asarray(rows)]}
 
 
 class SeveralHeads:
@@ -76,13 +78,22 @@ class SeveralHeads:
     def read(self, paths: Sequence[Path], spec: Spec) -> Rows:
         """Features are (number of the head, what that head's kind reads); targets are float64."""
         heads = specs_of(spec)
-        parts = [(n, text_kind(heads[n]).read([p], heads[n])) for p, n in zip(paths, spec.options["rows"], strict=True)]
+        numbers = spec.options["rows"]
+        parts = [(n, TASKS[heads[n].kind].read([p], heads[n])) for p, n in zip(paths, numbers, strict=True)]
         return Rows(
             [(number, feature) for number, rows in parts for feature in rows.features],
             np.concatenate([rows.target.astype(np.float64) for _, rows in parts]),
             [unit for _, rows in parts for unit in rows.unit],
             np.concatenate([rows.weight for _, rows in parts]),
         )
+
+    def initialise(
+        self, folder: Path, out: Path, spec: Spec, seed: int, dropout: float | None, fitted: Sequence[Any]
+    ) -> None:
+        """Write the model of `folder` to `out` with all heads; `fitted`: what was fitted for each."""
+        from tunemerge.tasks.first_heads import initialise_heads
+
+        initialise_heads(folder, out, spec, seed, dropout, fitted)
 
     def load(self, folder: Path, spec: Spec, dropout: float | None = None) -> Loaded:
         first = specs_of(spec)[0]
@@ -96,11 +107,11 @@ class SeveralHeads:
         assert model.heads is not None
         save_model(model.net, model.folder, out, heads=model.heads.taught(labels))
 
-    def encode(self, model: Loaded, rows: Rows, max_length: int) -> SeveralInputs:
+    def encode(self, model: Loaded, rows: Rows, max_length: int) -> Inputs:
         """Each head's rows as its kind encodes them."""
         columns: dict[str, list[Any]] = {}
         encoded: Encoded | None = None
-        for one, own, part in self._parts(model, rows):
+        for one, own, part in self.parts(model, rows):
             encoded = text_kind(one.spec).encode(one, part, max_length)
             for name, lists in encoded.columns.items():
                 column = columns.setdefault(name, [None] * len(rows))
@@ -108,18 +119,18 @@ class SeveralHeads:
                     column[row] = tokens
         assert encoded is not None
         inner = Encoded(columns, encoded.padding, encoded.left, encoded.limit)
-        return SeveralInputs(inner, _numbers(rows))
+        return SeveralInputs(inner, head_numbers(rows))
 
     def forward(self, model: Loaded, inputs: Mapping[str, Any]) -> Any:
         """All outputs of every row (batch, labels)."""
-        return model.net(**{name: value for name, value in inputs.items() if name != _HEAD}).logits
+        return model.net(**{name: value for name, value in inputs.items() if name != HEAD}).logits
 
     def loss(self, model: Loaded, outputs: Any, inputs: Mapping[str, Any], target: Any, smoothing: float) -> Any:
         import torch
 
         out = torch.zeros(len(outputs), device=outputs.device)
         for one, own, logits in self._outputs(model, outputs, inputs):
-            kind = text_kind(one.spec)
+            kind = TASKS[one.spec.kind]
             answer = target[own].long() if kind.prediction == "classes" else target[own]
             out = out.index_put((own,), kind.loss(one, logits, {}, answer, smoothing).float())
         return out
@@ -128,53 +139,56 @@ class SeveralHeads:
         """(batch, labels): what each row's head says, as its kind says it; 0 for labels that are not its own."""
         out = outputs.double() * 0
         for one, own, logits in self._outputs(model, outputs, inputs):
-            assert one.heads is not None
-            said = text_kind(one.spec).predictions(one, logits, {}).double()
-            out[own[:, None], one.heads.rows(one.spec.labels)] = said
+            said = TASKS[one.spec.kind].predictions(one, logits, {}).double()
+            out[own[:, None], self.columns(model, one.spec)] = said
         return out
 
     def held_out_loss(self, model: Loaded, predictions: np.ndarray, rows: Rows) -> float:
         """The mean over heads."""
-        each = [text_kind(m.spec).held_out_loss(m, p, r) for m, p, r in self._judged(model, predictions, rows)]
+        each = [TASKS[m.spec.kind].held_out_loss(m, p, r) for m, p, r in self._judged(model, predictions, rows)]
         return float(np.mean(each))
 
     def score(self, model: Loaded, predictions: np.ndarray, rows: Rows) -> float:
         """The mean over heads of each kind's own metric."""
-        each = [text_kind(m.spec).score(m, p, r) for m, p, r in self._judged(model, predictions, rows)]
+        each = [TASKS[m.spec.kind].score(m, p, r) for m, p, r in self._judged(model, predictions, rows)]
         return float(np.mean(each))
 
     def head(self, model: Loaded) -> list[Any]:
         first = specs_of(model.spec)[0]
-        return text_kind(first).head(read_as(model, first))
+        return TASKS[first.kind].head(read_as(model, first))
 
     def body(self, model: Loaded) -> Any:
-        return model.net.base_model
+        first = specs_of(model.spec)[0]
+        return TASKS[first.kind].body(read_as(model, first))
 
-    def _parts(self, model: Loaded, rows: Rows) -> Iterator[tuple[Loaded, np.ndarray, Rows]]:
+    def columns(self, model: Loaded, spec: Spec) -> list[int]:
+        """Where among all outputs those of a head stand."""
+        assert model.heads is not None
+        return model.heads.rows(spec.labels)
+
+    def parts(self, model: Loaded, rows: Rows) -> Iterator[tuple[Loaded, np.ndarray, Rows]]:
         """For every head that has rows: the model as that head's, which rows they are, and the rows as its kind's."""
-        numbers = _numbers(rows)
+        numbers = head_numbers(rows)
         for number, spec in enumerate(specs_of(model.spec)):
             own = np.flatnonzero(numbers == number)
             if len(own):
                 target = rows.target[own]
-                target = target.astype(np.int32) if text_kind(spec).prediction == "classes" else target
+                target = target.astype(np.int32) if TASKS[spec.kind].prediction == "classes" else target
                 features = [rows.features[i][1] for i in own]
                 part = Rows(features, target, [rows.unit[i] for i in own], rows.weight[own])
                 yield read_as(model, spec), own, part
 
     def _judged(self, model: Loaded, predictions: np.ndarray, rows: Rows) -> Iterator[tuple[Loaded, np.ndarray, Rows]]:
-        for one, own, part in self._parts(model, rows):
-            assert one.heads is not None
-            yield one, predictions[own][:, one.heads.rows(one.spec.labels)], part
+        for one, own, part in self.parts(model, rows):
+            yield one, predictions[own][:, self.columns(model, one.spec)], part
 
     def _outputs(self, model: Loaded, outputs: Any, inputs: Mapping[str, Any]) -> Iterator[tuple[Loaded, Any, Any]]:
         """For every head in a batch: the model as that head's, the places of its rows, and their own outputs."""
-        assert model.heads is not None
         for number, spec in enumerate(specs_of(model.spec)):
-            own = (inputs[_HEAD] == number).nonzero()[:, 0]
+            own = (inputs[HEAD] == number).nonzero()[:, 0]
             if len(own):
-                yield read_as(model, spec), own, outputs[own][:, model.heads.rows(spec.labels)]
+                yield read_as(model, spec), own, outputs[own][:, self.columns(model, spec)]
 
 
-def _numbers(rows: Rows) -> np.ndarray:
+def head_numbers(rows: Rows) -> np.ndarray:
     return np.array([number for number, _ in rows.features], np.int64)

@@ -72,7 +72,8 @@ class TaskKind(ABC):
     `weight` are inputs. `head_names` are parts of the names of tensors that belong to the head; a kind without any has
     no head that could be trained alone. `adapter_task` is what PEFT calls a model of this kind. `generates`: whether
     `answer` adds columns to predictions.
-    `shares_body`: tasks of other labels, or of another such kind, can have heads of their own on one body.
+    `shares_body`: a word for the sort of model; tasks of other labels, or of another kind with this word, can be
+    answered by one body: with heads of their own, or, without `head_names`, as they are. Without a word they can't.
     `opaque`: columns (by their keys) whose cells stand for something else, a path for an image: not judged as values.
     `timed`: rows have columns `series`, `time` and `known` (numbers, all in `target`): when a row's prediction is made,
     and when its answer was known. Nothing is then trained or chosen on what was not yet known, and units may come back.
@@ -86,7 +87,7 @@ class TaskKind(ABC):
     head_names: ClassVar[tuple[str, ...]] = ()
     adapter_task: ClassVar[str] = "SEQ_CLS"
     generates: ClassVar[bool] = False
-    shares_body: ClassVar[bool] = False
+    shares_body: ClassVar[str] = ""
     opaque: ClassVar[tuple[str, ...]] = ()
     fits: ClassVar[bool] = False
     timed: ClassVar[bool] = False
@@ -229,6 +230,12 @@ class TaskKind(ABC):
         """The module below the head."""
         return model.net.base_model
 
+    def several(self) -> Any:
+        """What stands for the kind where one tuning reads rows of tasks that share a body but no labels."""
+        from tunemerge.tasks.several import SeveralHeads
+
+        return SeveralHeads()
+
 
 SEVERAL = "several"
 CODE = "code"
@@ -255,8 +262,4 @@ def code_of_task(params: Mapping[str, Any]) -> dict[str, str]:
 
 def kind_of(spec: Spec) -> Any:
     """The kind of a spec, that of several heads too."""
-    if spec.kind != SEVERAL:
-        return TASKS[spec.kind]
-    from tunemerge.tasks.several import SeveralHeads
-
-    return SeveralHeads()
+    return TASKS[spec.kind] if spec.kind != SEVERAL else TASKS[spec.options["heads"][0]["kind"]].several()

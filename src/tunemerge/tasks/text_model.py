@@ -58,7 +58,7 @@ class TextKind(TaskKind):
     """
 
     head_names = ("classifier.", "score.", "classification_head.")
-    shares_body = True
+    shares_body = "text"
 
     def source(self, options: Any) -> Source:
         answer = {name: getattr(options, name) for name in self.target}

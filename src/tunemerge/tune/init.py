@@ -6,12 +6,11 @@ from tunemerge.data.seen import pass_on
 from tunemerge.graph.cost import Cost
 from tunemerge.graph.operation import Job, operation
 from tunemerge.tasks import hub
-from tunemerge.tasks.first_heads import initialise_heads
 from tunemerge.tasks.fitted import read_fitted
 from tunemerge.tasks.precision import environment
 from tunemerge.tasks.several import specs_of
 from tunemerge.tasks.spec import Spec
-from tunemerge.tasks.task import SEVERAL, TASKS, code_of_task
+from tunemerge.tasks.task import SEVERAL, TASKS, code_of_task, kind_of
 
 
 @operation("init", version=2, environment=environment, prepare=hub.prepare, uses=code_of_task)
@@ -24,7 +23,7 @@ def init(job: Job) -> Cost:
     seed, dropout = job.params["seed"], job.params.get("dropout")
     with hub.one_thread():
         if task.kind == SEVERAL:
-            initialise_heads(job.one("model"), job.out, task, seed, dropout, each)
+            kind_of(task).initialise(job.one("model"), job.out, task, seed, dropout, each)
         else:
             TASKS[task.kind].initialise(job.one("model"), job.out, task, seed, dropout, each[0])
     pass_on([job.one("model")], job.out)

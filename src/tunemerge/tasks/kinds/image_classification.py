@@ -39,7 +39,7 @@ from tunemerge.tasks.task import TASKS, KindControl, Loaded, Source, TaskKind
 from tunemerge.tasks.text_model import load_model
 
 _SIDE = 28
-_GREY = "reads grey images, and the tasks' are coloured: say `channels: 1` in each task"
+GREY = "reads grey images, and the tasks' are coloured: say `channels: 1` in each task"
 
 
 class ImageOptions(BaseModel):
@@ -94,9 +94,9 @@ class ImageClassification(TaskKind):
     name = "image-classification"
     prediction = "classes"
     metric = "accuracy"
-    Options = ImageOptions
+    Options: ClassVar[type[BaseModel]] = ImageOptions
     target = ("label",)
-    head_names = ("classifier.",)
+    head_names: ClassVar[tuple[str, ...]] = ("classifier.",)
     opaque = ("image",)
     controls: ClassVar[Mapping[str, KindControl]] = {
         "pixel_logistic": KindControl(pixel_logistic, "Logistic regression on pixels, no checkpoint.", version=2)
@@ -142,7 +142,7 @@ class ImageClassification(TaskKind):
         if not made.is_made(config) and "num_channels" not in config and "image_size" not in config:
             return f"a {config.get('model_type', 'model of unnamed type')} reads no images"
         if spec is not None and config.get("num_channels") == 1 and spec.options["channels"] == 3:
-            return _GREY
+            return GREY
         return None
 
     def row_flops(self, folder: Path, spec: Spec) -> float:
@@ -195,7 +195,7 @@ class ImageClassification(TaskKind):
         """As the model's preprocessor says; grey images become coloured ones where the model wants these."""
         wanted = preprocessing_of(model.folder, rows.features.shape[1:3], rows.features.shape[3])
         if wanted.channels == 1 and rows.features.shape[3] == 3:
-            raise UsageError(f"{model.folder}: {_GREY}")
+            raise UsageError(f"{model.folder}: {GREY}")
         return Images(wanted.pixels(rows.features), wanted)
 
     def forward(self, model: Loaded, inputs: Mapping[str, Any]) -> Any:

@@ -58,7 +58,7 @@ class TextMultilabel(TextClassification):
     prediction = "labels"
     metric = "micro_f1"
     Options = MultilabelOptions
-    shares_body = False
+    shares_body = ""
     problem_type = "multi_label_classification"
     controls: ClassVar[Mapping[str, KindControl]] = {
         "tfidf_logistic": KindControl(
