@@ -16,6 +16,7 @@ import pandas as pd
 from tunemerge.data.delimited import read_delimited
 from tunemerge.data.images import read_image_folder, read_npz
 from tunemerge.data.plain_text import read_text
+from tunemerge.data.saved_sets import is_saved_set, read_saved_set
 from tunemerge.errors import UsageError
 from tunemerge.findings import Finding, error
 from tunemerge.registry import listed, nearest
@@ -57,7 +58,8 @@ def table_path(folder: Path, file: str) -> Path:
 def read_table(path: Path) -> pd.DataFrame:
     """The table at `path`; values stay as written ('None' and 'NA' are texts). Raises UsageError.
 
-    A folder is one of images, a folder a class; `lm-eval:NAME` is a task of the harness, which its kind reads.
+    A folder is a saved data set, or one of images, a folder a class; `lm-eval:NAME` is a task of the harness, which its
+    kind reads.
     """
     if path.name.startswith(HARNESS):
         return _placed(pd.DataFrame({"task": [path.name.removeprefix(HARNESS)]}), path.parent)
@@ -66,7 +68,7 @@ def read_table(path: Path) -> pd.DataFrame:
         why = f"the environment variable {unset[1]} is not set" if unset else "no such file"
         raise UsageError(f"{path}: {why}")
     if path.is_dir():
-        return _placed(read_image_folder(path), path)
+        return _placed(read_saved_set(path) if is_saved_set(path) else read_image_folder(path), path)
     suffix = next((s for s in reversed(path.suffixes) if s in READERS), None)
     if suffix is None:
         raise UsageError(f"{path}: can't tell the format; expected one of {', '.join(READERS)} (also .gz)")

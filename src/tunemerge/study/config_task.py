@@ -39,8 +39,9 @@ class TaskConfig(Part):
         examples=["text-regression"],
     )  # fmt: skip
     data: str | list[str] | None = Field(
-        None, description="table (CSV, TSV, JSONL or Parquet, also .gz), split by seed as `splits` says; `$NAME` in a "
-        "path stands for an environment variable; of several tables the rows are pooled, with a column `source`",
+        None, description="table (CSV, TSV, JSONL or Parquet, also .gz), or the folder of a Hugging Face data set, "
+        "split by seed as `splits` says; `$NAME` in a path stands for an environment variable; of several tables the "
+        "rows are pooled, with a column `source`",
         examples=["amazon.csv", ["north.csv", "south.csv"]],
     )  # fmt: skip
     join: list[Join] = Field(
