@@ -15,6 +15,8 @@ from PIL import Image
 from tunemerge.data.load import read_table
 from tunemerge.data.saved_sets import is_saved_set, read_saved_set
 from tunemerge.errors import UsageError
+from tunemerge.propose.pictures import pictures_of
+from tunemerge.propose.tables import find_sources
 from tunemerge.tasks.images import from_png
 from tunemerge.tasks.task import TASKS
 
@@ -81,6 +83,13 @@ def test_what_can_not_be_told_apart_is_an_error(tmp_path: Path) -> None:
     (broken / "train" / "data-00000-of-00001.arrow").write_bytes(b"no arrow")
     with pytest.raises(UsageError, match=r"data-00000-of-00001\.arrow can't be read"):
         read_saved_set(broken)
+
+
+def test_a_proposal_takes_it_for_images(tmp_path: Path) -> None:
+    save_splits(tmp_path / "pets", train=[rows(range(4))], test=[rows(range(4, 6))])
+    (source,) = find_sources([tmp_path / "pets"])
+    found = pictures_of(source, None)
+    assert found is not None and (found.image, found.label, found.raw) == ("image", "label", ("cat", "dog"))
 
 
 def test_names_that_lead_out_of_the_folder_are_not_followed(tmp_path: Path) -> None:

@@ -51,3 +51,19 @@ def test_images_of_several_sizes_are_brought_to_one(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((20, 9, 3), np.uint8)).save(tmp_path / "set" / "lying" / "large.png")
     (task,) = look(find_sources([tmp_path / "set"]), Answers()).tasks
     assert task.keys == {"size": 8}
+
+
+def test_a_clip_gets_captions_and_its_tasks_may_have_other_labels(tmp_path: Path) -> None:
+    pictures.tiny_clip(tmp_path / "clip", "a photo of lying standing flat upright")
+    for number, names in enumerate((["lying", "standing"], ["flat", "upright"])):
+        pixels, labels = pictures.images(600, number)
+        np.savez(tmp_path / f"{names[0]}.npz", image=pixels, label=np.array(names)[labels])
+    sources = find_sources([tmp_path / "flat.npz", tmp_path / "lying.npz"])
+    proposal, questions, found = propose(sources, Answers(base=str(tmp_path / "clip")))
+    assert [(t.name, t.kind) for t in proposal.tasks] == [("flat", "image-text"), ("lying", "image-text")]
+    assert not questions and not found
+    text = study_text(proposal, size_of(proposal, 0.1), "bars", tmp_path / "study.yaml", "a minute")
+    assert "inferred: the base is a CLIP" in text
+    study = Study.from_dict(parse_yaml(text, "study.yaml")[0], tmp_path, tmp_path / "work")
+    assert {"several-label-sets", "captions"} <= {f.code for f in study.check() if f.severity == "note"}
+    assert look(sources, Answers(kind="image-classification")).tasks[0].kind == "image-classification"

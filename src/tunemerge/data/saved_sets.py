@@ -24,6 +24,11 @@ def is_saved_set(folder: Path) -> bool:
     return bool(_files(folder))
 
 
+def is_arrow_folder(folder: Path) -> bool:
+    """Whether `save_to_disk` wrote it."""
+    return (folder / _INDEX).is_file() or (folder / _ONE).is_file()
+
+
 def read_saved_set(folder: Path) -> pd.DataFrame:
     """All rows; of several splits one below the other, with a column `part` that names each row's. Classes have their
     names, images are as they are stored (`bytes` and `path`). Raises UsageError for what can't be read."""

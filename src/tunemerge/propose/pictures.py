@@ -1,17 +1,23 @@
-"""Which sources are sets of images: folders with a folder a class, and NPZ files."""
+"""Which sources are sets of images: folders with a folder a class, saved data sets, and NPZ files."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from tunemerge.checkpoint.locate import locate
+from tunemerge.checkpoint.model import open_checkpoint
 from tunemerge.data.load import FOLDER
+from tunemerge.errors import TunemergeError
 from tunemerge.propose.labels import sorted_labels
 from tunemerge.propose.tables import Source
 from tunemerge.tasks.images import open_image
 
-IMAGES = "image-classification"
+IMAGES, CAPTIONS = "image-classification", "image-text"
 _LARGEST, _LOOKED_AT = 224, 50
 
 
@@ -26,14 +32,24 @@ class Pictures:
     raw: tuple[str, ...]
 
 
+def picture_kind(said: str | None, base: str | None) -> tuple[str, str]:
+    """The kind for sets of images, and why: what the person says, captions where the base is a CLIP."""
+    if said is not None:
+        return said, "as you said"
+    with suppress(TunemergeError):
+        if base and open_checkpoint(locate(base, download=False)).config.get("model_type") == "clip":
+            return CAPTIONS, "inferred: the base is a CLIP"
+    return IMAGES, ""
+
+
 def pictures_of(source: Source, said: str | None, label: str | None = None) -> Pictures | None:
     """None where the table is for something else, or the person said so. `label`: the column that the person named."""
-    if said not in (None, IMAGES):
+    if said not in (None, IMAGES, CAPTIONS):
         return None
     file = next(iter(source.files.values()))
     table = source.table
-    arrays = [str(c) for c in table.columns if len(table) and isinstance(table[c].iloc[0], np.ndarray)]
-    if not file.is_dir() and not arrays:
+    arrays = [str(c) for c in table.columns if len(table) and _is_image(table[c].iloc[0])]
+    if not arrays and not ("image" in table and file.is_dir()):
         return None
     image = arrays[0] if arrays else "image"
     values = [str(c) for c in table.columns if str(c) != image]
@@ -44,7 +60,12 @@ def pictures_of(source: Source, said: str | None, label: str | None = None) -> P
     raw = tuple(sorted_labels(sorted(set(labels))))
     keys: dict[str, str | int] = {} if (image, answer) == ("image", "label") else {"image": image, "label": answer}
     keys |= _size(source, image)
-    return Pictures(keys, image, answer, "a folder a class" if not arrays else "an array of images", raw)
+    return Pictures(keys, image, answer, "a folder a class" if not arrays else "a column of images", raw)
+
+
+def _is_image(cell: Any) -> bool:
+    """An array, or what a saved data set has for an image."""
+    return isinstance(cell, np.ndarray) or (isinstance(cell, Mapping) and {"bytes", "path"} <= cell.keys())
 
 
 def _size(source: Source, image: str) -> dict[str, int]:

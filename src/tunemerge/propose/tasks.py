@@ -14,7 +14,7 @@ from tunemerge.findings import Finding, error
 from tunemerge.propose import columns as c
 from tunemerge.propose.labels import sorted_labels
 from tunemerge.propose.language import Language, language_of
-from tunemerge.propose.pictures import IMAGES, Pictures, pictures_of
+from tunemerge.propose.pictures import Pictures, picture_kind, pictures_of
 from tunemerge.propose.questions import Answers, Question
 from tunemerge.propose.tables import Source, task_name
 from tunemerge.registry import listed, nearest
@@ -70,7 +70,8 @@ def look(sources: Sequence[Source], answers: Answers) -> Look:
     language = {s.name: shape for s in sources if s.name not in pictures
                 and (shape := language_of(s, answers.kind, answers.text))}  # fmt: skip
     texts = [_draft(source, language[source.name]) for source in sources if source.name in language]
-    texts += [_of_images(source, pictures[source.name]) for source in sources if source.name in pictures]
+    kind = picture_kind(answers.kind, answers.base) if pictures else ("", "")
+    texts += [_of_images(source, pictures[source.name], *kind) for source in sources if source.name in pictures]
     sources = [source for source in sources if source.name not in {**language, **pictures}]
     ask = _Asking(sources, answers)
     for source in sources:
@@ -130,11 +131,11 @@ def _draft(source: Source, found: Language) -> Draft:
     )  # fmt: skip
 
 
-def _of_images(source: Source, found: Pictures) -> Draft:
-    """A task for a model of images."""
-    why = {"kind": f"inferred: {found.why}", "labels": ""}
+def _of_images(source: Source, found: Pictures, kind: str, why_kind: str) -> Draft:
+    """A task for a model of images, or of images and captions."""
+    why = {"kind": why_kind or f"inferred: {found.why}", "labels": ""}
     return Draft(
-        source.name, source.files, source.given, {}, IMAGES, found.image, found.label, None, None, len(source.table),
+        source.name, source.files, source.given, {}, kind, found.image, found.label, None, None, len(source.table),
         found.raw, keys=found.keys, why=why,
     )  # fmt: skip
 
