@@ -25,6 +25,8 @@ from tunemerge.tasks.rows import Rows
 from tunemerge.tasks.several import several
 from tunemerge.tasks.spec import Spec
 from tunemerge.tasks.task import TASKS, kind_of
+from tunemerge.tune.config import TuneConfig
+from tunemerge.tune.model import tune_model
 
 KIND = TASKS["image-text"]
 OPTIONS = {"size": [8, 8], "channels": 1, "caption": "a photo of {label}"}
@@ -112,6 +114,21 @@ def test_rows_of_several_label_sets_are_judged_as_alone(clip: Path, tmp_path: Pa
 def kind_score(folder: Path, spec: Spec, file: Path) -> float:
     model, read = KIND.load(folder, spec), KIND.read([file], spec)
     return KIND.score(model, predictions(model, KIND.encode(model, read, 16), "float32"), read)
+
+
+@pytest.mark.parametrize("method", ["full", "lora", "attention"])
+def test_a_frozen_text_tower_stays_bit_for_bit(clip: Path, tmp_path: Path, method: str) -> None:
+    options = ImageTextOptions(labels={"0": "lying", "1": "standing"}, text_tower="frozen", caption="a {label}")
+    table, _ = KIND.convert(pictures.table(24), options, "t")
+    table.assign(unit=[str(i) for i in range(24)], weight=1.0).to_parquet(tmp_path / "rows.parquet")
+    config = TuneConfig.model_validate({"method": method, "batch_size": 8, "learning_rate": 1e-2})
+    tune_model(
+        clip, tmp_path / "out", [tmp_path / "rows.parquet"], task=KIND.spec(options, [table]), seed=0, examples=24,
+        config=config,
+    )  # fmt: skip
+    before, after = (CLIPModel.from_pretrained(folder).state_dict() for folder in (clip, tmp_path / "out"))
+    changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert changed - {"logit_scale", "visual_projection"} == {"vision_model"}
 
 
 def test_a_tower_that_reads_captions_elsewhere_is_refused(clip: Path, tmp_path: Path) -> None:

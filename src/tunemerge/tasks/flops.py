@@ -37,7 +37,8 @@ def measure(model: Loaded, encoded: Inputs, trainable: str, training: bool) -> C
     """
     # What goes beside the rows costs too: captions that they are scored over.
     shapes = {name: array.shape for name, array in encoded.batch([0], _SHAPES[0][1]).items()}
-    key = (f"{model.spec.kind} {shapes} {_network(model.net)}", trainable if training else "", training)
+    learns = sum(p.requires_grad for p in model.net.parameters()) if training else 0
+    key = (f"{model.spec.kind} {shapes} {learns} {_network(model.net)}", trainable if training else "", training)
     if key not in _measured:
         _measured[key] = _solve([count(model, encoded, batch, length, training) for batch, length in _SHAPES])
     return _measured[key]

@@ -161,6 +161,11 @@ class SeveralHeads:
         first = specs_of(model.spec)[0]
         return TASKS[first.kind].body(read_as(model, first))
 
+    def frozen(self, spec: Spec) -> tuple[str, ...]:
+        """What is frozen for all heads."""
+        first, *others = (TASKS[one.kind].frozen(one) for one in specs_of(spec))
+        return tuple(name for name in first if all(name in other for other in others))
+
     def columns(self, model: Loaded, spec: Spec) -> list[int]:
         """Where among all outputs those of a head stand."""
         assert model.heads is not None

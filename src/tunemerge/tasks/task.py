@@ -230,6 +230,10 @@ class TaskKind(ABC):
         """The module below the head."""
         return model.net.base_model
 
+    def frozen(self, spec: Spec) -> tuple[str, ...]:
+        """What the names of parameters begin with that no tuning changes."""
+        return ()
+
     def several(self) -> Any:
         """What stands for the kind where one tuning reads rows of tasks that share a body but no labels."""
         from tunemerge.tasks.several import SeveralHeads

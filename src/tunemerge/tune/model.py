@@ -188,6 +188,10 @@ def prepare(
         free_parts(loaded, config)
     elif config.adapter is not None:
         heads = attach(loaded, config.adapter, model / FOLDER if under else None, config.method == "dora")
+    frozen = kind.frozen(task)
+    for name, parameter in net.named_parameters():
+        if name.startswith(frozen):
+            parameter.requires_grad_(False)
     if config.gradient_checkpointing:
         _checkpoint_gradients(net, str(model))
     return loaded, Lesson(encoded, rows.target, order, weights, answers), heads

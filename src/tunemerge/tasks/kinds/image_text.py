@@ -6,11 +6,11 @@ other labels are answered by the same tensors, and merge as one model (Ilharco e
 
 What is minimised is the cross-entropy of each image over the captions of its task's labels, both towers learning:
 CLIP's loss from images to texts, over every label instead of the texts of the batch. That is how models for merging are
-tuned (Ilharco et al. 2022, 2208.05592, with a frozen text tower). CLIP's own loss takes the other captions of the batch
-as negatives, and of a dozen labels a batch has each many times: an image would be pushed away from its own caption. The
-form with several positives (UniCL, Yang et al. 2022, 2204.03610) mends that, but what it says of captions depends on
-which images are together in a pass: a batch in micro-batches, or shared by processes, would be another loss. Over all
-labels a row's loss is its own, a label counts once, and it is what held-out rows are judged by.
+tuned (Ilharco et al. 2022, 2208.05592, with `text_tower: frozen`). CLIP's own loss takes the other captions of the
+batch as negatives, and of a dozen labels a batch has each many times: an image would be pushed away from its own
+caption. The form with several positives (UniCL, Yang et al. 2022, 2204.03610) mends that, but what it says of captions
+depends on which images are together in a pass: a batch in micro-batches, or shared by processes, would be another loss.
+Over all labels a row's loss is its own, a label counts once, and it is what held-out rows are judged by.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import pandas as pd
 from pydantic import BaseModel, Field, field_validator
@@ -38,6 +38,7 @@ from tunemerge.tasks.spec import Spec
 from tunemerge.tasks.task import TASKS, Loaded
 from tunemerge.tasks.text_model import load_model, save_model
 
+_TEXTS = ("text_model.", "text_projection.")
 _LONGEST = 256  # for plans, which don't know `max_length`
 
 
@@ -48,6 +49,12 @@ class ImageTextOptions(ImageOptions):
         "a photo of a {label}",
         description="what a label's caption is; {label} stands for its name (by `labels`). Where the column holds "
         "whole captions, one a class: '{label}'", examples=["a scan that shows a {label}"],
+    )  # fmt: skip
+
+    text_tower: Literal["tuned", "frozen"] = Field(
+        "tuned",
+        description="frozen: captions stay where the base has them, and only the tower of images learns, as in papers "
+        "that merge CLIPs", examples=["frozen"],
     )  # fmt: skip
 
     @field_validator("caption")
@@ -75,7 +82,8 @@ class ImageText(ImageClassification):
         """Labels that `labels` names are scored, whether they occur or not."""
         found = super().spec(options, rows)
         labels = tuple(sorted({*found.labels, *options.labels.values()}))
-        return Spec(self.name, labels, {**found.options, "caption": options.caption})
+        own = {"caption": options.caption, **({"frozen": list(_TEXTS)} if options.text_tower == "frozen" else {})}
+        return Spec(self.name, labels, {**found.options, **own})
 
     def own_labels(self, config: Mapping[str, Any]) -> tuple[str, ...] | None:
         return None
@@ -146,6 +154,9 @@ class ImageText(ImageClassification):
 
     def body(self, model: Loaded) -> Any:
         return model.net
+
+    def frozen(self, spec: Spec) -> tuple[str, ...]:
+        return tuple(spec.options.get("frozen", ()))
 
     def several(self) -> Any:
         return SeveralCaptions()
