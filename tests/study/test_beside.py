@@ -82,8 +82,8 @@ def test_a_study_of_values_tells_its_simple_model_with_cost_and_steps(tmp_path, 
     tasks = {"v": {"kind": "text-regression", "data": "values.csv", "splits": SPLITS}}
     results = run(small_study(tmp_path, tiny_bert, tasks=tasks, strategies=["joint"], seeds=2))
     arms, steps = {a.name: a for a in results.arms}, {s.key: s for s in results.steps}
-    simple = arms["tfidf_ridge"]
-    assert (results.simple.a, results.simple.b) == ("joint", "tfidf_ridge")
+    simple = arms["tfidf_linear"]
+    assert (results.simple.a, results.simple.b) == ("joint", "tfidf_linear")
     assert results.simple.difference.value == pytest.approx(arms["joint"].test.value - simple.test.value)
     assert "a simple model without a checkpoint" in results.verdict.sentence  # 64 examples teach the tiny model nothing
     assert simple.simple and not arms["joint"].simple

@@ -253,10 +253,13 @@ def test_a_simple_model_is_fitted_for_every_head(tiny_bert, tmp_path):
     numbers = {n: {**task, "data": f"{n}.csv", "quantity": q} for n, q in (("v", "value"), ("w", "price"))}
     plan = Study.from_dict({**values, "tasks": numbers, "metric": "r2"}, tmp_path, tmp_path / "work").plan()
     for name, other in ("vw", "wv"):
-        step = plan.predictions["tfidf_ridge", 0, name, "test"]
+        step = plan.predictions["tfidf_linear", 0, name, "test"]
         parts = plan.rows.tasks[name].parts[0]
         assert {leaf.key for leaf in step.inputs["train"]} == {parts["source"].key, parts["adapt"].key}
         assert step.params["task"]["labels"] == [numbers[name]["quantity"]] != [numbers[other]["quantity"]]
     both = {**numbers, "a": {"data": "a.csv", "splits": SPLITS}}
     mixed = Study.from_dict({**values, "tasks": both}, tmp_path, tmp_path / "work").plan()
-    assert "text-classification too" in dict(mixed.unavailable)["tfidf_ridge"]
+    assert {mixed.predictions["tfidf_linear", 0, n, "test"].params["task"]["kind"] for n in both} == {
+        "text-classification",
+        "text-regression",
+    }

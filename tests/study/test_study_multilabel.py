@@ -28,7 +28,7 @@ def test_a_study_of_texts_with_several_labels(tmp_path, tiny_bert):
     )
     assert results.metric == "micro_f1"
     scores = {arm.name.split("/")[0]: arm.test.value for arm in results.arms}
-    assert {"tune_then_merge", "joint", "ensemble", "tfidf_logistic"} <= set(scores)
+    assert {"tune_then_merge", "joint", "ensemble", "tfidf_linear"} <= set(scores)
     assert all(0 < score <= 1 for score in scores.values()) and scores["joint"] > 0.5
     kept = {"micro_f1", "label_f1", "exact_labels", "label_auroc", "label_log_loss"}
     assert all(kept <= set(task.metrics) for arm in results.arms for task in arm.tasks.values())

@@ -101,7 +101,6 @@ class Fitted:
     that it is fitted to, for every task the same, or each task's own by name. `ceiling`: it pools private rows."""
 
     control: str
-    version: int
     rows: Rows | Mapping[str, Rows]
     ceiling: bool = False
 
@@ -393,7 +392,8 @@ def predict_fitted(
 ) -> Step:
     """The same of a control, which is fitted in this very step."""
     train = fitted.rows if isinstance(fitted.rows, Rows) else fitted.rows[task]
-    names = {"control": fitted.control, "version": fitted.version}
+    version = TASKS[scoring["task"]["kind"]].controls[fitted.control].version
+    names = {"control": fitted.control, "version": version}
     params = {"task": scoring["task"], **names, "seed": seed, "final": final}
     inputs = {"train": train.train, "rows": (rows,)}
     return Step("control", params, inputs, f"predict {rows.label}: {fitted.control}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from tunemerge.findings import Finding, error
 from tunemerge.registry import listed, nearest
@@ -71,34 +71,47 @@ def _first_fold(arm: Arm) -> str | None:
 
 def _controls(config: StudyConfig, settings: Mapping[int, Setting]) -> tuple[list[Arm], list[tuple[str, str]]]:
     """The simple models that the kind of task adds to every study, fitted to all training rows of a seed (of those
-    that share a head, where there are several), or to each task's own."""
+    that share a head, where there are several), or to each task's own. Tasks of several kinds are answered by what
+    goes by one name in all of them."""
     setting = next(iter(settings.values()))
     kinds = dict.fromkeys(spec.kind for spec in setting.specs.values()) or [setting.task["task"]["kind"]]
     arms, unavailable = [], []
-    for own, name, control in [(kind, *one) for kind in kinds for one in TASKS[kind].controls.items()]:
-        if len(kinds) > 1:
-            others = listed(kind for kind in kinds if kind != own)
-            unavailable.append((name, f"it answers tasks of kind {own}, and there are {others} too"))
+    for name, by_kind in _by_name(kinds).items():
+        lacking = [kind for kind in kinds if kind not in by_kind]
+        if lacking:
+            unavailable.append((name, f"it answers tasks of kind {listed(by_kind)}, and there are {listed(lacking)} too"))
             continue
-        pooled = len(config.private) > 1 and not control.own
+        own = any(control.own for control in by_kind.values())
+        pooled = len(config.private) > 1 and not own
         without = [*config.retention, *config.unseen]
         if pooled and not config.ceilings:
             unavailable.append((name, "it would pool the rows of private tasks"))
             continue
-        if (control.own or setting.specs) and without:
+        if (own or setting.specs) and without:
             unavailable.append((name, f"no training rows of {listed(without)}"))
             continue
-        strategy = Strategy(name, _fitting(name, control, pooled), "control", None, False, False, "nothing")
+        description = " ".join(dict.fromkeys(control.description for control in by_kind.values()))
+        build = _fitting(name, own, pooled, description)
+        strategy = Strategy(name, build, "control", None, False, False, "nothing")
         arms.append(Arm(name, strategy, None, {seed: strategy.build(s) for seed, s in settings.items()}))
     return arms, unavailable
 
 
-def _fitting(name: str, control: KindControl, ceiling: bool) -> Callable[[Setting], Answer]:
+def _by_name(kinds: Iterable[str]) -> dict[str, dict[str, KindControl]]:
+    """The controls of these kinds: what goes by one name answers each task in the way of its kind."""
+    found: dict[str, dict[str, KindControl]] = {}
+    for kind in kinds:
+        for name, control in TASKS[kind].controls.items():
+            found.setdefault(name, {})[kind] = control
+    return found
+
+
+def _fitting(name: str, own: bool, ceiling: bool, description: str) -> Callable[[Setting], Answer]:
     def build(setting: Setting) -> Answer:
         pooled = setting.by_head if setting.specs else setting.everything
-        return Fitted(name, control.version, setting.each if control.own else pooled, ceiling)
+        return Fitted(name, setting.each if own else pooled, ceiling)
 
-    build.__doc__ = control.description
+    build.__doc__ = description
     return build
 
 

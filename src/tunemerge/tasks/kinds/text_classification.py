@@ -19,8 +19,9 @@ from tunemerge.tasks.hub_classifier import with_head
 from tunemerge.tasks.labels import is_classifier, own_labels
 from tunemerge.tasks.rows import class_targets
 from tunemerge.tasks.spec import Spec
-from tunemerge.tasks.task import TASKS, Loaded
+from tunemerge.tasks.task import TASKS, KindControl, Loaded
 from tunemerge.tasks.text_model import TextKind, TextOptions, text_columns
+from tunemerge.tasks.word_controls import logistic
 
 
 class ClassificationOptions(TextOptions):
@@ -41,6 +42,9 @@ class TextClassification(TextKind):
     metric = "accuracy"
     Options: ClassVar[type[BaseModel]] = ClassificationOptions
     target = ("label",)
+    controls: ClassVar[Mapping[str, KindControl]] = {
+        "tfidf_linear": KindControl(logistic, "Logistic regression on words and pairs of words, no checkpoint.")
+    }
     problem_type: ClassVar[str] = "single_label_classification"  # transformers' word for it, in config.json
 
     def convert(

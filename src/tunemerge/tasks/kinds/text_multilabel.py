@@ -20,7 +20,8 @@ from tunemerge.tasks.kinds.text_classification import ClassificationOptions, Tex
 from tunemerge.tasks.rows import Rows
 from tunemerge.tasks.spec import Spec
 from tunemerge.tasks.task import TASKS, KindControl, Loaded, Source
-from tunemerge.tasks.text_model import joined, text_columns
+from tunemerge.tasks.text_model import text_columns
+from tunemerge.tasks.word_controls import logistic_each
 
 
 class MultilabelOptions(ClassificationOptions):
@@ -31,23 +32,6 @@ class MultilabelOptions(ClassificationOptions):
         examples=["topics"],
     )  # fmt: skip
     separator: str = Field(";", description="between the labels of a text column", min_length=1, examples=["|"])
-
-
-def _tfidf_logistic(spec: Spec, train: Rows, rows: Rows, seed: int) -> np.ndarray:
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.linear_model import LogisticRegression
-
-    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
-    known, asked = words.fit_transform(joined(train)), words.transform(joined(rows))
-    outputs = np.empty((len(rows), len(spec.labels)))
-    for column, target in enumerate(train.target.T):
-        if target.min() == target.max():  # nothing to tell apart: its share, with half a row more on each side
-            share = (target.sum() + 0.5) / (len(target) + 1)
-            outputs[:, column] = np.log(share / (1 - share))
-        else:
-            model = LogisticRegression(C=10.0, max_iter=1000)
-            outputs[:, column] = model.fit(known, target, sample_weight=train.weight).decision_function(asked)
-    return outputs
 
 
 class TextMultilabel(TextClassification):
@@ -61,8 +45,8 @@ class TextMultilabel(TextClassification):
     shares_body = ""
     problem_type = "multi_label_classification"
     controls: ClassVar[Mapping[str, KindControl]] = {
-        "tfidf_logistic": KindControl(
-            _tfidf_logistic, "Logistic regression on words and pairs of words for each label, no checkpoint."
+        "tfidf_linear": KindControl(
+            logistic_each, "Logistic regression on words and pairs of words for each label, no checkpoint."
         )
     }
 

@@ -22,7 +22,8 @@ from tunemerge.tasks.rows import Rows, value_targets
 from tunemerge.tasks.scaling import Scale, scale_of, summary_of, value_findings
 from tunemerge.tasks.spec import Spec
 from tunemerge.tasks.task import TASKS, KindControl, Loaded
-from tunemerge.tasks.text_model import TextKind, TextOptions, joined, load_model, output_tensors, text_columns
+from tunemerge.tasks.text_model import TextKind, TextOptions, load_model, output_tensors, text_columns
+from tunemerge.tasks.word_controls import ridge
 
 
 class RegressionOptions(TextOptions):
@@ -32,17 +33,6 @@ class RegressionOptions(TextOptions):
     quantity: str = Field(
         "value", description="what the number is; tasks that share a quantity share a head", examples=["valence"]
     )
-
-
-def _tfidf_ridge(spec: Spec, train: Rows, rows: Rows, seed: int) -> np.ndarray:
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.linear_model import RidgeCV
-    from sklearn.pipeline import make_pipeline
-
-    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
-    model = make_pipeline(words, RidgeCV(np.logspace(-1, 2, 7)))
-    model.fit(joined(train), train.target, ridgecv__sample_weight=train.weight)
-    return np.asarray(model.predict(joined(rows)), np.float64)[:, None]
 
 
 class TextRegression(TextKind):
@@ -58,7 +48,7 @@ class TextRegression(TextKind):
     target = ("value",)
     fits = True
     controls: ClassVar[Mapping[str, KindControl]] = {
-        "tfidf_ridge": KindControl(_tfidf_ridge, "Ridge regression on words and pairs of words, no checkpoint.")
+        "tfidf_linear": KindControl(ridge, "Ridge regression on words and pairs of words, no checkpoint.")
     }
 
     def convert(
