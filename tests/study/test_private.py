@@ -19,7 +19,7 @@ from tunemerge.study.export import export_arm
 SECRET = "zyxomarker"
 TASK = {"task": {"kind": "text-classification", "labels": ["a", "b"], "options": {}}, "metric": "accuracy"}
 LABELS = {"negative": "negative", "positive": "positive"}
-POOLED = {"joint", "joint_total", "base_probe", "merge_then_tune", "tune_merge_tune"}
+POOLED = {"joint", "joint_total", "base_probe", "merge_then_tune", "tune_merge_tune", "tfidf_linear"}
 
 
 def write_private(path: Path, n: int, seed: int) -> None:
@@ -52,6 +52,7 @@ def test_arms_that_would_pool_private_rows_are_listed_as_unavailable(tmp_path, t
     plan = private_study(tmp_path, tiny_bert).plan()
     reasons = {name.split("/")[0]: why for name, why in plan.unavailable}
     assert set(reasons) == POOLED
+    assert reasons.pop("tfidf_linear") == "it would pool the rows of private tasks"
     assert set(reasons.values()) == {"one step would read the rows of several private tasks: a, b"}
     have = {arm.strategy.name for arm in plan.arms}
     assert {"tune_then_merge", "merge_tune_merge", "sequential", "merge_only", "best_single", "ensemble"} <= have

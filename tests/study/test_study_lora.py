@@ -42,6 +42,7 @@ def test_the_report_says_which_arms_are_adapters(done):
         "tune_merge_tune/linear": "adapter r=4 on base",
         "tune_merge_tune/ties": "adapter r=2 on ties merge",
         "base_probe": "",
+        "tfidf_linear": "",
     }
 
 

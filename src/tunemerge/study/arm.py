@@ -54,5 +54,10 @@ class Arm:
         return (answer,)
 
     @property
+    def models(self) -> bool:
+        """Whether checkpoints answer, no simple model."""
+        return not any(isinstance(a, Fitted) for a in self.answers.values())
+
+    @property
     def deliverable(self) -> bool:
         return not any(isinstance(a, Ensemble | PerTask | Fitted) for a in self.answers.values())

@@ -79,7 +79,9 @@ def _controls(config: StudyConfig, settings: Mapping[int, Setting]) -> tuple[lis
     for name, by_kind in _by_name(kinds).items():
         lacking = [kind for kind in kinds if kind not in by_kind]
         if lacking:
-            unavailable.append((name, f"it answers tasks of kind {listed(by_kind)}, and there are {listed(lacking)} too"))
+            unavailable.append(
+                (name, f"it answers tasks of kind {listed(by_kind)}, and there are {listed(lacking)} too")
+            )
             continue
         own = any(control.own for control in by_kind.values())
         pooled = len(config.private) > 1 and not own

@@ -100,7 +100,7 @@ def make_plan(
     settings = {seed: make_setting(possible, rows, seed, base, given, records) for seed in config.seed_list}
     arms, unavailable, problems = build_arms(config, settings)
     found += problems
-    if not arms and not problems:
+    if not any(arm.models for arm in arms) and not problems:
         why = "; ".join(f"{name}: {reason}" for name, reason in unavailable) or "the study asks for no strategy"
         found.append(error("no-arm", f"no arm can be had: {why}", "strategies"))
     refuse_errors([*found, *unanswered(config, arms, unavailable, next(iter(settings.values())))])
