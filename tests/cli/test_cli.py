@@ -163,9 +163,9 @@ def test_a_plan_begins_with_its_totals_and_folds_what_is_many(study):
     totals = shown.stdout.splitlines()[:2]
     assert re.fullmatch(r"small: 5 arms, 1 seed, \d+ steps: all to run", totals[0])
     assert re.match(r"about [\d.]+ [MG]FLOP; .* s on \d+ workers? here; .*B of disk in", totals[1]), totals[1]
-    assert "4 predictions of a test" in shown.stdout and "sequential 2/2, b: sequential 1/2, a" in shown.stdout
+    assert "5 predictions of a test" in shown.stdout and "sequential 2/2, b: sequential 1/2, a" in shown.stdout
     assert "predict a test" not in shown.stdout and "coefficients" not in shown.stdout
-    assert every.stdout.count("predict a test") == 4 and "coefficients of linear" in every.stdout
+    assert every.stdout.count("predict a test") == 5 and "coefficients of linear" in every.stdout
 
 
 def test_ctrl_c_ends_soon_and_says_how_to_resume(study):

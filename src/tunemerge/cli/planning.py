@@ -171,6 +171,10 @@ def _selected(node: Step, pool: set[str]) -> str:
     return f"best of ({', '.join(expression(n, pool) for n in node.inputs['models'])})"
 
 
+# Steps that yield predictions: a checkpoint's, and a simple model's.
+_PREDICT = ("predict", "control")
+
+
 def _steps_table(plan: StudyPlan, costs: Mapping[str, Estimate], every_step: bool) -> Table:
     """The steps of the first seed, in the order in which they can run, with what each reads and who shares it.
 
@@ -182,7 +186,7 @@ def _steps_table(plan: StudyPlan, costs: Mapping[str, Estimate], every_step: boo
         for step in ancestors((prediction,)) if s == seed else ():
             users.setdefault(step.key, set()).add(arm)
     steps = [s for s in plan.graph.steps if s.key in users]
-    folded = () if every_step else ("search", "choose", "pick", "score", "predict")
+    folded = () if every_step else ("search", "choose", "pick", "score", *_PREDICT)
     shown = [s for s in steps if s.op not in folded]
     number = {s.key: i for i, s in enumerate(shown, 1)}
     table = _table(
@@ -195,9 +199,9 @@ def _steps_table(plan: StudyPlan, costs: Mapping[str, Estimate], every_step: boo
     )
     for step in shown:
         reads = ", ".join(str(number[p.key]) for p in dict.fromkeys(step.parents()) if p.key in number)
-        group = [step, *(p for p in step.parents() if isinstance(p, Step) and p.op != "predict" and p.op in folded)]
+        group = [step, *(p for p in step.parents() if isinstance(p, Step) and p.op in folded and p.op not in _PREDICT)]
         table.add_row(str(number[step.key]), Text(step.label), reads, str(len(users[step.key])), _cost(group, costs))
-    predictions = sorted((s for s in steps if s.op == "predict" and s.op in folded), key=_rows)
+    predictions = sorted((s for s in steps if s.op in _PREDICT and s.op in folded), key=_rows)
     for rows, found in groupby(predictions, key=_rows):
         group = list(found)
         arms = {arm for s in group for arm in users[s.key]}

@@ -62,7 +62,7 @@ def nodes(results: Results, seed: int | None) -> dict[str, Node]:
     groups: dict[tuple[object, ...], list[StepResult]] = {}
     for step in steps:
         parents = tuple(k for k in step.inputs if k in known)
-        same = ("predict", parents, tuple(step.arms)) if step.op == "predict" else (step.key,)
+        same = (step.op, parents, tuple(step.arms)) if step.op in ("predict", "control") else (step.key,)
         groups.setdefault(same, []).append(step)
     found = {}
     for group in groups.values():
