@@ -150,6 +150,28 @@ def tables_by_transformer(base: Path) -> Case:
     return Case(TASKS["table-regression"], {"value": "days", "quantity": "days"}, table, made, bad)
 
 
+def text_beside_columns(base: Path) -> Case:
+    table, risk = patients()
+    texts = [
+        f"{'great' if r > 0.5 else 'bad'} {text}" for r, text in zip(risk, sentences(len(table), 1)[0], strict=True)
+    ]
+    table = table.assign(ill=(risk > 0.5).astype(int), note=texts)
+    options = {"label": "ill", "labels": {"0": "healthy", "1": "ill"}, "categorical": ["pain"], "text": "note"}
+    bad = [
+        (table.assign(age=["young", *table["age"][1:]]), "not-a-number"),
+        (table.assign(note=[None, *texts[1:]]), "missing-value"),
+        (table.assign(ill=2), "unknown-label"),
+    ]
+    return Case(TASKS["text-table-classification"], options, table, base, bad)
+
+
+def value_of_text_and_columns(base: Path) -> Case:
+    table, risk = patients()
+    table = table.assign(days=100 + 20 * risk, text=sentences(len(table), 1)[0])
+    bad = [(table.assign(days=["many", *table["days"][1:]]), "not-a-number")]
+    return Case(TASKS["text-table-regression"], {"value": "days", "quantity": "days"}, table, base, bad)
+
+
 def _images(base: Path, name: str, make: Callable[[Path], Path], channels: int) -> Case:
     folder = base / name
     if not folder.exists():
@@ -194,6 +216,8 @@ CASES = {
     returns: "made_bases",
     tables: "made_bases",
     tables_by_transformer: "made_bases",
+    text_beside_columns: "tiny_bert",
+    value_of_text_and_columns: "tiny_bert",
     image_vit: "made_bases",
     image_resnet: "made_bases",
     image_made: "made_bases",

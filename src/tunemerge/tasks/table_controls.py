@@ -20,22 +20,16 @@ _MOST = 250
 def linear(spec: Spec, train: Rows, rows: Rows, seed: int) -> np.ndarray:
     """Logistic regression for classes, else ridge regression: standardised numbers, medians and flags for missing
     ones, a column a category."""
-    from sklearn.compose import make_column_transformer
-    from sklearn.impute import SimpleImputer
-    from sklearn.linear_model import LogisticRegression, RidgeCV
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import OneHotEncoder, StandardScaler
+    known, asked = _standardised(train, rows)
+    return _fitted(_linear(train), known, train, asked, spec)
 
-    k, m = train.features.numbers.shape[1], train.features.categories.shape[1]
-    numbers = make_pipeline(
-        SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True), StandardScaler()
-    )
-    columns = make_column_transformer(
-        (numbers, list(range(k))), (OneHotEncoder(handle_unknown="ignore"), list(range(k, k + m)))
-    )
-    classes = bool(np.issubdtype(train.target.dtype, np.integer))
-    last = LogisticRegression(max_iter=2000) if classes else RidgeCV(np.logspace(-2, 3, 11))
-    return _fitted(make_pipeline(columns, last), last, _mixed(train), train, _mixed(rows), spec)
+
+def linear_beside(spec: Spec, train: Rows, rows: Rows, beside: tuple[Any, Any]) -> np.ndarray:
+    """The same on these columns beside others that are numbers already, sparse (n, more) of `train` and of `rows`."""
+    from scipy.sparse import hstack
+
+    known, asked = (hstack(pair).tocsr() for pair in zip(beside, _standardised(train, rows), strict=True))
+    return _fitted(_linear(train), known, train, asked, spec)
 
 
 def boosted_trees(spec: Spec, train: Rows, rows: Rows, seed: int) -> np.ndarray:
@@ -51,20 +45,44 @@ def boosted_trees(spec: Spec, train: Rows, rows: Rows, seed: int) -> np.ndarray:
         random_state=seed,
     )
     first, second = _numbered(train.features, rows.features)
-    return _fitted(model, model, first, train, second, spec)
+    return _fitted(model, first, train, second, spec)
 
 
-def _fitted(model: Any, last: Any, inputs: Any, train: Rows, asked: Any, spec: Spec) -> np.ndarray:
+def _fitted(model: Any, inputs: Any, train: Rows, asked: Any, spec: Spec) -> np.ndarray:
     """Log probabilities (n, labels), or values (n, 1). Training rows count once, as they do for networks."""
     if not np.issubdtype(train.target.dtype, np.integer):
         return np.asarray(model.fit(inputs, train.target).predict(asked), np.float64)[:, None]
-    found = np.full((len(asked), len(spec.labels)), _TINY)
+    found = np.full((asked.shape[0], len(spec.labels)), _TINY)
     labels = np.unique(train.target)
     if len(labels) == 1:  # nothing to fit: one site may have seen one class only
         found[:, labels[0]] = 1.0
     else:
         found[:, labels] += model.fit(inputs, train.target).predict_proba(asked)
     return np.asarray(np.log(found / found.sum(axis=1, keepdims=True)), np.float64)
+
+
+def _linear(train: Rows) -> Any:
+    from sklearn.linear_model import LogisticRegression, RidgeCV
+
+    classes = bool(np.issubdtype(train.target.dtype, np.integer))
+    return LogisticRegression(max_iter=2000) if classes else RidgeCV(np.logspace(-2, 3, 11))
+
+
+def _standardised(train: Rows, rows: Rows) -> tuple[Any, Any]:
+    """The columns of both as numbers, fitted to training rows."""
+    from sklearn.compose import make_column_transformer
+    from sklearn.impute import SimpleImputer
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+    k, m = train.features.numbers.shape[1], train.features.categories.shape[1]
+    numbers = make_pipeline(
+        SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True), StandardScaler()
+    )
+    columns = make_column_transformer(
+        (numbers, list(range(k))), (OneHotEncoder(handle_unknown="ignore"), list(range(k, k + m)))
+    )
+    return columns.fit_transform(_mixed(train)), columns.transform(_mixed(rows))
 
 
 def _mixed(rows: Rows) -> np.ndarray:

@@ -75,7 +75,7 @@ class TableKind(TaskKind):
         fitted = read_fitted(folder)
         return None if fitted is None else table_fit.other_columns(fitted, spec.options)
 
-    def row_flops(self, folder: Path, spec: Spec) -> float:
+    def row_flops(self, folder: Path, spec: Spec) -> float | None:
         shapes = {name: info.shape for name, info in open_checkpoint(folder).tensors.items()}
         matrices = sum(prod(s) for n, s in shapes.items() if len(s) == 2 and "embedding" not in n)
         # A transformer's matrices are applied to every column, and to the token that the answer is read from.

@@ -113,19 +113,20 @@ class TextKind(TaskKind):
         save_model(model.net, model.folder, out, model.fitted, heads)
 
     def encode(self, model: Loaded, rows: Rows, max_length: int) -> Encoded:
-        """Token lists, cut at the shorter of `max_length` and the model's own limit."""
-        tokenizer, config = hub.tokenizer_of(model.folder), model.net.config
-        limit = longest_row(tokenizer, config, max_length)
         pairs = bool(rows.features) and isinstance(rows.features[0], tuple)
         sides = [list(side) for side in zip(*rows.features, strict=True)] if pairs else [list(rows.features)]
-        encoding = tokenizer(*sides, truncation=True, max_length=limit, return_attention_mask=True)
-        padding = {
-            "input_ids": tokenizer.pad_token_id,
-            "attention_mask": 0,
-            "token_type_ids": tokenizer.pad_token_type_id,
-        }
-        columns = {name: encoding[name] for name in encoding if name in padding}
-        return Encoded(columns, padding, tokenizer.padding_side == "left", limit)
+        return tokenized(model.folder, model.net.config, sides, max_length)
+
+
+def tokenized(folder: Path, config: Any, sides: Sequence[list[str]], max_length: int) -> Encoded:
+    """Token lists of texts, or of first and second texts, by the tokenizer of a folder, cut at the shorter of
+    `max_length` and what the tokenizer and the model of this config allow."""
+    tokenizer = hub.tokenizer_of(folder)
+    limit = longest_row(tokenizer, config, max_length)
+    encoding = tokenizer(*sides, truncation=True, max_length=limit, return_attention_mask=True)
+    padding = {"input_ids": tokenizer.pad_token_id, "attention_mask": 0, "token_type_ids": tokenizer.pad_token_type_id}
+    columns = {name: encoding[name] for name in encoding if name in padding}
+    return Encoded(columns, padding, tokenizer.padding_side == "left", limit)
 
 
 def save_model(net: Any, source: Path, out: Path, fitted: Any = None, heads: Heads | None = None) -> None:

@@ -20,7 +20,7 @@ def ridge(spec: Spec, train: Rows, rows: Rows, seed: int) -> np.ndarray:
     """Ridge regression, its strength chosen by leave-one-out: values (n, 1)."""
     from sklearn.linear_model import RidgeCV
 
-    known, asked = _words(train, rows)
+    known, asked = words(train, rows)
     model = RidgeCV(np.logspace(-1, 2, 7)).fit(known, train.target, sample_weight=train.weight)
     return np.asarray(model.predict(asked), np.float64)[:, None]
 
@@ -34,7 +34,7 @@ def logistic(spec: Spec, train: Rows, rows: Rows, seed: int) -> np.ndarray:
     if len(labels) == 1:  # nothing to tell apart
         found[:, labels[0]] = 1.0
     else:
-        known, asked = _words(train, rows)
+        known, asked = words(train, rows)
         model = LogisticRegression(C=_C, max_iter=1000).fit(known, train.target, sample_weight=train.weight)
         found[:, labels] += model.predict_proba(asked)
     return np.asarray(np.log(found / found.sum(axis=1, keepdims=True)), np.float64)
@@ -44,7 +44,7 @@ def logistic_each(spec: Spec, train: Rows, rows: Rows, seed: int) -> np.ndarray:
     """A logistic regression for each label: logits (n, labels)."""
     from sklearn.linear_model import LogisticRegression
 
-    known, asked = _words(train, rows)
+    known, asked = words(train, rows)
     outputs = np.empty((len(rows), len(spec.labels)))
     for column, target in enumerate(train.target.T):
         if target.min() == target.max():  # nothing to tell apart: its share, with half a row more on each side
@@ -56,9 +56,9 @@ def logistic_each(spec: Spec, train: Rows, rows: Rows, seed: int) -> np.ndarray:
     return outputs
 
 
-def _words(train: Rows, rows: Rows) -> tuple[Any, Any]:
+def words(train: Rows, rows: Rows) -> tuple[Any, Any]:
     """Sparse (n, words) of both; the words and how rare they are come from training."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
-    return words.fit_transform(joined(train)), words.transform(joined(rows))
+    counts = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
+    return counts.fit_transform(joined(train)), counts.transform(joined(rows))
