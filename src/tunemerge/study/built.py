@@ -18,7 +18,7 @@ from typing import Any
 
 import pandas as pd
 
-from tunemerge.checkpoint.model import SINGLE, open_checkpoint
+from tunemerge.checkpoint.model import SINGLE, open_checkpoint, read_json
 from tunemerge.errors import TunemergeError, UsageError
 from tunemerge.findings import Finding, FindingsError, error
 from tunemerge.graph.step import Leaf
@@ -103,6 +103,9 @@ def _try(described: Description, weights: Path | None, place: Path, sample: Samp
     if weights is not None:
         _link(weights, place / SINGLE)
     described.write(place)
+    why = kind.refuses(read_json(place / "config.json"), spec)
+    if why:
+        raise UsageError(why)
     start = place / "start"
     start.mkdir()
     with torch.random.fork_rng():
