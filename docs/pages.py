@@ -124,6 +124,7 @@ def python_page() -> str:
         ("merge", merge),
         ("tune", tune),
         ("evaluate", tunemerge.evaluate),
+        ("predict", tunemerge.predict),
         ("find_learning_rate", tunemerge.find_learning_rate),
     ):
         parts.append(_function(f"tunemerge.{name}", function, "##"))

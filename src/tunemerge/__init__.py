@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tunemerge.evaluate.answers import predict
     from tunemerge.evaluate.single import evaluate
     from tunemerge.merge.memory import merge
     from tunemerge.results import Results
@@ -24,9 +25,10 @@ _NAMES = {
     "Results": "tunemerge.results",
     "Study": "tunemerge.study.study",
     "find_learning_rate": "tunemerge.tune.find_rate",
+    "predict": "tunemerge.evaluate.answers",
 }
 _CALLABLE_PACKAGES = ("evaluate", "merge", "tune")
-__all__ = ["Results", "Study", "evaluate", "find_learning_rate", "merge", "tune"]
+__all__ = ["Results", "Study", "evaluate", "find_learning_rate", "merge", "predict", "tune"]
 
 
 def __getattr__(name: str) -> Any:

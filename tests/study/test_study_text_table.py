@@ -11,6 +11,7 @@ import pytest
 import yaml
 from safetensors.numpy import load_file
 
+import tunemerge
 from commands import command
 from corpus import sentences
 from small import SPLITS, TUNING, run, small_study
@@ -87,3 +88,13 @@ def test_a_base_that_reads_no_text_is_refused(tmp_path: Path) -> None:
     values = notes_study(tmp_path, Path("base")).config.model_dump(exclude_unset=True)
     study = Study.from_dict({**values, "base": {"build": "table_mlp"}}, tmp_path, tmp_path / "work")
     assert [f.message for f in study.check() if f.severity == "error" and "starts from a text encoder" in f.message]
+
+
+def test_what_is_handed_back_answers_rows_without_labels(finished: Any, tmp_path: Path) -> None:
+    study, _ = finished
+    rows = pd.read_csv(study.folder / "notes_a.csv")
+    rows.drop(columns="label").to_csv(tmp_path / "new.csv", index=False)
+    found = tunemerge.predict(
+        study.run_folder / "model", tmp_path / "new.csv", task="text-table-classification", text="note"
+    )
+    assert (found["predicted"] == rows["label"]).mean() > 0.6

@@ -418,6 +418,27 @@ def evaluate(
     evaluate_one(model, data, kind, columns, set_ or [], unit, out)
 
 
+@app.command()
+def predict(
+    model: Annotated[str, typer.Argument(help="folder, package:NAME/PATH or Hub id")],
+    data: Annotated[Path, typer.Argument(help="rows: CSV, JSONL or Parquet; they need no label")],
+    out: Annotated[Path, typer.Argument(help="file for the answers: .csv, .jsonl or .parquet")],
+    kind: Annotated[str, typer.Option(help="kind of task (`tunemerge list tasks`)")] = "text-classification",
+    text: Annotated[str | None, typer.Option(help="column of the text")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", "-s", metavar="KEY=VALUE", help="a column of the kind of task, e.g. -s pair=answer"),
+    ] = None,
+    plugin: Plugins = None,
+    json: Json = False,
+) -> None:
+    """What a model answers for new rows, a line each."""
+    from tunemerge.cli.single import predict_with
+
+    _load(plugin)
+    predict_with(model, data, out, kind, {} if text is None else {"text": text}, set_ or [])
+
+
 @app.command("list")
 def list_(
     kind: Annotated[str, typer.Argument(help="strategies, methods, tasks or metrics", autocompletion=complete.kinds)],

@@ -1,11 +1,13 @@
-"""`tunemerge tune` and `tunemerge evaluate`, as a person sees them."""
+"""`tunemerge tune`, `evaluate` and `predict`, as a person sees them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from pydantic import BaseModel
 from rich.table import Table
 
@@ -13,9 +15,12 @@ from tunemerge.cli.bar import bar
 from tunemerge.cli.find_rate import find_rate
 from tunemerge.cli.output import answer, screen
 from tunemerge.errors import UsageError
+from tunemerge.evaluate.answers import predict
 from tunemerge.evaluate.single import evaluate
+from tunemerge.report import format as fmt
 from tunemerge.stats.components import Estimate
 from tunemerge.stats.metrics import METRICS
+from tunemerge.store.atomic import write_file
 from tunemerge.tasks.files import settings_of
 from tunemerge.tasks.task import TASKS
 from tunemerge.tune.config import TuneConfig
@@ -89,6 +94,34 @@ def evaluate_one(
         metrics={name: _in_own_unit(name, e) for name, e in result.metrics.items()},
         undefined=dict(result.undefined),
     )
+
+
+def predict_with(model: str, data: Path, out: Path, kind: str, columns: dict[str, str], settings: list[str]) -> None:
+    write = _WRITERS.get(out.suffix)
+    if write is None:
+        raise UsageError(f"{out}: can't tell the format to write; expected one of {', '.join(_WRITERS)}")
+    console = screen()
+    columns = {**columns, **_settings(settings, [TASKS[kind].Options])}
+    with bar(console, "predicting") as tell:
+        answers = predict(model, data, task=kind, progress=tell, **columns)
+    write_file(out, write(answers))
+    predicted = answers["predicted"]
+    if pd.api.types.is_numeric_dtype(predicted):
+        said = {key: float(predicted.describe()[key]) for key in ("min", "mean", "max")}
+        shown = ", ".join(f"{key} {value:.4g}" for key, value in said.items())
+    else:
+        said = {str(label): int(count) for label, count in predicted.value_counts().items()}
+        shown = ", ".join(f"{label or 'none'} {count:,}" for label, count in said.items())
+    console.print(f"{fmt.plural(len(answers), 'row')}: {shown}", markup=False, highlight=False)
+    console.print(str(out), highlight=False, soft_wrap=True)
+    answer(out=out, rows=len(answers), predicted=said)
+
+
+_WRITERS: dict[str, Callable[[pd.DataFrame], bytes]] = {
+    ".csv": lambda table: table.to_csv(index=False).encode(),
+    ".jsonl": lambda table: table.to_json(orient="records", lines=True, force_ascii=False).encode(),
+    ".parquet": lambda table: table.to_parquet(index=False),
+}
 
 
 def _in_own_unit(name: str, e: Estimate) -> dict[str, float]:

@@ -20,12 +20,18 @@ from tunemerge.tasks.task import TaskKind
 
 def rows_of_file(path: str | Path, kind: TaskKind, options: BaseModel, unit: str | None = None) -> pd.DataFrame:
     """The rows of one file. Raises UsageError or FindingsError with all that is wrong."""
+    return rows_of_table(read_table(Path(path)), kind, options, str(path), unit)
+
+
+def rows_of_table(
+    table: pd.DataFrame, kind: TaskKind, options: BaseModel, where: str, unit: str | None = None
+) -> pd.DataFrame:
+    """The rows of a table that was read; `where` is what findings call it."""
     source = kind.source(options)
     columns = Columns(source.columns, source.required, unit)
     remedy = "use --{role} NAME (in Python {role}='NAME')"
-    table = kind.unfold(read_table(Path(path)), options)
     rows, findings = rows_of(
-        table, columns, lambda t: kind.convert(t, options, str(path)), kind.target, str(path), remedy
+        kind.unfold(table, options), columns, lambda t: kind.convert(t, options, where), kind.target, where, remedy
     )
     refuse_errors(findings)
     return rows
