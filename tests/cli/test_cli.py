@@ -256,7 +256,8 @@ def readme_study(tmp_path, tiny_bert):
 def test_the_commands_and_the_python_of_the_readme_run_as_written(tmp_path, readme_study, tiny_bert):
     lines = re.findall(r"^\$ tunemerge (.*?)(?: {2,}#.*)?$", README, re.M)
     study_lines = [line for line in lines if "study.yaml" in line or "runs/reviews" in line]
-    assert len(study_lines) == 5
+    assert len(study_lines) == 6
+    shutil.copy(tmp_path / "amazon.csv", tmp_path / "new.csv")
     for line in study_lines:
         done = command(*line.split(), cwd=tmp_path)
         assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
