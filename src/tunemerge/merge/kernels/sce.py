@@ -20,7 +20,7 @@ from tunemerge.merge.kernels.signatures import (
     STORED,
 )
 
-_SHORT = 256
+_SHORT = 256  # of float64: buffers of CHUNK of them would not all stay in the nearest cache
 _U32 = types.uint32[::1]
 READ_MASK = types.Array(types.boolean, 1, "C", readonly=True)
 
@@ -31,15 +31,15 @@ def variances(rows, base, out):  # type: ignore[no-untyped-def]
 
     Sums of differences from the first delta, in float64: little cancels, and equal deltas have variance 0.
     """
-    total, squares = np.empty(CHUNK, np.float64), np.empty(CHUNK, np.float64)
+    total, squares = np.empty(_SHORT, np.float64), np.empty(_SHORT, np.float64)
     share = 1.0 / rows.shape[0]
-    for start in range(0, base.size, CHUNK):
-        under, part = base[start : start + CHUNK], out[start : start + CHUNK]
-        first = rows[0, start : start + CHUNK]
+    for start in range(0, base.size, _SHORT):
+        under, part = base[start : start + _SHORT], out[start : start + _SHORT]
+        first = rows[0, start : start + _SHORT]
         total[:] = 0.0
         squares[:] = 0.0
         for i in range(1, rows.shape[0]):
-            row = rows[i, start : start + CHUNK]
+            row = rows[i, start : start + _SHORT]
             for j in range(under.size):
                 off = np.float64(np.float32(number(row[j]) - number(under[j]))) - np.float64(
                     np.float32(number(first[j]) - number(under[j]))
