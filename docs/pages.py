@@ -108,7 +108,10 @@ def kinds_page() -> str:
     for name, kind in TASKS:
         known = [f"`{n}`" for n, m in METRICS if m.prediction == kind.prediction]
         parts.append(f"## {name}\n\n{_text(kind.__doc__)}\n\n- predicts {kind.prediction}; metrics: {', '.join(known)}")
-        parts += [f"- control `{control}`: {c.description}" for control, c in kind.controls.items()]
+        parts += [
+            f"- control `{control}`{f', with the package {c.package}' if c.package else ''}: {c.description}"
+            for control, c in kind.controls.items()
+        ]
         parts.append("")
     return "\n".join(parts).rstrip() + "\n"
 

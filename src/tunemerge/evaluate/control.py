@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from tunemerge.evaluate.predict import FILE, write_predictions
@@ -14,7 +17,13 @@ from tunemerge.tasks.spec import Spec
 from tunemerge.tasks.task import TASKS, code_of_task
 
 
-@operation("control", version=1, environment=lambda: packages("scikit-learn", "numpy"), uses=code_of_task)
+def _uses(params: Mapping[str, Any]) -> dict[str, str]:
+    """The code of the task, and the version of the package that only this simple model needs."""
+    package = TASKS[params["task"]["kind"]].controls[params["control"]].package
+    return code_of_task(params) | (packages(package) if package else {})
+
+
+@operation("control", version=1, environment=lambda: packages("scikit-learn", "numpy"), uses=_uses)
 def control(job: Job) -> Cost:
     """Inputs train, rows; params task (a Spec), control (one of the kind's), seed. `final`: see the step "predict"."""
     task = Spec.of(job.params)

@@ -100,10 +100,12 @@ def _controls(config: StudyConfig, settings: Mapping[int, Setting]) -> tuple[lis
 
 
 def _by_name(kinds: Iterable[str]) -> dict[str, dict[str, KindControl]]:
-    """The controls of these kinds: what goes by one name answers each task in the way of its kind."""
+    """The installed controls of these kinds: what goes by one name answers each task in the way of its kind."""
     found: dict[str, dict[str, KindControl]] = {}
     for kind in kinds:
         for name, control in TASKS[kind].controls.items():
+            if not control.installed:
+                continue
             found.setdefault(name, {})[kind] = control
     return found
 

@@ -1,4 +1,5 @@
-"""Simple models on the same columns: logistic and linear regression, gradient-boosted trees (scikit-learn)."""
+"""Simple models on the same columns: logistic and linear regression, gradient-boosted trees (scikit-learn;
+LightGBM and CatBoost where they are installed)."""
 
 from __future__ import annotations
 
@@ -9,10 +10,13 @@ import numpy as np
 from tunemerge.tasks.rows import Rows
 from tunemerge.tasks.spec import Spec
 from tunemerge.tasks.table_fit import Features
+from tunemerge.tasks.task import KindControl
 
 # Trees split groups of rows no smaller than this share of all, up to scikit-learn's own 20 rows.
 _LEAF_SHARE, _LEAF = 20, 20
 _TINY = 1e-6
+# A third of CatBoost's own number: with 1,000 it takes minutes where the others take seconds.
+_CATBOOST_TREES = 300
 # Categories of a column that scikit-learn's trees take.
 _MOST = 250
 
@@ -37,35 +41,67 @@ def boosted_trees(spec: Spec, train: Rows, rows: Rows, seed: int) -> np.ndarray:
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
     k, m = train.features.numbers.shape[1], train.features.categories.shape[1]
-    classes = bool(np.issubdtype(train.target.dtype, np.integer))
-    kind: Any = HistGradientBoostingClassifier if classes else HistGradientBoostingRegressor
+    kind: Any = HistGradientBoostingClassifier if _classes(train) else HistGradientBoostingRegressor
     model = kind(
-        categorical_features=np.repeat([False, True], [k, m]),
-        min_samples_leaf=max(2, min(_LEAF, len(train) // _LEAF_SHARE)),
-        random_state=seed,
+        categorical_features=np.repeat([False, True], [k, m]), min_samples_leaf=_leaf(train), random_state=seed
     )
     first, second = _numbered(train.features, rows.features)
     return _fitted(model, first, train, second, spec)
 
 
-def _fitted(model: Any, inputs: Any, train: Rows, asked: Any, spec: Spec) -> np.ndarray:
-    """Log probabilities (n, labels), or values (n, 1). Training rows count once, as they do for networks."""
-    if not np.issubdtype(train.target.dtype, np.integer):
-        return np.asarray(model.fit(inputs, train.target).predict(asked), np.float64)[:, None]
+def lightgbm(spec: Spec, train: Rows, rows: Rows, seed: int) -> np.ndarray:
+    """LightGBM as it comes but for smaller leaves of small tables, on the numbers that scikit-learn's trees read."""
+    from lightgbm import LGBMClassifier, LGBMRegressor
+
+    k, m = train.features.numbers.shape[1], train.features.categories.shape[1]
+    kind: Any = LGBMClassifier if _classes(train) else LGBMRegressor
+    model = kind(
+        min_child_samples=_leaf(train), random_state=seed, deterministic=True, force_row_wise=True, n_jobs=1,
+        verbosity=-1,
+    )  # fmt: skip
+    first, second = _numbered(train.features, rows.features)
+    return _fitted(model, first, train, second, spec, categorical_feature=list(range(k, k + m)))
+
+
+def catboost(spec: Spec, train: Rows, rows: Rows, seed: int) -> np.ndarray:
+    """CatBoost as it comes but for the number of trees (its learning rate follows that), with categories by name."""
+    from catboost import CatBoostClassifier, CatBoostRegressor
+
+    k, m = train.features.numbers.shape[1], train.features.categories.shape[1]
+    kind: Any = CatBoostClassifier if _classes(train) else CatBoostRegressor
+    model = kind(
+        iterations=_CATBOOST_TREES, cat_features=list(range(k, k + m)), random_seed=seed, allow_const_label=True,
+        thread_count=1, verbose=False, allow_writing_files=False,
+    )  # fmt: skip
+    return _fitted(model, _mixed(train), train, _mixed(rows), spec)
+
+
+def _fitted(model: Any, inputs: Any, train: Rows, asked: Any, spec: Spec, **how: Any) -> np.ndarray:
+    """Log probabilities (n, labels), or values (n, 1). Training rows count once, as they do for networks; `how` is for
+    the model's `fit`."""
+    if not _classes(train):
+        return np.asarray(model.fit(inputs, train.target, **how).predict(asked), np.float64)[:, None]
     found = np.full((asked.shape[0], len(spec.labels)), _TINY)
     labels = np.unique(train.target)
     if len(labels) == 1:  # nothing to fit: one site may have seen one class only
         found[:, labels[0]] = 1.0
     else:
-        found[:, labels] += model.fit(inputs, train.target).predict_proba(asked)
+        found[:, labels] += model.fit(inputs, train.target, **how).predict_proba(asked)
     return np.asarray(np.log(found / found.sum(axis=1, keepdims=True)), np.float64)
+
+
+def _classes(train: Rows) -> bool:
+    return bool(np.issubdtype(train.target.dtype, np.integer))
+
+
+def _leaf(train: Rows) -> int:
+    return max(2, min(_LEAF, len(train) // _LEAF_SHARE))
 
 
 def _linear(train: Rows) -> Any:
     from sklearn.linear_model import LogisticRegression, RidgeCV
 
-    classes = bool(np.issubdtype(train.target.dtype, np.integer))
-    return LogisticRegression(max_iter=2000) if classes else RidgeCV(np.logspace(-2, 3, 11))
+    return LogisticRegression(max_iter=2000) if _classes(train) else RidgeCV(np.logspace(-2, 3, 11))
 
 
 def _standardised(train: Rows, rows: Rows) -> tuple[Any, Any]:
@@ -106,3 +142,11 @@ def _numbered(train: Features, rows: Features) -> tuple[np.ndarray, np.ndarray]:
         out.append(np.concatenate([part.numbers, extra], axis=1))
     empty = np.isnan(out[0]).all(axis=0)  # at one site a column may be empty: trees want a value there
     return np.where(empty, 0.0, out[0]), np.where(empty, 0.0, out[1])
+
+
+# Of the extra "controls", beside scikit-learn's.
+EXTRAS = {
+    f"{package}{end}": KindControl(run, f"{title} on {which} training rows.", own=own, package=package)
+    for package, title, run in (("lightgbm", "LightGBM", lightgbm), ("catboost", "CatBoost", catboost))
+    for end, which, own in (("", "all", False), ("_own", "each task's own", True))
+}

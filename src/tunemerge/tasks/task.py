@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -61,6 +62,12 @@ class KindControl:
     version: int = 1
     own: bool = False
     """Whether it is fitted to each task's own training rows instead of those of all tasks."""
+    package: str = ""
+    """What has to be installed beside tunemerge; studies have it only where that is. Its version is part of the key."""
+
+    @property
+    def installed(self) -> bool:
+        return not self.package or find_spec(self.package) is not None
 
 
 class TaskKind(ABC):

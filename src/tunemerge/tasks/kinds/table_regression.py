@@ -18,7 +18,7 @@ from tunemerge.tasks.rows import Rows, value_targets
 from tunemerge.tasks.scaling import Scale, scale_of, summary_of, value_findings
 from tunemerge.tasks.spec import Spec
 from tunemerge.tasks.table_columns import TableOptions, feature_columns, site_findings
-from tunemerge.tasks.table_controls import boosted_trees, linear
+from tunemerge.tasks.table_controls import EXTRAS, boosted_trees, linear
 from tunemerge.tasks.table_model import TableKind
 from tunemerge.tasks.task import TASKS, KindControl, Loaded
 
@@ -52,6 +52,7 @@ class TableRegression(TableKind):
         "boosted_trees_own": KindControl(
             boosted_trees, "Gradient-boosted trees on each task's own training rows.", own=True
         ),
+        **EXTRAS,
     }
 
     def convert(
