@@ -171,6 +171,7 @@ def _arm(
         "name": name, "strategy": strategy, "method": method, "role": role,
         "description": f"What {strategy} does, in a sentence.",
         "paper": "2204.03044" if strategy == "merge_then_tune" else None, "deliverable": deliverable,
+        "models": {t: [[_hash("model", name, s, i) for i in range(models)] for s in seeds] for t in tasks},
         "models_at_inference": models, "tuned": is_tuned, "matched": strategy not in {"best_single", "joint_total"},
         "method_chosen": name not in {"merge_then_tune/linear", "tune_then_merge/ties"},
         "validation": float(valid.mean()), "validation_by_seed": valid.tolist(),

@@ -58,6 +58,8 @@ def marks(arm: ArmResult) -> list[str]:
         found.append("★ handed back")
     if arm.ceiling:
         found.append("unattainable ceiling")
+    if arm.simple and arm.role == "control":
+        return [*found, "a simple model, no checkpoint"]
     if not arm.deliverable:
         found.append(f"not a deliverable: {fmt.plural(arm.models_at_inference, 'model')} at inference")
     if not arm.matched:
