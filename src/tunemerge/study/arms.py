@@ -122,7 +122,7 @@ def _fitting(name: str, own: bool, ceiling: bool, description: str) -> Callable[
 def asked_for(config: StudyConfig) -> list[Strategy]:
     """The strategies that the study runs; the first two are those of the project's question.
 
-    Without a list those of this package: what a person has installed, or loaded before, changes no study.
+    Without a list those of this package: strategies that a person has installed, or loaded before, change no study.
     """
     own = [(name, s) for name, s in STRATEGIES if STRATEGIES.origin(name).built_in]
     default = [name for name, s in own if not s.for_private or len(config.private) > 1]
